@@ -19,7 +19,7 @@ Auto = Literal["auto"]
 
 
 class Known(TypedDict, total=False):
-    """What a caller knows of a network's layout; :func:`attach` infers the rest."""
+    """The part of a network's layout that a caller knows; :func:`attach` infers the rest."""
 
     num_classes: int | None
     loop: Literal["auto", "network", "input"] | int

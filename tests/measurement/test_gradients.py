@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, nets
+from shortcut_snn import LogitSum, nets, wrap
 from shortcut_snn.measurement import first_to_last_ratio, gradient_rms, measure_gradients
-
-from ..method.wrapped import wrapped
 
 
 @pytest.fixture
 def model():
-    return wrapped(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
+    network = nets.spiking_resnet8(10, 2, width=4)
+    return wrap(network, network.layout("stages"), "evolutionary", log=len)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a pass through a network shows of every layer: firing, the input that is left, the gradient."""
+"""Measurements of every layer in a pass through a network: firing, the input that is left, the gradient."""
 
 from .gradients import (
     GradientReport,

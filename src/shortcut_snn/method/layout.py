@@ -174,6 +174,12 @@ class Layout:
     criterion: Criterion | None = None
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_classes, int):
+            raise TypeError(f"num_classes must be an integer, got {self.num_classes!r}")
+        if self.num_classes < 0 or (self.taps and not self.num_classes):
+            raise ValueError(f"num_classes must be at least 1 for branches, got {self.num_classes}")
+
     def call(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Return the network's output for a batch."""
         return network(*args, **kwargs) if self.run is None else self.run(network, *args, **kwargs)

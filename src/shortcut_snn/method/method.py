@@ -77,7 +77,7 @@ class Method:
 
     @property
     def needs_every_step(self) -> bool:
-        """Whether the objective takes the predictions of every time step, ``[T, N, ...]``."""
+        """True if the objective takes the predictions of every time step, ``[T, N, ...]``."""
         return takes_every_step(self.objective)
 
     @property

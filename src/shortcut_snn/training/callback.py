@@ -96,8 +96,7 @@ class ShortcutCallback(Callback):
         if self.method.branches is None or self.method.needs_every_step:
             hint = ", and call initialise(network, example, labels) before training" if self.method.initialise else ""
             raise ValueError(
-                f"the callback trains branches, and the method has none or needs every time step ({self.method}): "
-                f"leave the callback out{hint}"
+                f"the method has no branches, or needs every time step ({self.method}): leave the callback out{hint}"
             )
         self.head, self.log_layout = options.pop("head", None), options.pop("log", None)
         check_known(options)  # type: ignore[arg-type]
@@ -171,7 +170,7 @@ class ShortcutCallback(Callback):
                 **self.options,
             )
         self._reset = self._shortcut.reset
-        self._combination.start(self._shortcut, pl_module.automatic_optimization)
+        self._combination.start(self._shortcut, pl_module)
         taps = self._shortcut.taps
         taps.install()
         handles = [
@@ -182,7 +181,7 @@ class ShortcutCallback(Callback):
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
         step = self._combination.training_step(pl_module.training_step)
-        if step is not pl_module.training_step:
+        if step is not None:
             self._undo.append(override(pl_module, "training_step", step))
 
     def _prepare_evaluation(self, pl_module: pl.LightningModule, network: nn.Module) -> None:

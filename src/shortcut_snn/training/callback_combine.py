@@ -13,15 +13,15 @@ from ..method import LogitSum, Readout, Shortcut, ShortcutOutput
 class Combination(Protocol):
     """One way in which branches enter the training."""
 
-    def start(self, shortcut: Shortcut, automatic_optimization: bool) -> None:
-        """Prepare for a wrapper.
+    def start(self, shortcut: Shortcut, module: Any) -> None:
+        """Prepare for the wrapper of a network in a module.
 
         Raises:
             ValueError: its branches cannot enter in this way.
         """
 
-    def training_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the module's ``training_step`` with which it trains."""
+    def training_step(self, step: Callable[..., Any]) -> Callable[..., Any] | None:
+        """Return what takes the place of the module's ``training_step``, if anything does."""
 
     def begin_batch(self) -> None:
         """Forget the calls of the last batch."""
@@ -44,7 +44,7 @@ def combination_of(objective: Any, loss: Callable[[Any, ShortcutOutput, float], 
 class AddedLogits:
     """The network returns main + lambda * sum of branches, which the module's loss takes."""
 
-    def start(self, shortcut: Shortcut, automatic_optimization: bool) -> None:
+    def start(self, shortcut: Shortcut, module: Any) -> None:
         """Find how logits are added to the network's output."""
         readout = shortcut.layout.readout or Readout()
         if not isinstance(readout, Readout):
@@ -52,9 +52,8 @@ class AddedLogits:
         # Where the module has the time loop, one call returns the logits of one step.
         self.readout = readout if shortcut.layout.run is None else replace(readout, time_axis=None)
 
-    def training_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the step as it is."""
-        return step
+    def training_step(self, step: Callable[..., Any]) -> None:
+        """Leave the step as it is."""
 
     def begin_batch(self) -> None:
         """Do nothing."""
@@ -73,11 +72,12 @@ class AddedLoss:
         self.branch_weight = 0.0
         self.steps_are_calls = False
 
-    def start(self, shortcut: Shortcut, automatic_optimization: bool) -> None:
+    def start(self, shortcut: Shortcut, module: Any) -> None:
         """Check that a loss can be added."""
-        if not automatic_optimization:
+        if not module.automatic_optimization:
             raise ValueError(
-                "the module uses manual optimization, where no loss can be added: use objective='logit_sum'"
+                f"{type(module).__name__} uses manual optimization, where no loss can be added: use "
+                "objective='logit_sum'"
             )
         self.steps_are_calls = self.steps_are_calls or shortcut.layout.run is not None
 
