@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .diagnosis import diagnose as diagnose
     from .energy import measure_energy as measure_energy
     from .initialisation import initialise as initialise
-    from .lightning_callback import ShortcutCallback as ShortcutCallback
     from .measurement import firing_rates as firing_rates
     from .method import TET as TET
     from .method import Constant as Constant
@@ -53,9 +52,11 @@ if TYPE_CHECKING:
     from .training import Classification as Classification
     from .training import Muon as Muon
     from .training import RunFolder as RunFolder
+    from .training import ShortcutCallback as ShortcutCallback
     from .training import Task as Task
     from .training import Training as Training
     from .training import fit as fit
+    from .wrapping import wrap as wrap
 
 _PACKAGES = (
     "components", "data", "deploy", "diagnosis", "energy", "initialisation", "introspection", "measurement", "method",
@@ -68,14 +69,14 @@ _NAMES = {
     "diagnosis": ("diagnose",),
     "energy": ("measure_energy",),
     "initialisation": ("initialise",),
-    "lightning_callback": ("ShortcutCallback",),
     "measurement": ("firing_rates",),
     "method": (
         "TET", "Constant", "CosineDecay", "FiringRatePenalty", "LinearDecay", "LogitSum", "LossSum", "SelfDistillation",
         "Shortcut", "ShortcutOutput", "StepDecay", "StepLossSum", "TimeLoop",
     ),
     "recipes": ("Recipe", "recipe_of", "train"),
-    "training": ("Classification", "Muon", "RunFolder", "Task", "Training", "fit"),
+    "training": ("Classification", "Muon", "RunFolder", "ShortcutCallback", "Task", "Training", "fit"),
+    "wrapping": ("wrap",),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 

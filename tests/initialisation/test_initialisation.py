@@ -268,7 +268,7 @@ def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("shortcut_snn.diagnosis.initialisation.set_heights", interrupt)
+    monkeypatch.setattr("shortcut_snn.initialisation.initialisation.set_heights", interrupt)
     with pytest.raises(KeyboardInterrupt):
         initialise(net, *batch(16, 8))
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())

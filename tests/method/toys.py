@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, components, nets
 
+from .wrapped import wrapped
+
 
 class Staged(nn.Module):
     """Three stages over ``[T, N, C]`` and a readout: differentiable everywhere with Tanh or Identity."""
@@ -98,7 +100,7 @@ def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:
 def twins(network: nn.Module, **options: Any) -> tuple[Shortcut, nn.Module]:
     """A wrapped network and one that never was."""
     twin = copy.deepcopy(network)
-    return Shortcut(network, **options), twin
+    return wrapped(network, **options), twin
 
 
 def hooks(network: nn.Module) -> int:

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shortcut_snn import Shortcut, components
+from shortcut_snn import components
 from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, load_data, recipe_of, train
 
+from ..method.wrapped import wrapped
 from ..stateful import Stateful
 from .same import assert_same_run
 from .tiny import Net, Sides, network, run, task
@@ -61,7 +62,7 @@ def test_it_learns_from_them_and_resumes_within_an_epoch(tmp_path: Path, name: s
     def make() -> Any:
         # Dropout draws from the global generator, whose state is part of the checkpoint.
         torch.manual_seed(0)
-        model = Shortcut(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
+        model = wrapped(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
         return task(net=model, epochs=3, checkpoint_every=1)
 
     result = run(tmp_path / "whole", make(), DATA[name]())
@@ -145,9 +146,7 @@ def test_build_and_fit_initialise_as_the_recipe_says(tmp_path):
     train(recipe, tmp_path / "recipe", log=lambda line: None)
     made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
     assert made[0] == made[1]
-    task, data = build(recipe)
-    task.initialise = False
-    run(tmp_path / "not", task, data)
+    run(tmp_path / "not", *build(recipe_of("digits", "vanilla", small)))
     assert not (tmp_path / "not" / "surrogates.json").exists()
 
 

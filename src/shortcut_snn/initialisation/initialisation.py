@@ -28,8 +28,8 @@ from torch import nn
 from .._utils.calls import inputs_of
 from .._utils.module_state import preserving_state
 from ..introspection import find_neurons
-from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, default_loss, probe, wrapped_copy
-from ..method import Shortcut
+from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
+from ..method import Shortcut, default_loss
 from .norms import Norms
 from .structure import Structure, find_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
@@ -107,13 +107,11 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
             if name in norms.changed:
                 parameters[name].copy_(parameter)
     set_surrogates(target, surrogates)
-    if isinstance(network, Shortcut):
-        network.surrogates = surrogates
     reports = {report.layer: report for report in chain(examination.layers)}
     on_path = [reports[name].norm for name in structure.main_path if name in reports]
     gradients = on_path or [report.norm for report in reports.values()]
     rates = [report.rate for report in reports.values()]
-    return Initialisation(
+    report = Initialisation(
         {name: _means(copied.get_submodule(name)) for name in norms.names},
         surrogates,
         structure.skipped,
@@ -122,6 +120,9 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         (min(rates), max(rates)),
         (min(gradients) / gradients[-1], max(gradients) / gradients[-1]) if gradients[-1] else (math.nan, math.nan),
     )
+    if isinstance(network, Shortcut):
+        network.initialisation = report
+    return report
 
 
 def _means(norm: Any) -> tuple[float, float]:

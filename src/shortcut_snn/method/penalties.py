@@ -12,7 +12,7 @@ from .. import components
 
 @dataclass
 class FiringRates:
-    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.diagnosis.firing_rates` records.
+    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.measurement.firing_rates` records.
 
     Gradients flow to the spikes, and through their surrogates to the weights.
 

@@ -202,6 +202,11 @@ class RunFolder:
         # Last, since a folder with a recipe is a run.
         write_text(self.recipe, as_yaml(provenance.entries))
 
+    def read_surrogates(self) -> dict[str, dict[str, float]]:
+        """Return the surrogates that were set before the first step, by layer."""
+        surrogates: dict[str, dict[str, float]] = read_json(self.surrogates) or {}
+        return surrogates
+
     def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the names of imported files whose contents have changed since the run started."""
         before = {row["name"]: row.get("sha256") for row in self.imports()}

@@ -85,15 +85,9 @@ class Run:
         checkpoint = read_checkpoint(self.checkpoint)
         self.epoch, self.batches_done = position(checkpoint)
         self.loader_state = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
-        self.set_surrogates(checkpoint["surrogates"])
         history, best = checkpoint["callbacks"].get("History"), self.folder.network("best")
         if history and history["best_epoch"] >= 0 and not best.is_file():
             raise ValueError(f"{best}, the network of the best epoch so far, is missing; restore it from a copy")
-
-    def set_surrogates(self, surrogates: dict[str, dict[str, float]]) -> None:
-        """Let the network files hold the surrogates that an initialisation has set."""
-        if surrogates:
-            self.metadata["surrogates"] = surrogates
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:

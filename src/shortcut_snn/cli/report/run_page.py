@@ -16,7 +16,7 @@ from ..._utils.statistics import share_interval
 from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...measurement import LayerReport, is_on_chain
-from ...recipes import describe_method, from_dict
+from ...recipes import from_dict
 from ...training import Metric, Row, RunFolder, format_duration, format_value
 from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
 from .._tables import number_at, read_rows, value_at
@@ -111,7 +111,7 @@ def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
     words = [str(value_at(recipe, "task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(describe_method(from_dict(recipe).method))
+        words.append(str(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 
