@@ -30,7 +30,16 @@ class Slot:
 
 
 def slot(annotation: Any) -> Slot | None:
-    """Return the slot of an annotation, or None if the annotation is that of a plain value."""
+    """Return the slot of an annotation, or None if the annotation is that of a plain value.
+
+    A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
+
+    Example:
+        >>> from shortcut_snn.components import neuron
+        >>> one, many = slot(Annotated[Any, neuron] | None), slot(Annotated[tuple[Any, ...], neuron])
+        >>> (one.many, one.optional), (many.many, many.optional), slot(int | None)
+        ((False, True), (True, False), None)
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         kind = next((note for note in arguments[1:] if isinstance(note, Kind)), None)

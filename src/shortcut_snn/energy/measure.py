@@ -189,7 +189,11 @@ def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> in
 
 
 def _passes_per_sample(layer: LayerOperations, layout: Layout, batch: Any) -> float:
-    """Return how often a layer has seen each sample: once if it sees a static image or a mean over time."""
+    """Return how often a layer has seen each sample: once if it sees a static image or a mean over time.
+
+    The leading sizes of its inputs hold samples, time and, if it has them, tokens: ``[N]``, ``[T * N]``, ``[T, N]`` or
+    ``[N, T]``, and ``[N, tokens]`` and the like.
+    """
     shape, samples, steps = primary(batch).shape, _samples(layout, batch), layout.time_steps or 1
     batch_first = layout.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == steps
     # A layer that gets the whole sequence has time and samples in the order of the input.
