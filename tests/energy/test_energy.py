@@ -48,7 +48,7 @@ def test_operations_counted_by_hand():
 )
 def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layout):
     """Each layer does the ACs of the unrolled spikes, up to 3 per time step."""
-    net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, most=3))
+    net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, max_spikes=3))
     settle(net, torch.randn(16, 3, 16, 16))
     net.eval().to(memory_format=layout)
     images = torch.randn(5, 3, 16, 16).contiguous(memory_format=layout)

@@ -94,7 +94,7 @@ def smooth(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:
     """One of our networks, small enough to train in a test."""
-    return components.network[name].factory(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
+    return components.network.find(name).factory(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
 
 
 def twins(network: nn.Module, **options: Any) -> tuple[Shortcut, nn.Module]:

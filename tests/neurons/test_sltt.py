@@ -44,7 +44,7 @@ def test_equals_autograd_with_a_detached_membrane(
     current, weight, surrogate = currents(*shape, seed=seed) + 0.5, currents(*shape, seed=seed + 1), ATan()
     gradients = []
     with use_backend(backend):
-        layer = LIF(decay, threshold, surrogate, reset, detach_membrane=True)
+        layer = LIF(decay, threshold, surrogate=surrogate, reset=reset, detach_membrane=True)
         for run in (layer, lambda x: detached(x, decay, threshold, surrogate, reset)):
             x = current.clone().requires_grad_()
             spikes = run(x)

@@ -50,9 +50,6 @@ class Penalty(Protocol):
         """Return the term, 0-dimensional."""
 
 
-components.penalty.type = Penalty
-
-
 @components.penalty("firing_rate")
 @dataclass(frozen=True)
 class FiringRatePenalty:

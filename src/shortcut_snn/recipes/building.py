@@ -16,7 +16,6 @@ from ..nets import SpikingNetwork, channels_last
 from ..nets import build_network as build_from_options
 from ..training import Provenance, Row, Run, Task, fit
 from ..wrapping import placement, wrap
-from .memory import check_memory
 from .recipe import Recipe
 
 Log = Callable[[str], object]
@@ -85,7 +84,6 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
         ('Classification', 30)
     """
     data = load_data(recipe) if data is None else data
-    check_memory(recipe, data)
     with preserve_random_state(recipe.training.seed):
         return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 
@@ -137,8 +135,8 @@ def build_task(
     """
     if description is None:
         description = data.description
-    task: Task = recipe.task.build(
-        model=network,
+    task: Task = recipe.task(
+        network,
         method=Method(),
         optimizer=recipe.optimizer,
         lr_schedule=recipe.lr_schedule,

@@ -141,7 +141,7 @@ def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
 def _has_custom_network(entries: Entries) -> bool:
     network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
-    component = components.network.get(name) if isinstance(name, str) else None
+    component = components.network.components.get(name) if isinstance(name, str) else None
     return component is not None and not component.is_built_in
 
 

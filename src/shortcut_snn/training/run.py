@@ -106,6 +106,11 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     """Make the loaders, initialise the network if the task says so, and write what is known before the first step."""
     batches = data.loaders(task.training_options.seed, trainer.global_rank, trainer.world_size)
     batches.begin(run.epoch, run.batches_done)
+    if run.batches_done and run.loader_state:
+        # Lightning would restore it only before it makes the loaders, and it has made them to count the steps.
+        batches.train.load_state_dict(run.loader_state[0])  # type: ignore[attr-defined]
+    elif run.batches_done and not batches.skips_batches:
+        run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
     if task.training_options.precision == "bf16" and _converts_bf16(trainer.strategy.root_device.type):
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")

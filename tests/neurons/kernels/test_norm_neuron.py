@@ -117,7 +117,7 @@ def away_from_ties(shape: tuple[int, ...], seed: int) -> Tensor:
 def test_surrogates_and_resets_equal_plain_pytorch(
     fused: list[int], surrogate: Surrogate, reset: str, detach: bool, layout: str
 ) -> None:
-    module = layer(5, PLIF(0.6, 0.8, surrogate, reset, detach))
+    module = layer(5, PLIF(0.6, 0.8, surrogate=surrogate, reset=reset, detach_reset=detach))
     x = lay_out(away_from_ties((3, 2, 5, 4, 3), 1), layout)
     residual = lay_out((torch.rand(3, 2, 5, 4, 3) > 0.7).float(), layout)
     assert_equals_eager(module, x, residual, 3)
