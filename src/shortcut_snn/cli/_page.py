@@ -13,7 +13,7 @@ from jinja2 import Environment
 
 from .._utils.markdown import printable
 from ..training import COLUMN_TITLES, Row, column_title, format_value
-from ._tables import entry_texts
+from ._entries import entry_texts
 
 
 @dataclass(frozen=True)

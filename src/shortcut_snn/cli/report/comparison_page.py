@@ -10,9 +10,9 @@ from ... import plots
 from ..._utils.files import read_json
 from ..._utils.statistics import mean_interval
 from ...measurement import first_to_last_ratio
-from ...training import RunFolder, format_duration
+from ...training import RunFolder, format_duration, read_rows
+from .._entries import entry_texts
 from .._page import Page, Section, Table, all_columns, entries_section, picture
-from .._tables import entry_texts, read_rows
 from ..compare import Comparison
 from .run_page import network_and_data
 

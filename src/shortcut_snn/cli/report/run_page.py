@@ -17,9 +17,9 @@ from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...measurement import LayerReport, is_on_chain
 from ...recipes import describe_method, from_dict
-from ...training import Metric, Row, RunFolder, format_duration, format_value
+from ...training import Metric, Row, RunFolder, format_duration, format_value, read_rows
+from .._entries import number_at, value_at
 from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
-from .._tables import number_at, read_rows, value_at
 
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
 """Entries of ``environment.json`` that other parts of the page show."""

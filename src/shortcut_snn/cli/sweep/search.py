@@ -19,9 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from ..._utils.files import refuse_others, replacing
 from ...recipes import Recipe, build, from_dict
-from ...training import MAY_CHANGE_ON_RESUME, Metric, RunFolder, recipe_differences
+from ...training import MAY_CHANGE_ON_RESUME, Metric, RunFolder, read_rows, recipe_differences
 from .._run_pool import RunPool, TrainingRun
-from .._tables import read_rows
 from .space import Space, entries_at, params_of, point_of, point_text
 
 LOCK_SECONDS = 30.0

@@ -1,31 +1,10 @@
-"""Read tables and nested entries of runs, and turn them into text."""
+"""Nested entries of runs, read by their dotted keys and turned into text."""
 
-import csv
 import math
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from ..training import Row, flatten_entries
-
-
-def read_rows(path: Path, text: Collection[str] = ()) -> list[Row]:
-    """Return the rows of a CSV file, none if it is missing: cells as floats, but as text in the columns ``text``."""
-    if not path.is_file():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = [{key: cell or "" for key, cell in line.items() if key} for line in csv.DictReader(file)]
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path} is damaged: it is not a CSV file") from None
-    return [{key: cell if key in text else _number(cell) for key, cell in line.items()} for line in lines]
-
-
-def _number(cell: str) -> float | str:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return cell
+from ..training import flatten_entries
 
 
 def value_at(entries: Mapping[str, Any], key: str) -> Any:
