@@ -3,16 +3,21 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..._utils.yaml_text import parse
-from ...recipes import Method, Recipe, from_dict, layer, merged, parse_options
-from ...training import RunFolder
+from ...recipes import Method, Recipe, changed, from_dict, layer, merged, parse_options
+from ...training import RunFolder, recipe_differences
 from .._commands import METHODS
 from .._terminal import words
+
+Point = Mapping[str, Any]
+"""Values of entries, by dotted key."""
+NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
+"""Entries that change the data by which values are judged, or differ by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +36,20 @@ class Variant:
     @property
     def folder(self) -> str:
         """The name of its folder."""
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        return folder_name(self.label)
 
     def run_folder(self, comparison: Path, seed: int) -> RunFolder:
         """Return the folder of a run in the folder of a comparison."""
         return RunFolder(comparison / self.folder / f"seed{seed}")
+
+    def candidates(self, epochs: int | None) -> Iterator[tuple[Point, Recipe]]:
+        """Yield every combination of the tuned values, with the recipe that trains it for some epochs."""
+        for values in itertools.product(*self.tuned.values()):
+            point = dict(zip(self.tuned, values, strict=True))
+            recipe = changed(self.recipe, as_entries(point))
+            if differences := recipe_differences(self.recipe.to_dict(), recipe.to_dict()).keys() & NOT_TUNED:
+                raise ValueError(f"{differences.pop()} decides what runs are judged by, so --tune cannot vary it")
+            yield point, recipe if epochs is None else changed(recipe, {"training": {"epochs": epochs}})
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,9 @@ def plan(
             other = variants.setdefault(variant.folder, variant)
             if (other.label, other.recipe) != (variant.label, variant.recipe):
                 raise ValueError(f"two different variants would share the folder {variant.folder}: rename a file")
+    for variant in variants.values():
+        # Wrong values are refused before any run.
+        list(variant.candidates(tune_epochs))
     first = next(iter(variants.values())).recipe.training.seed
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports), tune_epochs)
 
@@ -130,12 +147,27 @@ def _variant(
         # A method without branches has no entries of branches, and a method's own entries are not varied.
         return key not in own_keys and (has_branches or not key.startswith("method.branches."))
 
-    varied = [f"{key}={json.dumps(value)}" for key, value in point.items() if concerns(key)]
+    varied = as_words({key: value for key, value in point.items() if concerns(key)})
     return Variant(
         " ".join([Path(method).stem, *varied, *own_options]).replace('"', ""),
         from_dict(merged(method_entries, parse_options(varied))),
         {key: values for key, values in tuned.items() if concerns(key)},
     )
+
+
+def as_words(point: Point) -> list[str]:
+    """Return values as words ``KEY=VALUE``."""
+    return [f"{key}={json.dumps(value)}" for key, value in point.items()]
+
+
+def as_entries(point: Point) -> dict[str, Any]:
+    """Return values as entries of a recipe."""
+    return parse_options(as_words(point))
+
+
+def folder_name(text: str) -> str:
+    """Return a text as the name of a folder."""
+    return "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
 
 
 def _laid_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
