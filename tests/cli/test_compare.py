@@ -13,6 +13,9 @@ from shortcut_snn.recipes import PRESETS, layer, merged, recipe_of, write_recipe
 
 from .fake_runs import FakeRuns, table
 
+SMALL = ["--data.train_limit", "60", "--data.test_limit", "30", "--network.kind", "resnet8", "--network.width", "2"]
+SMALL += ["--network.time_steps", "1", "--training.epochs", "1"]
+
 
 def labels(*args, **options):
     return [variant.label for variant in plan({}, *args, **options).variants]
@@ -171,6 +174,25 @@ def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert compare(folder, methods=methods, seeds=2) == 1
     assert "1 of 4 runs failed" in capsys.readouterr().err
     assert [row["n"] for row in table(folder / "comparison.csv")] == ["1", "2"]
+
+
+def test_runs_of_the_train_command_are_used(tmp_path, runs):
+    """As a batch system trains them, one in each job."""
+    words = ["--config", "digits", *SMALL]
+    for method in ("vanilla", "loss_sum"):
+        folder = tmp_path / "c" / method / "seed0"
+        assert main(["train", "--preset", method, "--training.seed", "0", "--out", str(folder), *words]) == 0
+    command = ["compare", "--methods", "vanilla", "loss_sum", "--seeds", "1", "--out", str(tmp_path / "c"), *words]
+    assert main(command) == 0
+    assert not runs.trained
+    assert [row["variant"] for row in table(tmp_path / "c" / "comparison.csv")] == ["vanilla", "loss_sum"]
+
+
+def test_a_changed_import_is_reported(tmp_path, runs, capsys):
+    (tmp_path / "mine.py").write_text("a = 1")
+    runs.imports = [{"name": str(tmp_path / "mine.py"), "sha256": "another"}]
+    assert compare(tmp_path / "c", "--import", str(tmp_path / "mine.py")) == 0
+    assert f"{tmp_path / 'mine.py'} has changed" in capsys.readouterr().out
 
 
 def test_a_failing_baseline_leaves_no_differences(tmp_path, runs, capsys):
