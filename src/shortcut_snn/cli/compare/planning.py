@@ -140,7 +140,7 @@ def _variant(
     own_keys = {option.partition("=")[0] for option in own_options}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
-    method_entries = merged(_laid_over_method(entries, layer(method)), parse_options(own_options))
+    method_entries = merged(_lay_over_method(entries, layer(method)), parse_options(own_options))
     has_branches = from_dict(method_entries).method.branches is not None
 
     def concerns(key: str) -> bool:
@@ -170,7 +170,7 @@ def folder_name(text: str) -> str:
     return "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
 
 
-def _laid_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the shared entries over a preset's method, and the preset's other entries over those.
 
     So a shared objective holds for all methods, while a preset without branches has none.
@@ -178,8 +178,8 @@ def _laid_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> 
     method, shared = dict(preset.get("method") or {}), dict(entries)
     if method.get("branches", method) is None and isinstance(shared.get("method"), Mapping):
         shared["method"] = {key: value for key, value in shared["method"].items() if key != "branches"}
-    others = {key: value for key, value in preset.items() if key != "method"}
-    return merged({"method": method} if method else {}, shared, others)
+    rest = {key: value for key, value in preset.items() if key != "method"}
+    return merged({"method": method} if method else {}, shared, rest)
 
 
 def without_method(name: str) -> dict[str, Any]:
