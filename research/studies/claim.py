@@ -42,9 +42,8 @@ from torch import nn
 
 from shortcut_snn import components, nets
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.cli.report import read_rows
 from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
-from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
+from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries, read_rows
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]
