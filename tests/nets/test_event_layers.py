@@ -89,6 +89,7 @@ def test_convolution_and_gradients(shape: tuple[Any, ...]) -> None:
     spikes = random_spikes(rate, t, n, channels, height, width)
     factors = torch.randn(t, n, outputs, -(-height // stride), -(-width // stride))
     want = gradients(layer, spikes, factors, torch.float64)
+    assert rate == 0 or all(gradient.any() for gradient in want)
     support = random_spikes(1.2 * rate, t, n, channels, height, width).flip(2)
     for by_events in ((SPIKES, SPIKES, DENSE), (SPIKES, DENSE, DENSE), (DENSE, SPIKES, DENSE)):
         with break_even(*by_events), patch.object(F, "conv2d", wraps=F.conv2d) as dense:
@@ -110,6 +111,7 @@ def test_linear_layer_and_gradients(shape: tuple[int, ...]) -> None:
     support = (torch.rand(shape) < 0.3).float()
     want = gradients(layer, spikes, factors, torch.float64)
     want[1] = want[1] * support
+    assert all(gradient.any() for gradient in want)
     with break_even(SPIKES, SPIKES, SPIKES), patch.object(F, "linear", wraps=F.linear) as dense:
         assert_close(gradients(layer, spikes, factors, torch.float32, support), want)
     assert not dense.called
@@ -357,6 +359,7 @@ def test_gradients_of_a_network_do_not_change(case: tuple[Any, ...]) -> None:
     want, dense = parameter_gradients(network, images, DENSE)
     got, sparse = parameter_gradients(network, images, SPIKES)
     for a, b in zip(got, want, strict=True):
+        assert b.any()
         torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6 * float(b.abs().max()))
     # A skip path has a dense gradient.
     a, b = sparse[1], dense[1]
