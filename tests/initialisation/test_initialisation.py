@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import attach, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
+from shortcut_snn.initialisation.structure import declared_layers, matched_layers
 from shortcut_snn.introspection import find_neurons
 from shortcut_snn.measurement import chain, examine
 from shortcut_snn.neurons import ILIF, LIF, PLIF, ATan, Rectangle, Scaled, Triangle
@@ -67,6 +68,18 @@ def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any,
     for stage in ("layer1", "layer2", "layer3"):
         assert stages[f"{stage}.2.spike2"] > stages[f"{stage}.0.spike2"] - 0.25
     assert layers[-1].kept > before[-1].kept + 0.05
+
+
+@pytest.mark.parametrize("name", ["vgg11", "qkformer", "basic", "ms", "plain", "sew"])
+def test_built_in_networks_declare_what_a_pass_shows(name: str) -> None:
+    networks = {"vgg11": nets.spiking_vgg11, "qkformer": nets.SpikingTransformer}
+    net = networks[name](10, 2, width=4) if name in networks else resnet(name, lif, name="resnet19")
+    x = batch(16, 16)[0]
+    declared, matched = (find(net, lambda: net(x)) for find in (declared_layers, matched_layers))
+    if name == "sew":
+        # The sum of the last stage is only averaged, which a pass does not show.
+        declared, matched = declared[:-6], matched[:-6]
+    assert declared == matched
 
 
 def test_basic_blocks_change_few_spikes() -> None:
@@ -268,7 +281,7 @@ def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("shortcut_snn.diagnosis.initialisation.set_heights", interrupt)
+    monkeypatch.setattr("shortcut_snn.initialisation.initialisation.set_heights", interrupt)
     with pytest.raises(KeyboardInterrupt):
         initialise(net, *batch(16, 8))
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())

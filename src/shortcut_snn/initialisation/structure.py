@@ -1,7 +1,8 @@
 """Find the layers of a network that an initialisation can set: which norm feeds each neuron, and what is added to it.
 
-One forward pass records the outputs of norms, neurons and layers with weights. A neuron's current is compared with the
-outputs of the latest norms: what remains is its residual.
+Built-in networks declare it (see :mod:`shortcut_snn.nets.roles`). In others one forward pass records the outputs of
+norms, neurons and layers with weights. A neuron's current is compared with the outputs of the latest norms: what
+remains is its residual.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +17,15 @@ from torch import Tensor, nn
 from .._utils.module_state import hooked
 from ..introspection import NORMS, find_neurons, is_layer
 from ..method import tensor_in
+from ..nets import Role, declared_roles
 
-Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"]
-"""What a neuron does on the path from input to output:
+Path = Literal["layers", "blocks", "spikes", "currents"]
+"""What carries the input and the gradient from block to block:
 
-- first: it is the first one of the network, or in the projection of a skip path;
-- inner: it is inside a residual branch;
-- copy: its layer is on the only path, and could pass on its input, because both have the same shape;
-- skip: its current is the norm's output plus spikes, ``spike(f(x) + x)``;
-- projected: its current is the sum of two norms, one of them in the projection of a skip path;
-- adding: its spikes are added to others, ``spike(f(x)) + x``;
-- stream: its current is the norm's output plus a current, ``f(spike(x)) + x``.
+- layers: the only path, as there are no skip connections;
+- blocks: neurons after sums, ``spike(f(x) + x)``;
+- spikes: sums of spikes, ``spike(f(x)) + x``;
+- currents: sums of currents, ``f(spike(x)) + x``.
 """
 
 
@@ -73,12 +72,22 @@ class Structure:
         return sum(layer.role in roles for layer in self.layers.values())
 
     @cached_property
+    def path(self) -> Path:
+        """What carries the input and the gradient."""
+        if self.count("adding"):
+            return "spikes"
+        if self.count("stream"):
+            return "currents"
+        return "blocks" if self.blocks else "layers"
+
+    @cached_property
     def main_path(self) -> list[str]:
         """Neurons that input and gradient pass one after another; empty if sums carry both, as in SEW blocks."""
-        if self.count("adding", "stream"):
-            return []
-        on_path = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
-        return [name for name, layer in self.layers.items() if layer.role in on_path]
+        on_path: dict[Path, tuple[Role, ...]] = {
+            "blocks": ("first", "skip", "projected"),
+            "layers": ("first", "copy", "inner"),
+        }
+        return [name for name, layer in self.layers.items() if layer.role in on_path.get(self.path, ())]
 
     @cached_property
     def blocks(self) -> int:
@@ -86,7 +95,7 @@ class Structure:
         return self.count("skip", "projected")
 
     @cached_property
-    def usual(self) -> set[str]:
+    def next_to_projection(self) -> set[str]:
         """Neurons in branches next to a projection, which keep their surrogates and weights."""
         pairs = pairwise(self.layers.values())
         return {layer.name for layer, after in pairs if layer.role == "inner" and after.role == "projected"}
@@ -203,6 +212,32 @@ def shaped_like(current: Tensor, output: Tensor) -> Tensor:
 
 def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
     """Return the layers of a network in the order of their first calls."""
+    return declared_layers(network, run) or matched_layers(network, run)
+
+
+def declared_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
+    """Return the layers as the network declares them; none if it does not, or if parts of it were replaced."""
+    roles, neurons, shapes = declared_roles(network), find_neurons(network), dict[str, tuple[int, ...]]()
+    norms = [network.get_submodule(role.norm) for role in roles.values() if role.norm]
+    if roles.keys() != neurons.keys() or not all(isinstance(norm, NORMS) for norm in norms):
+        return []
+
+    def keep_shape(name: str, module: Any, args: Any) -> None:
+        shapes.setdefault(name, tuple(args[0].shape[1:]))
+
+    with hooked(neurons, pre=keep_shape), torch.no_grad():
+        run()
+    layers = [
+        Layer(name, role.role, role.norm, role.projection, role.weights, shapes[name])
+        for name, role in ((name, roles[name]) for name in shapes)
+    ]
+    if layers and layers[0].role in ("copy", "inner"):
+        layers[0].role = "first"
+    return layers
+
+
+def matched_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
+    """Return the layers of a network by what a forward pass shows."""
     weighted = {name: module for name, module in nn.Module.named_modules(network) if is_layer(module)}
     sizes = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in weighted.items()}
     norms = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, NORMS)}
