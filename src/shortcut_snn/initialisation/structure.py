@@ -5,6 +5,7 @@ norms, neurons and layers with weights. A neuron's current is compared with the 
 remains is its residual.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._utils.module_state import hooked
+from .._utils.calls import map_tensors
+from .._utils.module_state import hooked, preserving_state
 from ..introspection import NORMS, find_neurons, is_layer
 from ..method import tensor_in
 from ..nets import Role, declared_roles
 
 Path = Literal["layers", "blocks", "spikes", "currents"]
-"""What carries the input and the gradient from block to block:
+"""The carrier of the input and the gradient from block to block:
 
 - layers: the only path, as there are no skip connections;
 - blocks: neurons after sums, ``spike(f(x) + x)``;
@@ -54,7 +56,9 @@ class Structure:
     layers: dict[str, Layer]
     """Those of the neurons, in the order of their first calls."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """By layer, what cannot be set and why."""
+    """By layer, the reason why it cannot be set."""
+    frozen: dict[str, str] = field(default_factory=dict)
+    """By layer, the reason why its parameters stay as they are. Its surrogate can be set."""
 
     def __post_init__(self) -> None:
         """Find the layers that cannot be set."""
@@ -66,6 +70,12 @@ class Structure:
                 self.skipped[name] = "its current is not the output of a norm or of a layer with weights"
             elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
                 self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
+            elif (layer.role == "copy" or not layer.norm) and (reason := unchangeable(self.network, layer.weights)):
+                self.skipped[name] = reason
+            else:
+                reasons = [unchangeable(self.network, norm) for norm in (layer.norm, layer.projection) if norm]
+                if any(reasons):
+                    self.frozen[name] = next(filter(None, reasons))
 
     def count(self, *roles: Role) -> int:
         """Return the number of layers with these roles."""
@@ -73,7 +83,7 @@ class Structure:
 
     @cached_property
     def path(self) -> Path:
-        """What carries the input and the gradient."""
+        """The carrier of the input and the gradient."""
         if self.count("adding"):
             return "spikes"
         if self.count("stream"):
@@ -122,8 +132,10 @@ class _Recorder:
     spikes: list[_Call] = field(default_factory=list)
     weights: str = ""
     takes_spikes: bool = False
-    product: Tensor | None = None
-    """The output of the latest layer with weights."""
+    latest: tuple[str, str] = "", ""
+    """The latest layer with weights, and the norm after it, if there is one."""
+    before: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The same for each neuron, when it was called."""
 
     def before_weights(self, name: str, module: Any, args: Any) -> None:
         """Find how the spikes of the latest neurons arrive: as they are, or added to others."""
@@ -150,9 +162,10 @@ class _Recorder:
             self.spikes.clear()
 
     def after_weights(self, name: str, module: Any, args: Any, output: Any) -> None:
-        self.product = tensor_in(output)
+        self.latest = name, ""
 
     def after_norm(self, name: str, module: Any, args: Any, output: Any) -> None:
+        self.latest = self.weights, name
         if isinstance(output, Tensor):
             # A copy, since a residual may be added in place.
             self.norms = [*self.norms[-3:], _Call(name, output.clone(), self.weights, self.takes_spikes)]
@@ -162,7 +175,7 @@ class _Recorder:
         if current is None or name in self.layers:
             return
         layer = Layer(name, "inner" if self.layers else "first", shape=tuple(current.shape[1:]))
-        self.layers[name] = layer
+        self.layers[name], self.before[name] = layer, self.latest
         calls = [call for call in self.norms if fits(call.output, current)]
         for count in (1, 2):
             for group in combinations(reversed(calls), count):
@@ -178,8 +191,6 @@ class _Recorder:
                     return
         if calls:
             self._set_norms(layer, calls[-1:], "stream")
-        elif self.product is not None and self.product.shape == current.shape and torch.equal(self.product, current):
-            layer.weights = self.weights
 
     def _set_norms(self, layer: Layer, calls: Sequence[_Call], role: Role) -> None:
         main, *others = sorted(calls, key=lambda call: -self.weight_sizes.get(call.weights, 0))
@@ -249,6 +260,7 @@ def matched_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]
         torch.no_grad(),
     ):
         run()
+    _see_through(network, run, recorder)
     layers = list(recorder.layers.values())
     shapes = [layer.shape for layer in layers if layer.role == "adding"]
     if layers and layers[-1].shape in shapes:
@@ -259,6 +271,68 @@ def matched_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]
         if layer.role == "copy" and (has_skips or not can_copy(weighted[layer.weights])):
             layer.role = "inner"
     return layers
+
+
+def _see_through(network: nn.Module, run: Callable[[], object], recorder: _Recorder) -> None:
+    """Find the norms and weights that feed a neuron through pools, dropout, flatten and reshape.
+
+    Further passes get the same spikes, so that a change in one layer does not reach another. A current that doubles
+    with the output of the latest layer depends on nothing else. A norm must also pass on its shift.
+    """
+    open_layers = {layer.name: layer for layer in recorder.layers.values() if layer.role == "stream" or not layer.norm}
+    sources = {name: norm or weights for name, (weights, norm) in recorder.before.items() if name in open_layers}
+    modules = {name: module for name, module in nn.Module.named_modules(network) if name and name in sources.values()}
+    neurons, outputs = find_neurons(network), defaultdict[str, list[Any]](list)
+
+    def currents(change: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        replayed = {name: iter(recorded) for name, recorded in outputs.items()}
+
+        def before_neuron(name: str, module: Any, args: Any) -> None:
+            if name in open_layers:
+                found.setdefault(name, args[0].clone())
+
+        def after_neuron(name: str, module: Any, args: Any, output: Any) -> Any:
+            if change is None:
+                outputs[name].append(output)
+            # A copy, since a residual may be added in place.
+            return map_tensors(torch.clone, output if change is None else next(replayed[name]))
+
+        def after_layer(name: str, module: Any, args: Any, output: Any) -> Any:
+            return change(output) if change and isinstance(output, Tensor) else None
+
+        with (
+            preserving_state(network),
+            torch.no_grad(),
+            hooked(neurons, after_neuron, before_neuron),
+            hooked(modules, after_layer),
+        ):
+            run()
+        return found
+
+    if not modules:
+        return
+    once, doubled, shifted = currents(), currents(lambda x: 2 * x), currents(lambda x: x + 1)
+    taken = {layer.norm or layer.weights for layer in recorder.layers.values() if layer.name not in open_layers}
+    for name, layer in open_layers.items():
+        weights, norm = recorder.before[name]
+        feeds = bool(once[name].any()) and torch.equal(doubled[name], 2 * once[name])
+        # Dropout passes on a shift on average.
+        shifts = abs(float((shifted[name] - once[name]).mean()) - 1) < 0.1
+        if sources[name] in modules and sources[name] not in taken and feeds and (shifts or not norm):
+            layer.role = "first" if layer is next(iter(recorder.layers.values())) else "inner"
+            layer.norm, layer.weights, layer.projection = norm, weights, ""
+            taken.add(sources[name])
+
+
+def unchangeable(network: nn.Module, name: str) -> str:
+    """Return the reason why the parameters of a layer or norm stay as they are; "" if they can be set."""
+    module = network.get_submodule(name)
+    if "weight" not in module._parameters and isinstance(getattr(module, "weight", None), Tensor):
+        return f"the weights of {name} are parametrised: initialise the network before you parametrise it"
+    if not all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+        return f"{name} is frozen"
+    return ""
 
 
 def can_copy(module: nn.Module) -> bool:

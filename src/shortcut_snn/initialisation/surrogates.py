@@ -112,7 +112,7 @@ Number = Callable[[Structure, Layer], float]
 
 @dataclass(frozen=True)
 class Rule:
-    """What the layers of one role get in networks of one path.
+    """Settings of the layers of one role in networks of one path.
 
     Args:
         flat: replace the surrogate of a binary neuron by a rectangle of :data:`FLAT_WIDTH`, of height 1.

@@ -1,4 +1,4 @@
-"""What a pass through a network shows of every layer: firing, the input that is left, the gradient."""
+"""Measure every spiking layer in a pass: its firing, the input that is left, its gradient."""
 
 from .gradients import (
     GradientReport,

@@ -67,7 +67,7 @@ class PlainBlock(nn.Module):
         return self._spikes(x)
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         first: Role = "copy" if keeps_shape(self.conv1) else "inner"
         return after(first, "conv1", "spike1") | after("copy", "conv2", "spike2")
 
@@ -99,7 +99,7 @@ class BasicBlock(PlainBlock):
         return self._spikes(x, self.project(x))
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         return after("inner", "conv1", "spike1") | {"spike2": _sum(self.project, "skip", "spike2.norm")}
 
 
@@ -128,7 +128,7 @@ class SEWBlock(PlainBlock):
         return counts
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         projection = {} if isinstance(self.project, nn.Identity) else after("first", "project.conv", "project.spike")
         return after("inner", "conv1", "spike1") | after("adding", "conv2", "spike2") | projection
 
@@ -168,7 +168,7 @@ class MSBlock(nn.Module):
         return current
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         return {"spike1": None} | after("inner", "conv1", "spike2") | {"": _sum(self.project, "stream", "norm2")}
 
 

@@ -100,7 +100,7 @@ class SpikingResNet(SpikingNetwork):
         return features
 
     def roles(self) -> Roles:
-        """Return what the neurons after the last block do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
         roles: Roles = {} if self.last_spike is None else {"last_spike": None}
         if self.hidden is not None:
             roles |= after("inner", "hidden", "hidden_spike")

@@ -1,4 +1,4 @@
-"""What neurons do on the path from input to output: blocks declare it, and an initialisation reads it."""
+"""The roles of neurons on the path from input to output: blocks declare them, and an initialisation reads them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"]
-"""What a neuron does on the path from input to output:
+"""The part of a neuron on the path from input to output:
 
 - first: it is the first one of the network, or in the projection of a skip path;
 - inner: it is inside a residual branch, or its layer changes the shape of its input;

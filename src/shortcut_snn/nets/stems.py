@@ -48,7 +48,7 @@ class Stem(nn.Module):
         return over_time(self.pool, spikes)
 
     def roles(self) -> Roles:
-        """Return what the neuron does on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         return after("first", "conv", "spike")
 
 
@@ -79,5 +79,5 @@ class MembraneStem(nn.Module):
         return current.expand(time_steps, *current.shape[1:])
 
     def roles(self) -> Roles:
-        """Return what the next neuron does on the path from input to output (see :mod:`.roles`)."""
-        return {"": NeuronRole("first", "conv", "norm") if isinstance(self.pool, nn.Identity) else NeuronRole("first")}
+        """Return the role of the neuron after it (see :mod:`.roles`)."""
+        return {"": NeuronRole("first", "conv", "norm")}

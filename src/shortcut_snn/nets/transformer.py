@@ -47,7 +47,7 @@ class TokenAttention(nn.Module):
         return spikes
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         return after("inner", "query_key.conv", "query_key.spike") | {"spike": NeuronRole("inner")}
 
 
@@ -78,7 +78,7 @@ class SelfAttention(nn.Module):
         return spikes
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         return after("inner", "query_key_value.conv", "query_key_value.spike") | {"spike": NeuronRole("inner")}
 
 
@@ -134,7 +134,7 @@ class TransformerBlock(nn.Module):
         return out
 
     def roles(self) -> Roles:
-        """Return what the neurons do on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         expand = after("inner", "expand.conv", "expand.spike")
         if isinstance(self.mix, SpikingProjection):
             return expand | after("adding", "mix.conv", "mix.spike") | after("adding", "reduce.conv", "reduce.spike")
@@ -236,5 +236,5 @@ class SpikingTransformer(SpikingNetwork):
         return x.mean((-2, -1))
 
     def roles(self) -> Roles:
-        """Return what the neuron after the last block does on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
         return {} if self.last_spike is None else {"last_spike": None}

@@ -37,7 +37,7 @@ class ConvSpike(nn.Module):
         return spikes
 
     def roles(self) -> Roles:
-        """Return what the neuron does on the path from input to output (see :mod:`.roles`)."""
+        """Return the roles of its neurons (see :mod:`.roles`)."""
         may_copy = keeps_shape(self.conv) and isinstance(self.pool, nn.Identity)
         return after("copy" if may_copy else "inner", "conv", "spike")
 
