@@ -18,7 +18,6 @@ LONGEST = (
     "tests/deploy/test_graphs.py",
     "tests/diagnosis/test_diagnosis.py",
     "tests/nets/test_compile.py",
-    "tests/cli/test_sweep.py",
     "tests/introspection/test_zoo.py",
     "tests/neurons/kernels/test_triton.py",
     "tests/training/test_callback.py",

@@ -275,13 +275,6 @@ def test_commands_need_the_import(custom, tmp_path, capsys, command, expected):
     assert expected in capsys.readouterr().out
 
 
-def test_a_custom_network_is_exported(custom, tmp_path, capsys):
-    file, _, run = custom
-    command = ["export", str(run), "--to", "torch-export", "--images", "20", "--out", str(tmp_path)]
-    assert main([*command, "--import", str(file)]) == 0
-    assert "20 of 20 predictions agree" in capsys.readouterr().out
-
-
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Write an installed package with an entry point; return its module."""

@@ -163,6 +163,21 @@ def test_each_batch_starts_from_the_initial_state():
     assert not any(model is net for model in calls), "it is measured in a copy"
 
 
+def test_a_layer_over_spikes_costs_the_same_with_time_and_batch_apart_or_merged():
+    class Net(nn.Module):
+        def __init__(self, merged):
+            super().__init__()
+            self.fire, self.conv, self.merged = LIF(), nets.SpikeConv2d(16, 16, 3, padding=1), merged
+
+        def forward(self, x):
+            spikes = self.fire(x)
+            return self.conv(spikes.flatten(0, 1)).view_as(x) if self.merged else self.conv(spikes)
+
+    frames = 2 * torch.rand(4, 3, 16, 6, 6)
+    energies = [measure_energy(Net(merged), [frames], 4).layers[0] for merged in (True, False)]
+    assert energies[0].acs == energies[1].acs > 0
+
+
 @pytest.mark.parametrize("over_time", [True, False])
 def test_tokens_are_not_taken_for_time_steps(over_time):
     """Of 4 tokens and 2 steps, a linear layer that runs once sees as many rows as divide by T."""

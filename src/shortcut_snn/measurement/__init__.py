@@ -1,4 +1,4 @@
-"""Measurements of every layer in a pass through a network: firing, the input that is left, the gradient."""
+"""Measure every spiking layer in a pass: its firing, the input that is left, its gradient."""
 
 from .gradients import (
     GradientReport,

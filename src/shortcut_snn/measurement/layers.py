@@ -172,5 +172,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
 
 
 def _weight_rms(network: nn.Module, name: str) -> float:
-    grad = network.get_submodule(name).weight.grad if name else None
+    weight = network.get_submodule(name).weight if name else None
+    # Parametrised weights are computed, and have no gradient of their own.
+    grad = weight.grad if isinstance(weight, nn.Parameter) else None
     return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan

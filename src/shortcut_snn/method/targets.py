@@ -42,11 +42,25 @@ def default_loss(output: Any, labels: Tensor) -> Tensor:
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got a {type(labels).__name__}; other labels need loss=...")
     if are_classes(labels):
+        check_classes(output, labels)
         return F.cross_entropy(output, labels)
     try:
         return F.mse_loss(output, in_shape_of(output, labels))
     except ValueError as error:
         raise ValueError(f"{error}: pass loss=...") from error
+
+
+def check_classes(output: Tensor, labels: Tensor) -> None:
+    """Raise ``ValueError`` if indices of classes lie outside of an output ``[N, classes, ...]``."""
+    if labels.is_floating_point() or output.dim() < 2 or not labels.numel():
+        return
+    lowest, highest = labels.min().item(), labels.max().item()
+    # A cross-entropy ignores labels of -100.
+    if highest >= output.shape[1] or lowest not in (-100, *range(output.shape[1])):
+        raise ValueError(
+            f"labels lie from {lowest} to {highest}, but the network has {output.shape[1]} outputs: count classes "
+            "from 0"
+        )
 
 
 def without_broadcasting(criterion: Criterion) -> Criterion:

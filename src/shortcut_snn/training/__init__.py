@@ -23,6 +23,7 @@ from .tables import (
     format_value,
     layer_rows,
     layer_table,
+    read_rows,
 )
 from .trainer import position, read_checkpoint
 
@@ -45,7 +46,7 @@ __all__ = [
     "RunFolder", "ShortcutCallback", "Task", "Training", "column_title", "energy_rows", "fit", "flatten_entries",
     "format_duration", "format_value", "handling_signals", "initialise_task", "layer_rows",
     "layer_table", "make_optimizer", "make_trainer", "measure_task_energy", "position", "quiet_lightning",
-    "read_checkpoint", "recipe_differences", "seeded",
+    "read_checkpoint", "read_rows", "recipe_differences", "seeded",
 ]  # fmt: skip
 
 
