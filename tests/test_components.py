@@ -113,6 +113,9 @@ def test_parameters_are_named_in_the_signature():
     def vague(*, thickness: float = 0.5, **context: Any) -> object:
         return context
 
+    assert body.make("vague").call(colour="red") == {"colour": "red"}
+    with pytest.raises(ValueError, match=r"shell.*mass"):
+        body.make("shell").call(mass=2.0)
     with pytest.raises(ValueError, match=r"'vague': name the parameters that it takes of mass, colour"):
         body.make("vague").build(mass=2.0, colour="red")
 

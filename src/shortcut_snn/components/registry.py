@@ -99,20 +99,35 @@ class Config:
         return name in inspect.signature(self.component.factory).parameters
 
     def build(self, **context: Any) -> Any:
-        """Call the component with its options, and with the part of the context that its parameters name."""
-        keywords = {**self.options, **{name: value for name, value in context.items() if self.accepts(name)}}
-        signature = inspect.signature(self.component.factory)
+        """Call the component with its options, and with the part of the context that its parameters name.
+
+        Raises:
+            ValueError: a parameter has no value, or the component takes ``**keywords``, which get nothing.
+        """
+        named = {name: value for name, value in context.items() if self.accepts(name)}
+        parameters = inspect.signature(self.component.factory).parameters.values()
+        if len(named) < len(context) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            raise ValueError(
+                f"{self.component.kind} {self.component.name!r}: name the parameters that it takes of "
+                f"{', '.join(context)}, in place of **"
+            )
+        return self.call(**named)
+
+    def call(self, *args: Any, **keywords: Any) -> Any:
+        """Call the component with its options and all of these arguments.
+
+        Raises:
+            ValueError: the component does not take these arguments.
+        """
         try:
-            if context.keys() - keywords and any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-                raise TypeError(f"name the parameters that it takes of {', '.join(context)}; ** is not followed")
-            signature.bind(**keywords)
+            inspect.signature(self.component.factory).bind(*args, **self.options, **keywords)
         except TypeError as error:
             raise ValueError(f"{self.component.kind} {self.component.name!r}: {error}") from None
-        return self.component.factory(**keywords)
+        return self(*args, **keywords)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the component with its options and all of these arguments."""
-        return self.component.factory(*args, **self.options, **kwargs)
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Call a component that is a function, such as a surrogate or an objective, without checks."""
+        return self.component.factory(*args, **self.options, **keywords)
 
 
 class Kind:

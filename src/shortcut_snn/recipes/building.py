@@ -135,7 +135,7 @@ def build_task(
     """
     if description is None:
         description = data.description
-    task: Task = recipe.task(
+    task: Task = recipe.task.call(
         network,
         method=Method(),
         optimizer=recipe.optimizer,
