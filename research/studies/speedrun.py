@@ -211,7 +211,7 @@ class HardExamples(Classification):
             return images, labels
         if self.proxy is None:
             network = spiking_vgg6(
-                10, 1, width=16, make_neuron=lambda: ILIF(most=4, threshold=0.5), classifier_std="1/inputs"
+                10, 1, width=16, make_neuron=lambda: ILIF(max_spikes=4, threshold=0.5), classifier_std="1/inputs"
             )
             network.to(memory_format=torch.channels_last)
             self.proxy = network, torch.optim.AdamW(network.parameters(), 0.003)

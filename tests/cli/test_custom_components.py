@@ -127,7 +127,7 @@ def forget():
     """Unregister and unload what the files of these tests define, as in a new process."""
     for kind in KINDS.values():
         for name in [name for name in kind if name.startswith("my_")]:
-            del kind[name]
+            del kind.components[name]
     for name in [name for name in sys.modules if name.startswith("custom")]:
         del sys.modules[name]
 

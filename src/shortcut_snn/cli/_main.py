@@ -1,6 +1,7 @@
 """The entry point of ``shortcut-snn``: parse the command line, run the command, print errors as one line."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 for an error of the run, 2 for invalid arguments."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
+    # Lightning imports onnxruntime where there is one. It and huggingface_hub report to their makers otherwise.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         return _run_and_report(words)
     except KeyboardInterrupt:

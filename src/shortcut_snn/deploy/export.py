@@ -26,18 +26,18 @@ class OneCall(nn.Module):
 
     def __init__(self, model: Shortcut) -> None:
         super().__init__()
-        self.network, self.run, self.readout, self.reset = model.network, model.run, model.readout, model._reset
+        self.network, self.layout = model.network, model.layout
 
     def forward(self, x: Tensor) -> Any:
         """Return the logits, and leave the network in its initial state."""
         self._reset_network()
-        output = call_on(self.network, self.run, x)
+        output = call_on(self.network, self.layout.run, x)
         self._reset_network()
-        return output if self.readout is None else self.readout(output)
+        return self.layout.read(output)
 
     def _reset_network(self) -> None:
-        if self.reset is not None:
-            self.reset(self.network)
+        if self.layout.reset is not None:
+            self.layout.reset(self.network)
 
 
 def without_wrapper(network: nn.Module) -> nn.Module:

@@ -1,9 +1,11 @@
 """Find the layers of a network that an initialisation can set: which norm feeds each neuron, and what is added to it.
 
-One forward pass records the outputs of norms, neurons and layers with weights. A neuron's current is compared with the
-outputs of the latest norms: what remains is its residual.
+Built-in networks declare it (see :mod:`shortcut_snn.nets.roles`). In others one forward pass records the outputs of
+norms, neurons and layers with weights. A neuron's current is compared with the outputs of the latest norms: what
+remains is its residual.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,20 +15,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._utils.module_state import hooked
+from .._utils.calls import map_tensors
+from .._utils.module_state import hooked, preserving_state
 from ..introspection import NORMS, find_neurons, is_layer
 from ..method import tensor_in
+from ..nets import Role, declared_roles
 
-Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"]
-"""What a neuron does on the path from input to output:
+Path = Literal["layers", "blocks", "spikes", "currents"]
+"""The carrier of the input and the gradient from block to block:
 
-- first: it is the first one of the network, or in the projection of a skip path;
-- inner: it is inside a residual branch;
-- copy: its layer is on the only path, and could pass on its input, because both have the same shape;
-- skip: its current is the norm's output plus spikes, ``spike(f(x) + x)``;
-- projected: its current is the sum of two norms, one of them in the projection of a skip path;
-- adding: its spikes are added to others, ``spike(f(x)) + x``;
-- stream: its current is the norm's output plus a current, ``f(spike(x)) + x``.
+- layers: the only path, as there are no skip connections;
+- blocks: neurons after sums, ``spike(f(x) + x)``;
+- spikes: sums of spikes, ``spike(f(x)) + x``;
+- currents: sums of currents, ``f(spike(x)) + x``.
 """
 
 
@@ -55,7 +56,9 @@ class Structure:
     layers: dict[str, Layer]
     """Those of the neurons, in the order of their first calls."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """By layer, what cannot be set and why."""
+    """By layer, the reason why it cannot be set."""
+    frozen: dict[str, str] = field(default_factory=dict)
+    """By layer, the reason why its parameters stay as they are. Its surrogate can be set."""
 
     def __post_init__(self) -> None:
         """Find the layers that cannot be set."""
@@ -67,18 +70,34 @@ class Structure:
                 self.skipped[name] = "its current is not the output of a norm or of a layer with weights"
             elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
                 self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
+            elif (layer.role == "copy" or not layer.norm) and (reason := unchangeable(self.network, layer.weights)):
+                self.skipped[name] = reason
+            else:
+                reasons = [unchangeable(self.network, norm) for norm in (layer.norm, layer.projection) if norm]
+                if any(reasons):
+                    self.frozen[name] = next(filter(None, reasons))
 
     def count(self, *roles: Role) -> int:
         """Return the number of layers with these roles."""
         return sum(layer.role in roles for layer in self.layers.values())
 
     @cached_property
+    def path(self) -> Path:
+        """The carrier of the input and the gradient."""
+        if self.count("adding"):
+            return "spikes"
+        if self.count("stream"):
+            return "currents"
+        return "blocks" if self.blocks else "layers"
+
+    @cached_property
     def main_path(self) -> list[str]:
         """Neurons that input and gradient pass one after another; empty if sums carry both, as in SEW blocks."""
-        if self.count("adding", "stream"):
-            return []
-        on_path = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
-        return [name for name, layer in self.layers.items() if layer.role in on_path]
+        on_path: dict[Path, tuple[Role, ...]] = {
+            "blocks": ("first", "skip", "projected"),
+            "layers": ("first", "copy", "inner"),
+        }
+        return [name for name, layer in self.layers.items() if layer.role in on_path.get(self.path, ())]
 
     @cached_property
     def blocks(self) -> int:
@@ -86,7 +105,7 @@ class Structure:
         return self.count("skip", "projected")
 
     @cached_property
-    def usual(self) -> set[str]:
+    def next_to_projection(self) -> set[str]:
         """Neurons in branches next to a projection, which keep their surrogates and weights."""
         pairs = pairwise(self.layers.values())
         return {layer.name for layer, after in pairs if layer.role == "inner" and after.role == "projected"}
@@ -113,8 +132,10 @@ class _Recorder:
     spikes: list[_Call] = field(default_factory=list)
     weights: str = ""
     takes_spikes: bool = False
-    product: Tensor | None = None
-    """The output of the latest layer with weights."""
+    latest: tuple[str, str] = "", ""
+    """The latest layer with weights, and the norm after it, if there is one."""
+    before: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The same for each neuron, when it was called."""
 
     def before_weights(self, name: str, module: Any, args: Any) -> None:
         """Find how the spikes of the latest neurons arrive: as they are, or added to others."""
@@ -141,9 +162,10 @@ class _Recorder:
             self.spikes.clear()
 
     def after_weights(self, name: str, module: Any, args: Any, output: Any) -> None:
-        self.product = tensor_in(output)
+        self.latest = name, ""
 
     def after_norm(self, name: str, module: Any, args: Any, output: Any) -> None:
+        self.latest = self.weights, name
         if isinstance(output, Tensor):
             # A copy, since a residual may be added in place.
             self.norms = [*self.norms[-3:], _Call(name, output.clone(), self.weights, self.takes_spikes)]
@@ -153,7 +175,7 @@ class _Recorder:
         if current is None or name in self.layers:
             return
         layer = Layer(name, "inner" if self.layers else "first", shape=tuple(current.shape[1:]))
-        self.layers[name] = layer
+        self.layers[name], self.before[name] = layer, self.latest
         calls = [call for call in self.norms if fits(call.output, current)]
         for count in (1, 2):
             for group in combinations(reversed(calls), count):
@@ -169,8 +191,6 @@ class _Recorder:
                     return
         if calls:
             self._set_norms(layer, calls[-1:], "stream")
-        elif self.product is not None and self.product.shape == current.shape and torch.equal(self.product, current):
-            layer.weights = self.weights
 
     def _set_norms(self, layer: Layer, calls: Sequence[_Call], role: Role) -> None:
         main, *others = sorted(calls, key=lambda call: -self.weight_sizes.get(call.weights, 0))
@@ -203,6 +223,32 @@ def shaped_like(current: Tensor, output: Tensor) -> Tensor:
 
 def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
     """Return the layers of a network in the order of their first calls."""
+    return declared_layers(network, run) or matched_layers(network, run)
+
+
+def declared_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
+    """Return the layers as the network declares them; none if it does not, or if parts of it were replaced."""
+    roles, neurons, shapes = declared_roles(network), find_neurons(network), dict[str, tuple[int, ...]]()
+    norms = [network.get_submodule(role.norm) for role in roles.values() if role.norm]
+    if roles.keys() != neurons.keys() or not all(isinstance(norm, NORMS) for norm in norms):
+        return []
+
+    def keep_shape(name: str, module: Any, args: Any) -> None:
+        shapes.setdefault(name, tuple(args[0].shape[1:]))
+
+    with hooked(neurons, pre=keep_shape), torch.no_grad():
+        run()
+    layers = [
+        Layer(name, role.role, role.norm, role.projection, role.weights, shapes[name])
+        for name, role in ((name, roles[name]) for name in shapes)
+    ]
+    if layers and layers[0].role in ("copy", "inner"):
+        layers[0].role = "first"
+    return layers
+
+
+def matched_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
+    """Return the layers of a network by what a forward pass shows."""
     weighted = {name: module for name, module in nn.Module.named_modules(network) if is_layer(module)}
     sizes = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in weighted.items()}
     norms = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, NORMS)}
@@ -214,6 +260,7 @@ def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
         torch.no_grad(),
     ):
         run()
+    _see_through(network, run, recorder)
     layers = list(recorder.layers.values())
     shapes = [layer.shape for layer in layers if layer.role == "adding"]
     if layers and layers[-1].shape in shapes:
@@ -224,6 +271,68 @@ def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
         if layer.role == "copy" and (has_skips or not can_copy(weighted[layer.weights])):
             layer.role = "inner"
     return layers
+
+
+def _see_through(network: nn.Module, run: Callable[[], object], recorder: _Recorder) -> None:
+    """Find the norms and weights that feed a neuron through pools, dropout, flatten and reshape.
+
+    Further passes get the same spikes, so that a change in one layer does not reach another. A current that doubles
+    with the output of the latest layer depends on nothing else. A norm must also pass on its shift.
+    """
+    open_layers = {layer.name: layer for layer in recorder.layers.values() if layer.role == "stream" or not layer.norm}
+    sources = {name: norm or weights for name, (weights, norm) in recorder.before.items() if name in open_layers}
+    modules = {name: module for name, module in nn.Module.named_modules(network) if name and name in sources.values()}
+    neurons, outputs = find_neurons(network), defaultdict[str, list[Any]](list)
+
+    def currents(change: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        replayed = {name: iter(recorded) for name, recorded in outputs.items()}
+
+        def before_neuron(name: str, module: Any, args: Any) -> None:
+            if name in open_layers:
+                found.setdefault(name, args[0].clone())
+
+        def after_neuron(name: str, module: Any, args: Any, output: Any) -> Any:
+            if change is None:
+                outputs[name].append(output)
+            # A copy, since a residual may be added in place.
+            return map_tensors(torch.clone, output if change is None else next(replayed[name]))
+
+        def after_layer(name: str, module: Any, args: Any, output: Any) -> Any:
+            return change(output) if change and isinstance(output, Tensor) else None
+
+        with (
+            preserving_state(network),
+            torch.no_grad(),
+            hooked(neurons, after_neuron, before_neuron),
+            hooked(modules, after_layer),
+        ):
+            run()
+        return found
+
+    if not modules:
+        return
+    once, doubled, shifted = currents(), currents(lambda x: 2 * x), currents(lambda x: x + 1)
+    taken = {layer.norm or layer.weights for layer in recorder.layers.values() if layer.name not in open_layers}
+    for name, layer in open_layers.items():
+        weights, norm = recorder.before[name]
+        feeds = bool(once[name].any()) and torch.equal(doubled[name], 2 * once[name])
+        # Dropout passes on a shift on average.
+        shifts = abs(float((shifted[name] - once[name]).mean()) - 1) < 0.1
+        if sources[name] in modules and sources[name] not in taken and feeds and (shifts or not norm):
+            layer.role = "first" if layer is next(iter(recorder.layers.values())) else "inner"
+            layer.norm, layer.weights, layer.projection = norm, weights, ""
+            taken.add(sources[name])
+
+
+def unchangeable(network: nn.Module, name: str) -> str:
+    """Return the reason why the parameters of a layer or norm stay as they are; "" if they can be set."""
+    module = network.get_submodule(name)
+    if "weight" not in module._parameters and isinstance(getattr(module, "weight", None), Tensor):
+        return f"the weights of {name} are parametrised: initialise the network before you parametrise it"
+    if not all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+        return f"{name} is frozen"
+    return ""
 
 
 def can_copy(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from .resnet import (
     spiking_resnet34,
     spiking_resnet110,
 )
+from .roles import NeuronRole, Role, declared_roles
 from .stems import Stem
 from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock
 from .vgg import SpikingVGG, spiking_vgg6, spiking_vgg11, spiking_vgg16, spiking_vggsnn
@@ -20,7 +21,9 @@ from .vgg import SpikingVGG, spiking_vgg6, spiking_vgg11, spiking_vgg16, spiking
 __all__ = [
     "BasicBlock",
     "MSBlock",
+    "NeuronRole",
     "PlainBlock",
+    "Role",
     "SEWBlock",
     "SelfAttention",
     "SpikeConv2d",
@@ -36,6 +39,7 @@ __all__ = [
     "TransformerBlock",
     "build_network",
     "channels_last",
+    "declared_roles",
     "spiking_resnet8",
     "spiking_resnet18",
     "spiking_resnet19",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..neurons import Neuron, NormNeuron
 from .layers import SpikePointwiseConv2d, conv3x3, over_time
+from .roles import NeuronRole, Role, Roles, after, keeps_shape
 
 MakeNeuron = Callable[[], Neuron]
 Block = Literal["basic", "sew", "ms", "plain"]
@@ -65,6 +66,11 @@ class PlainBlock(nn.Module):
         """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
         return self._spikes(x)
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        first: Role = "copy" if keeps_shape(self.conv1) else "inner"
+        return after(first, "conv1", "spike1") | after("copy", "conv2", "spike2")
+
     def _spikes(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the second neuron's spikes, with a residual added to its current."""
         hidden = self.spike1(over_time(self.conv1, x))
@@ -92,6 +98,10 @@ class BasicBlock(PlainBlock):
         """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
         return self._spikes(x, self.project(x))
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "conv1", "spike1") | {"spike2": _sum(self.project, "skip", "spike2.norm")}
+
 
 class SEWBlock(PlainBlock):
     """Spike-element-wise (SEW) block with ADD, ``o = spike(f(x)) + x``: it adds the residual to the second neuron's
@@ -116,6 +126,11 @@ class SEWBlock(PlainBlock):
         """Map counts ``[T, N, inputs, H, W]`` to counts ``[T, N, outputs, H / stride, W / stride]``."""
         counts: Tensor = self._spikes(x) + self.project(x)
         return counts
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        projection = {} if isinstance(self.project, nn.Identity) else after("first", "project.conv", "project.spike")
+        return after("inner", "conv1", "spike1") | after("adding", "conv2", "spike2") | projection
 
 
 class MSBlock(nn.Module):
@@ -152,6 +167,10 @@ class MSBlock(nn.Module):
         current: Tensor = over_time(self.norm2, over_time(self.conv2, hidden)) + self.project(x)
         return current
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return {"spike1": None} | after("inner", "conv1", "spike2") | {"": _sum(self.project, "stream", "norm2")}
+
 
 BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {
     "basic": BasicBlock, "sew": SEWBlock, "ms": MSBlock, "plain": PlainBlock
@@ -167,6 +186,13 @@ def block_kind(name: str) -> type[PlainBlock | MSBlock]:
     if name not in BLOCKS:
         raise ValueError(f"unknown block {name!r}: use one of {', '.join(get_args(Block))}")
     return BLOCKS[name]
+
+
+def _sum(project: nn.Module, role: Role, norm: str) -> NeuronRole:
+    """Return the role of a neuron whose current is the sum of a norm's output and a residual."""
+    if isinstance(project, nn.Identity):
+        return NeuronRole(role, "conv2", norm)
+    return NeuronRole("projected", "conv2", norm, "project.norm")
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:

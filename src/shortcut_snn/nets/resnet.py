@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from .. import components
 from ..neurons import LIF, Neuron, NormNeuron
-from .blocks import Block, MakeNeuron, block_kind
+from .blocks import Block, MakeNeuron, PlainBlock, block_kind
 from .layers import over_time
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
+from .roles import Roles, after
 from .stems import MembraneStem, Stem, StemKind
 
 
@@ -97,6 +98,17 @@ class SpikingResNet(SpikingNetwork):
         if self.hidden is not None:
             features = self.hidden_spike(over_time(self.hidden, features))
         return features
+
+    def roles(self) -> Roles:
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
+        roles: Roles = {} if self.last_spike is None else {"last_spike": None}
+        if self.hidden is not None:
+            roles |= after("inner", "hidden", "hidden_spike")
+        name = f"{self.stage_names[0]}.0"
+        if not isinstance(self.stem.pool, nn.Identity) and type(self.get_submodule(name)) is PlainBlock:
+            # Pooling raises the firing rate, so the layer after it does not copy.
+            roles |= after("inner", f"{name}.conv1", f"{name}.spike1")
+        return roles
 
 
 class SpikingResNet19(SpikingResNet):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..neurons import NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, over_time
+from .roles import NeuronRole, Roles, after
 
 StemKind = Literal["small", "large"]
 
@@ -46,6 +47,10 @@ class Stem(nn.Module):
         spikes = self.spike(over_time(self.conv, x), time_steps=time_steps)
         return over_time(self.pool, spikes)
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("first", "conv", "spike")
+
 
 class MembraneStem(nn.Module):
     """A stem without a neuron, for blocks that start with one; for a static image it runs once.
@@ -72,3 +77,7 @@ class MembraneStem(nn.Module):
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to currents ``[T, N, outputs, ...]``."""
         current = over_time(lambda flat: self.pool(self.norm(self.conv(flat))), x)
         return current.expand(time_steps, *current.shape[1:])
+
+    def roles(self) -> Roles:
+        """Return the role of the neuron after it (see :mod:`.roles`)."""
+        return {"": NeuronRole("first", "conv", "norm")}

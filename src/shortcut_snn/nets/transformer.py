@@ -15,6 +15,7 @@ from ..neurons import LIF
 from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
+from .roles import NeuronRole, Roles, after
 from .stems import MembraneStem, Stem, StemKind
 
 Residual = Literal["sew", "ms"]
@@ -45,6 +46,10 @@ class TokenAttention(nn.Module):
         spikes: Tensor = (passes * key).flatten(2, 3)
         return spikes
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "query_key.conv", "query_key.spike") | {"spike": NeuronRole("inner")}
+
 
 class SelfAttention(nn.Module):
     """Spiking self-attention: a neuron after ``8 / L * query (key^T value)``, with L tokens.
@@ -71,6 +76,10 @@ class SelfAttention(nn.Module):
         mixed = query @ (key.transpose(-2, -1) @ value) * (8 / tokens.shape[-1])
         spikes: Tensor = self.spike(mixed).transpose(2, 3).flatten(3).movedim(-1, 2).unflatten(3, x.shape[3:])
         return spikes
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "query_key_value.conv", "query_key_value.spike") | {"spike": NeuronRole("inner")}
 
 
 class TransformerBlock(nn.Module):
@@ -123,6 +132,14 @@ class TransformerBlock(nn.Module):
         x = x + self.mix(self.attention(self.spike1(x)))
         out: Tensor = x + self.reduce(self.expand(self.spike2(x)))
         return out
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        expand = after("inner", "expand.conv", "expand.spike")
+        if isinstance(self.mix, SpikingProjection):
+            return expand | after("adding", "mix.conv", "mix.spike") | after("adding", "reduce.conv", "reduce.spike")
+        spike2, output = (NeuronRole("stream", f"{part}.conv", f"{part}.norm") for part in ("mix", "reduce"))
+        return expand | {"spike1": None, "spike2": spike2, "": output}
 
 
 @components.network("qkformer")
@@ -217,3 +234,7 @@ class SpikingTransformer(SpikingNetwork):
         if self.last_spike is not None:
             x = self.last_spike(x)
         return x.mean((-2, -1))
+
+    def roles(self) -> Roles:
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
+        return {} if self.last_spike is None else {"last_spike": None}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..._utils.yaml_text import parse
-from ...recipes import Method, Recipe, changed, from_dict, layer, merged, parse_options
+from ...method import Method
+from ...recipes import Recipe, changed, from_dict, layer, merged, parse_options
 from ...training import RunFolder, recipe_differences
 from .._commands import METHODS
 from .._terminal import words

@@ -16,7 +16,7 @@ from ..._utils.statistics import share_interval
 from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...measurement import LayerReport, is_on_chain
-from ...recipes import describe_method, from_dict
+from ...recipes import from_dict
 from ...training import Metric, Row, RunFolder, flatten_entries, format_duration, format_value, read_rows
 from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
 
@@ -111,7 +111,7 @@ def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
     words = [str(dict(flatten_entries(recipe)).get("task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(describe_method(from_dict(recipe).method))
+        words.append(str(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 
