@@ -71,11 +71,7 @@ def test_firing_rates_are_means_over_all_batches(tmp_path):
     assert rates["stem.spike"] != pytest.approx(last["stem.spike"], rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"data": {"classes": 5}}, {"data": None}, {"surrogates": {"stem.spike": "wide"}}],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [{"data": {"classes": 5}}, {"data": None}], ids=str)
 def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, changes):
     state, metadata = read_network(run / "network.safetensors")
     copy = shutil.copytree(run, tmp_path / "run")
