@@ -82,6 +82,15 @@ def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, 
     assert message.count("\n") == 1
 
 
+def test_damaged_surrogates_are_named(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "surrogates.json").write_text('{"stem.spike": "wide"}')
+    assert main(["evaluate", str(copy)]) == 1
+    message = capsys.readouterr().err
+    assert "surrogates.json is damaged" in message
+    assert message.count("\n") == 1
+
+
 def test_invalid_changes_do_not_blame_the_recipe_file(run, capsys):
     assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 1
     message = capsys.readouterr().err
