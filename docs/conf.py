@@ -80,7 +80,7 @@ def tables(kind: Kind) -> Iterator[str]:
     if owners:
         yield "\n| option | type | description |\n|---|---|---|"
     for (option, type_name, text), components in owners.items():
-        only = "" if len(components) == len(kind) else f" (of {', '.join(components)})"
+        only = "" if len(components) == len(kind.components) else f" (of {', '.join(components)})"
         yield f"| `{option}`{only} | {cell(type_name)} | {cell(text)} |"
 
 

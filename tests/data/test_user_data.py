@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import v2
 
-from shortcut_snn.data import Data, Loaders, as_data
+from shortcut_snn.data import Data, as_data
 
 from ..stateful import Stateful
+from .batches import epoch, equal
 
 
 class Numbers(Dataset[tuple[Tensor, int]]):
@@ -56,17 +57,6 @@ def stateful_loaders(workers: int) -> Data:
 
 
 KINDS = [sets, plain_loaders, stateful_loaders]
-
-
-def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
-    made.train.sampler.set_epoch(number)  # type: ignore[attr-defined]
-    return list(made.train)
-
-
-def equal(first: list[Any], second: list[Any]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
-    )
 
 
 @pytest.mark.parametrize(("make", "workers"), [*((make, 0) for make in KINDS), (sets, 2), (plain_loaders, 2)])

@@ -30,7 +30,16 @@ class Slot:
 
 
 def slot(annotation: Any) -> Slot | None:
-    """Return the slot of an annotation, or None if the annotation is that of a plain value."""
+    """Return the slot of an annotation, or None if the annotation is that of a plain value.
+
+    A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
+
+    Example:
+        >>> from shortcut_snn.components import neuron
+        >>> one, many = slot(Annotated[Any, neuron] | None), slot(Annotated[tuple[Any, ...], neuron])
+        >>> (one.many, one.optional), (many.many, many.optional), slot(int | None)
+        ((False, True), (True, False), None)
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         kind = next((note for note in arguments[1:] if isinstance(note, Kind)), None)
@@ -40,9 +49,9 @@ def slot(annotation: Any) -> Slot | None:
         members = get_args(arguments[0]) if is_union else arguments[:1]
         return Slot(kind, any(get_origin(member) in (tuple, list) for member in members), type(None) in members)
     if origin in (Union, types.UnionType):
-        others = [member for member in arguments if member is not type(None)]
-        inner = slot(others[0]) if len(others) == 1 else None
-        return None if inner is None else dataclasses.replace(inner, optional=len(others) < len(arguments))
+        present = [member for member in arguments if member is not type(None)]
+        inner = slot(present[0]) if len(present) == 1 else None
+        return None if inner is None else dataclasses.replace(inner, optional=len(present) < len(arguments))
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
@@ -175,7 +184,7 @@ def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
         "should be another type"
     ]
     messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
-    first, *others = dict.fromkeys(messages)
+    first, *alternatives = dict.fromkeys(messages)
     choices = [
         str(choice)
         for part in (annotation, *get_args(annotation))
@@ -183,7 +192,7 @@ def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
         for choice in get_args(part)
     ]
     hint = suggestion(value, choices) if isinstance(value, str) else ""
-    return " or ".join([first, *(message.removeprefix("should be ") for message in others)]) + hint
+    return " or ".join([first, *(message.removeprefix("should be ") for message in alternatives)]) + hint
 
 
 def write(value: Any) -> Any:

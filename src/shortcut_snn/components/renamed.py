@@ -6,7 +6,7 @@ from typing import Any
 from .registry import Kind, Option
 
 COMPONENTS = {"data": {"nmnist_npz": "events_npz"}}
-OPTIONS = {"neuron": {"most": "max_spikes"}}
+OPTIONS = {"augmentation": {"least": "min_area"}, "neuron": {"most": "max_spikes"}}
 
 
 def named_component(kind: Kind, entries: Any) -> Any:

@@ -17,7 +17,8 @@ from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset
 class UserLoader:
     """Wrap a DataLoader so that the random numbers of a batch belong to (seed, epoch, number of the batch).
 
-    Training between two batches neither changes the samples nor sees their random numbers.
+    Training between two batches neither changes the samples nor sees their random numbers. A loader that has a state,
+    such as torchdata's ``StatefulDataLoader``, lends its ``state_dict`` and ``load_state_dict``.
 
     Example:
         >>> loader = UserLoader(DataLoader(range(6), shuffle=True), seed=0)
@@ -32,6 +33,10 @@ class UserLoader:
         self.loader, self.seed, self.epoch = loader, seed, 0
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
         self._first = (0, 0)
+        self.has_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        if self.has_state:
+            # Lightning writes the state of any loader with these methods into checkpoints.
+            self.state_dict, self.load_state_dict = loader.state_dict, loader.load_state_dict  # type: ignore[attr-defined]
 
     @property
     def sampler(self) -> "UserLoader":
@@ -43,8 +48,12 @@ class UserLoader:
         self.epoch = epoch
 
     def begin(self, epoch: int, batches: int) -> None:
-        """Start with an epoch. A plain loader cannot skip batches and yields it from its start."""
+        """Start with an epoch after some of its batches, where ``load_state_dict`` then restores the loader.
+
+        A loader without a state cannot skip batches, and yields the epoch from its start.
+        """
         self.epoch = epoch
+        self._first = (epoch, batches if self.has_state else 0)
 
     def __len__(self) -> int:
         try:
@@ -70,26 +79,6 @@ class UserLoader:
 
     def _random_numbers(self, epoch: int, number: int) -> RandomStream:
         return RandomStream(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
-
-
-class StatefulLoader(UserLoader):
-    """Wrap a DataLoader that has a state, such as torchdata's ``StatefulDataLoader``. Checkpoints contain the state."""
-
-    def begin(self, epoch: int, batches: int) -> None:
-        """Start with an epoch after some of its batches; :meth:`load_state_dict` then restores the loader."""
-        self.epoch = epoch
-        self._first = (epoch, batches)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the loader; Lightning calls this for a checkpoint."""
-        state: dict[str, Any] = self.loader.state_dict()  # type: ignore[attr-defined]
-        return state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the loader within an epoch, after :meth:`begin`."""
-        # At the end of an epoch, the state is that of a loader without further batches.
-        if self._first[1]:
-            self.loader.load_state_dict(state)  # type: ignore[attr-defined]
 
 
 ACCEPTED = (
@@ -258,8 +247,7 @@ class LoaderData(UserData):
         if world > 1:
             raise ValueError(f"DataLoaders cannot be shared among {world} processes: pass the Datasets instead")
         validation = None if self.validation is None else UserLoader(self.validation, seed)
-        has_state = hasattr(self.train, "state_dict") and hasattr(self.train, "load_state_dict")
-        train = StatefulLoader(self.train, seed) if has_state else UserLoader(self.train, seed)
+        train = UserLoader(self.train, seed)
         return Loaders(train, validation, UserLoader(self.test, seed), train.begin, skips_batches=False)
 
     def sample(self, count: int) -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,18 +53,19 @@ def push_to_hub(folder: str | Path, repository: str, private: bool | None = None
     """
     folder = Path(folder)
     card = read_card(folder)
-    names = [CARD, *card.files.values()]
-    # A card from elsewhere could name any file of this machine.
-    if missing := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
-        raise FileNotFoundError(f"the card in {folder} names a file that is not in the folder: {missing[0]}")
-    if WEIGHTS not in names:
-        raise FileNotFoundError(f"the card in {folder} has no {WEIGHTS}: export the run to safetensors first")
-    content: dict[str, Any] = {name: folder / name for name in names} | {README: readme(card, repository).encode()}
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS}: export the run to safetensors first")
     with _hub(f"{repository} cannot be pushed to the Hugging Face hub") as hub:
         api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
         api.create_repo(repository, private=private, exist_ok=True)
-        files = [hub.CommitOperationAdd(name, file) for name, file in content.items()]
-        commit = api.create_commit(repository, files, commit_message=f"{card.name}, shortcut-snn {card.version}")
+        api.upload_file(repo_id=repository, path_in_repo=README, path_or_fileobj=readme(card, repository).encode())
+        # Only files in the folder itself match, whatever the card names.
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=[escape(name) for name in (CARD, *card.files.values())],
+            commit_message=f"{card.name}, shortcut-snn {card.version}",
+        )
     return str(commit.commit_url)
 
 

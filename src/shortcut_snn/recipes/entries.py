@@ -111,8 +111,8 @@ def _kinds_first(options: Sequence[str]) -> list[str]:
     keys = [option.partition("=")[0].strip() for option in options]
     first = [index for index, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:index]]
     first.sort(key=lambda index: keys[index].count("."))
-    others = [index for index in range(len(keys)) if index not in first]
-    return [options[index] for index in [*first, *others]]
+    rest = [index for index in range(len(keys)) if index not in first]
+    return [options[index] for index in [*first, *rest]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:

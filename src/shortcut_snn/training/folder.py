@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._utils.files import make_folder, read_json, refuse_others, remove_strays, write_text
 from .._utils.yaml_text import as_yaml, parse
-from ..components import KINDS, merge
+from ..components import KINDS, read, write
 from ..deploy import read_network
 from .provenance import Provenance, check_resumable, environment
 
@@ -158,11 +158,7 @@ class RunFolder:
         Raises:
             ValueError: an entry differs that changes the result; the message names it.
         """
-        # Merging gives components and options their current names.
-        before = {
-            name: merge(KINDS.get(name), value, {}) if isinstance(value, Mapping) else value
-            for name, value in self.read_entries().items()
-        }
+        before = {name: _with_current_names(name, value) for name, value in self.read_entries().items()}
         check_resumable(before, entries, f"the run in {self}")
 
     def check_data(self, split: str, fingerprint: str) -> None:
@@ -286,3 +282,12 @@ class RunFolder:
                     f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the run"
                 )
         return result
+
+
+def _with_current_names(section: str, entries: Any) -> Any:
+    """Return a section of a recipe with the names that its components and options have now."""
+    try:
+        return write(read(KINDS[section], entries, section)) if section in KINDS else entries
+    except ValueError:
+        # The comparison with the new recipe names what differs.
+        return entries

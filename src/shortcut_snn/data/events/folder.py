@@ -42,6 +42,6 @@ class EventFolder(EventSet):
         assert self.sensor is not None
         root, maker = self.path, self.maker(self.sensor, time_steps)
         classes, parts = classes_and_parts(root)
-        train, *others = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
-        test, validation = [*others, None, None][:2]
+        train, *evaluation = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
+        test, validation = [*evaluation, None, None][:2]
         return Source(train, test, classes, validation)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import components
+from ..._utils.random_state import RandomStream
 from ..counter_random import Stream, below, random_bits, uniform
 from .images import Images
 
@@ -246,10 +247,10 @@ class ResizedCrop(Augmentation):
     taken from the decoded file.
 
     Args:
-        least: smallest part of the area.
+        min_area: smallest part of the area.
     """
 
-    least: Fraction = 0.08
+    min_area: Fraction = 0.08
 
     takes_files: ClassVar = True
 
@@ -261,10 +262,8 @@ class ResizedCrop(Augmentation):
         """Return the part of an image ``[C, H, W]`` that the random bits choose, resized to ``size``."""
         from torchvision.transforms.v2 import RandomResizedCrop  # type: ignore[attr-defined]
 
-        with torch.random.fork_rng(devices=()):
-            # torch.manual_seed would also seed every accelerator.
-            torch.default_generator.manual_seed(bits >> 1)
-            cropped: Tensor = RandomResizedCrop(size, scale=(self.least, 1.0))(image)
+        with RandomStream(bits >> 1):
+            cropped: Tensor = RandomResizedCrop(size, scale=(self.min_area, 1.0))(image)
         return cropped
 
 
