@@ -68,7 +68,7 @@ def tables(kind: Kind) -> Iterator[str]:
     """Yield the lines of a table of a kind's components, and of a table of their options."""
     yield "| `kind` | description | options and defaults |\n|---|---|---|"
     owners: dict[tuple[str, str, str], list[str]] = {}
-    for name, component in kind.items():
+    for name, component in kind.components.items():
         defaults = ", ".join(f"`{option.name}={option.value}`" for option in component.options.values())
         yield f"| `{name}` | {cell(first_sentence(component))} | {cell(defaults)} |"
         # PyTorch and Lightning document the options of their own classes.

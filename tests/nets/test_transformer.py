@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import nets
 from shortcut_snn.initialisation import initialise
 from shortcut_snn.measurement import examine
 from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan, use_backend
 
+from ..method.wrapped import wrapped
 from .by_hand import conv, normalised, randomise, spike
 
 
@@ -102,9 +103,9 @@ def test_branches_tap_stages_or_blocks() -> None:
     blocks = ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
     assert every_block(network) == blocks[:-1]
     assert all(isinstance(network.get_submodule(name), nets.TransformerBlock) for name in blocks)
-    model = Shortcut(network, "blocks", num_classes=3)
+    model = wrapped(network, "blocks", num_classes=3)
     assert [branch.classifier.in_features for branch in model.branches] == [4, 8, 8, 16]
-    convolving = Shortcut(network, "stages", num_classes=3, head="conv")
+    convolving = wrapped(network, "stages", num_classes=3, head="conv")
     assert [branch.shape for branch in convolving(torch.rand(2, 3, 12, 12)).branches] == [(2, 3)] * 2
 
 

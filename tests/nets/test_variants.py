@@ -63,7 +63,7 @@ def test_recipes_list_the_options_of_a_network() -> None:
         "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
         "classifier_std": "1/inputs",
     }  # fmt: skip
-    assert all(all(components.option_help(component).values()) for component in components.network.values())
+    assert all(all(components.option_help(component).values()) for component in components.network.components.values())
     for entries, message in (
         ({"kind": "vgg11", "block": "sew"}, "network.block: network 'vgg11' has no entry 'block'"),
         ({"kind": "vgg11", "stem": "large"}, "network.stem: network 'vgg11' has no entry 'stem'"),

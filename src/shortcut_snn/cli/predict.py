@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,22 +87,23 @@ def predict(
     """
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
-        try:
-            for file in files.paths(Path(path)):
-                try:
-                    batch = files.read(file).unsqueeze(0)
-                except DataFileError as error:
-                    _report(error, on_error)
-                    continue
-                yield _predict_batch(network, file, batch, top)
-        except DataFileError as error:
-            _report(error, on_error)
+        paths: list[Path] = []
+        with _reporting(on_error):
+            paths += files.paths(Path(path))
+        for file in paths:
+            with _reporting(on_error):
+                yield _predict_batch(network, file, files.read(file).unsqueeze(0), top)
 
 
-def _report(error: DataFileError, on_error: Callable[[str], None] | None) -> None:
-    if on_error is None:
-        raise error
-    on_error(str(error))
+@contextmanager
+def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
+    """Report a file that cannot be read; without a function that is an error."""
+    try:
+        yield
+    except DataFileError as error:
+        if on_error is None:
+            raise
+        on_error(str(error))
 
 
 def _predict_batch(network: Inference, file: Path, batch: Any, top: int) -> Prediction:

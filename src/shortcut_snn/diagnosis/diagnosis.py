@@ -13,7 +13,8 @@ from .. import components
 from .._utils.calls import Reset
 from ..initialisation import initialise
 from ..introspection import NORMS, find_neurons, is_layer, steepness
-from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, default_loss, wrapped_copy
+from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, wrapped_copy
+from ..method import default_loss
 from ..neurons import IF, LIF, Neuron, Resizable
 from .tips import Remedy, Tip, measure_remedies
 from .verdict import Verdict, judge

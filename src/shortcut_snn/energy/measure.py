@@ -114,11 +114,9 @@ def _infer_call(
     inner = network.network if isinstance(network, Shortcut) else network
     if isinstance(inner, SpikingNetwork) and not adapters_of(inner):
         return _Call(None, reset, None, time_steps or inner.time_steps)
-    if isinstance(network, Shortcut):
-        reset = reset or network._reset
-        if network.layout is not None:
-            layout = network.layout
-            return _Call(network.run, reset, layout.batch_axis, time_steps or layout.time_steps)
+    if isinstance(network, Shortcut) and network.layout.batch_axis is not None:
+        layout = network.layout
+        return _Call(layout.run, reset or layout.reset, layout.batch_axis, time_steps or layout.time_steps)
     infer = partial(describe, inner, example, reset=reset or "auto", samples=None if labels is None else len(labels))
     try:
         try:

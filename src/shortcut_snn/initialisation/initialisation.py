@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from .._utils.calls import inputs_of
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection import find_neurons
-from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, default_loss, probe, wrapped_copy
-from ..method import Shortcut
+from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
+from ..method import Shortcut, default_loss
 from .norms import Norms
 from .structure import Structure, find_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
@@ -141,7 +141,7 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
                     parameter.copy_(changed[name])
         set_surrogates(target, surrogates)
         if isinstance(network, Shortcut):
-            network.surrogates = surrogates
+            network.initialisation = result
     return result
 
 

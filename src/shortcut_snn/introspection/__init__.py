@@ -7,7 +7,8 @@
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
-from .inference import describe, introspect, wrap_network
+from .infer_criterion import infer_criterion
+from .inference import describe, introspect
 from .layers import NORMS, is_layer, stages_span_most
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
@@ -25,6 +26,7 @@ __all__ = [
     "ask",
     "describe",
     "find_neurons",
+    "infer_criterion",
     "introspect",
     "is_layer",
     "learned_by_neurons",
@@ -36,5 +38,4 @@ __all__ = [
     "spiking_modules",
     "stages_span_most",
     "steepness",
-    "wrap_network",
 ]

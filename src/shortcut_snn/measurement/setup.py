@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .._utils.calls import Reset, copy_network
 from ..introspection import adapters_of, describe, find_neurons, introspect
-from ..method import Layout, Shortcut, ShortcutOutput
+from ..method import Layout, Shortcut, ShortcutOutput, default_loss
 from ..nets import SpikingNetwork
-from .layers import Batch, Examination, Loss, default_loss, examine
+from .layers import Batch, Examination, Loss, examine
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _of_main_output(loss: Loss) -> Loss:
 def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
     """Return a copy of a network in a wrapper without branches."""
     if isinstance(network, SpikingNetwork) and not adapters_of(network):
-        return Shortcut(copy.deepcopy(network), [], num_classes=1, reset=reset)
+        return Shortcut(copy.deepcopy(network), replace(network.layout(), reset=reset))
     example, labels = batch
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else None
 
@@ -72,15 +72,7 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
         # The message names an argument, as in "pass loop=...".
         hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
-    return Shortcut(
-        copy_network(network),
-        [],
-        num_classes=max(layout.num_classes, 1),
-        run=layout.run,
-        reset=layout.reset,
-        readout=layout.readout,
-        layout=layout,
-    )
+    return Shortcut(copy_network(network), layout)
 
 
 def _with_low_thresholds(network: nn.Module) -> nn.Module:

@@ -1,12 +1,13 @@
 """The base class of the built-in networks, and how a network is built for its data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from ..method import Layout, Tap, resolve
 from .norms import Norm, check_norm, start_at_threshold
 
 Readout = Literal["mean", "sequence"]
@@ -67,6 +68,24 @@ class SpikingNetwork(nn.Module):
         """Return a batch of two 32x32 images of zeros, on the network's device, for a dry pass."""
         weight = self.classifier.weight
         return torch.zeros(2, self.in_channels, 32, 32, device=weight.device, dtype=weight.dtype)
+
+    def layout(self, taps: str | Sequence[str] = ()) -> Layout:
+        """Return how the network is called and read, with branches at some places.
+
+        Args:
+            taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or names of
+                submodules.
+
+        Raises:
+            ValueError: an unknown place.
+        """
+        names = resolve(self, taps)
+        return Layout(
+            library="shortcut_snn",
+            time_steps=self.time_steps,
+            num_classes=self.num_classes,
+            taps=tuple(Tap(name, time_axis=0) for name in names),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[N, num_classes]`` (``[T, N, num_classes]`` with readout ``"sequence"``).

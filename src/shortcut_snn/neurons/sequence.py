@@ -11,6 +11,7 @@ from .backend import get_backend, kernels_run
 from .compiler.lowering import TracedStep
 from .compiler.program import has_support
 from .compiler.trace import traced
+from .operators.interface import Flags
 from .operators.norm_neuron import norm_neuron
 from .packing import should_pack, with_bits
 
@@ -79,10 +80,10 @@ def run_in_kernels(
     inputs = [x, residual, *norm[:2], _stack(scalars), _stack(channels), _states_first(initial, through_time, x)]
     *_, p, q, states = inputs
     needs_support = packs and has_support(step.text, step.constants) and _has_sparse_gradient(x, inputs)
+    flags = Flags(batch_statistics, through_time, want_final, packs, needs_support)
     spikes, final, bits, support = norm_neuron(
-        x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps,
-        [batch_statistics, through_time, want_final, packs, needs_support],
-    )  # fmt: skip
+        x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps, list(flags)
+    )
     if want_final:
         final = _batch_first(final if through_time else final.detach())
     return with_bits(spikes, bits, support if needs_support else None) if packs else spikes, final

@@ -16,10 +16,9 @@ from ..._utils.statistics import share_interval
 from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...measurement import LayerReport, is_on_chain
-from ...recipes import describe_method, from_dict
-from ...training import Metric, Row, RunFolder, format_duration, format_value
-from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
-from .._tables import number_at, read_rows, value_at
+from ...recipes import from_dict
+from ...training import Metric, Row, RunFolder, format_duration, format_value, read_rows
+from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
 
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
 """Entries of ``environment.json`` that other parts of the page show."""
@@ -111,7 +110,7 @@ def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
     words = [str(value_at(recipe, "task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(describe_method(from_dict(recipe).method))
+        words.append(str(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 
@@ -252,3 +251,17 @@ def _energy(run: Run) -> list[Section]:
     if report.spike_energy:
         pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
     return [Section("Energy", text, pictures, [all_columns(run.energy, "operations and energy of each layer")])]
+
+
+def value_at(entries: Mapping[str, Any], key: str) -> Any:
+    """Return the value under a dotted key; None if there is none."""
+    value: Any = entries
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def number_at(entries: Mapping[str, Any], key: str) -> float:
+    """Return the number under a dotted key; NaN if there is none."""
+    value = value_at(entries, key)
+    return float(value) if isinstance(value, int | float) else math.nan
