@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .._utils.calls import inputs_of
 from .._utils.module_state import preserving_state, restored_on_error
-from ..introspection import find_neurons
+from ..introspection import custom_neurons, find_neurons
 from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
 from ..method import Shortcut, default_loss
 from .norms import Norms
@@ -79,7 +79,14 @@ class Initialisation:
         return "\n".join(lines + [f"not set: {name}: {reason}" for name, reason in self.skipped.items()])
 
 
-def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = default_loss) -> Initialisation:
+def initialise(
+    network: nn.Module,
+    example: Any,
+    labels: Any,
+    loss: Loss = default_loss,
+    *,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
+) -> Initialisation:
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
@@ -92,12 +99,14 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         example: a batch of real data, at least 16 samples.
         labels: of the batch, for the loss.
         loss: takes the network's output, or the wrapper's, and the labels. See :func:`diagnose`.
+        spiking: classes of custom neurons, whose first output is spikes.
 
     Returns:
         What was set, what could not be set, and what was reached on this batch.
 
     Raises:
-        ValueError: there are no known neurons, or the network's layout cannot be inferred.
+        ValueError: there are no known neurons, all parameters are frozen, labels are not those of classes, or the
+            network's layout cannot be inferred.
 
     Example:
         >>> import torch
@@ -107,6 +116,11 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
         (True, {})
     """
+    with custom_neurons(spiking):
+        return _initialise(network, example, labels, loss)
+
+
+def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> Initialisation:
     target = network.network if isinstance(network, Shortcut) else network
     check_can_examine(target, [(example, labels)])
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else _FEWEST
