@@ -228,7 +228,7 @@ def _uncounted_updates(layers: Sequence[LayerEnergy]) -> set[str]:
     """Name the membrane updates if layers receive spikes of neurons that are not known."""
     receives_spikes = [layer.acs > layer.macs for layer in layers]
     if any(receives_spikes[1:]) and not any(layer.updates for layer in layers):
-        return {"membrane updates (no neuron is of a known library)"}
+        return {"membrane updates (no neuron is of a known library: name its class in spiking=)"}
     return set()
 
 
