@@ -101,11 +101,11 @@ def test_outputs_of_stages() -> None:
     """Spikes for basic blocks, small integers for SEW, real values for MS."""
     images = torch.rand(4, 3, 8, 8)
     # Three SEW blocks add up: to 1 + 3 after the stem, to 2 + 1 + 1 after a block with a projection.
-    for block, most in (("basic", 1), ("sew", 4)):
+    for block, highest in (("basic", 1), ("sew", 4)):
         network = nets.spiking_resnet20(3, 3, width=4, block=block)
         for name, out in outputs_of(network, network.stage_names, images).items():
             assert torch.equal(out, out.round()), name
-            assert 0 <= out.min() < out.max() <= most, name
+            assert 0 <= out.min() < out.max() <= highest, name
     network = nets.spiking_resnet20(3, 3, width=4, block="ms")
     for name, out in outputs_of(network, network.stage_names, images).items():
         assert not torch.equal(out, out.round()), name

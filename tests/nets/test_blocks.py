@@ -50,5 +50,5 @@ for _ in range(8):
     layer(x).sum().backward()
 """
     checked = os.environ | {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "7"}
-    done = subprocess.run([sys.executable, "-c", code], env=checked, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], env=checked, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

@@ -3,8 +3,8 @@
 A new network of blocks ``spike(f(x) + x)`` forgets its input after some ten blocks, since ``f(x)`` is as large as a
 spike. Weights, architecture and neurons may stay: it is enough that the network starts elsewhere.
 
-1. A forward pass finds the norm before each neuron, and what is added to it (see :mod:`.structure`).
-2. A second one sets the norms, one after another, at the currents that the layers before already cause. The shift of a
+1. Blocks declare the norm before each neuron and what is added to it, or passes show it (see :mod:`.structure`).
+2. A forward pass sets the norms, one after another, at the currents that the layers before already cause. The shift of a
    norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
    gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
    its random weights.
@@ -30,8 +30,9 @@ from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection import custom_neurons, find_neurons
 from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
 from ..method import Shortcut, default_loss
+from .matching import matched_layers
 from .norms import Norms
-from .structure import Structure, find_layers
+from .structure import Structure, declared_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
 
 _BACKWARD_PASSES = 3
@@ -148,7 +149,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         samples,
     )
     changed = {name: value for name, value in setup.network.named_parameters() if name in norms.changed}
-    with restored_on_error(network):
+    with restored_on_error(target):
         with torch.no_grad():
             for name, parameter in target.named_parameters():
                 if name in changed:
@@ -179,7 +180,8 @@ def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[S
     integrators = {name for name, tally in backward().items() if tally.needs_gradient and not tally.is_read}
     neurons = {name: neuron for name, neuron in find_neurons(network).items() if name not in integrators}
     with preserving_state(setup.model):
-        layers = {layer.name: layer for layer in find_layers(network, run) if layer.name in neurons}
+        called = declared_layers(network, run) or matched_layers(network, run)
+    layers = {layer.name: layer for layer in called if layer.name in neurons}
     structure = Structure(network, neurons, layers)
     norms = Norms(network, structure)
     with preserving_state(setup.model), torch.no_grad():
