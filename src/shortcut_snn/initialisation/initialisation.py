@@ -4,10 +4,10 @@ A new network of blocks ``spike(f(x) + x)`` forgets its input after some ten blo
 spike. Weights, architecture and neurons may stay: it is enough that the network starts elsewhere.
 
 1. Blocks declare the norm before each neuron and what is added to it, or passes show it (see :mod:`.structure`).
-2. A forward pass sets the norms, one after another, at the currents that the layers before already cause. The shift of a
-   norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
-   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
-   its random weights.
+2. A forward pass sets the norms, one after another, at the currents that the layers before already cause. The shift of
+   a norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
+   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little
+   of its random weights.
 3. The surrogates on the main path become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
    many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
@@ -149,7 +149,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         samples,
     )
     changed = {name: value for name, value in setup.network.named_parameters() if name in norms.changed}
-    with restored_on_error(target):
+    with restored_on_error(network):
         with torch.no_grad():
             for name, parameter in target.named_parameters():
                 if name in changed:
