@@ -74,9 +74,9 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
         Scaled(surrogate=Rectangle(width=2.0), factor=1.5)
     """
     neurons = find_neurons(network)
+    for name in surrogates.keys() - neurons.keys():
+        raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
     for name, entries in surrogates.items():
-        if name not in neurons:
-            raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
         settings = NeuronSettings.from_entries(entries)
         _set(neurons[name], settings)
         if settings.fixed_norm and isinstance(layer := network.get_submodule(name), NormNeuron):
