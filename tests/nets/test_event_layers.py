@@ -346,7 +346,7 @@ CASES = [
     (neurons.IF, neurons.Triangle(0.7, 0.6), 4, 1, "hard", True, False),
     (neurons.IF, neurons.Rectangle(), 2, 2, "soft", False, True),
     (neurons.PLIF, neurons.NormalisedTanh(0.8), 4, 1, "hard", False, False),
-    (neurons.PLIF, neurons.Rectangle(), 1, 2, "soft", False, False),
+    (neurons.PLIF, neurons.Rectangle(), 2, 2, "soft", False, False),
 ]
 
 
