@@ -379,14 +379,15 @@ _NETWORKS = {"18": ("resnet18", 16), "20": ("resnet20", 8), "34": ("resnet34", 1
 DEPTH_SETTINGS: dict[str, Entries] = {
     f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
     for (layers, (kind, width)), block in itertools.product(_NETWORKS.items(), ("basic", "sew", "ms", "plain"))
-} | {"zero-34": {"network": {"kind": "resnet34_zero_residual", "width": 16}}}
+}
+DEPTH_SETTINGS["zero-34"] = {"network": {"kind": "resnet34_zero_residual", "width": 16}}
 
 
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
     """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
     base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
-    entries = {"data": {"kind": "npz", "root": str(data)}}
-    change = ILIF if "-ilif" in setting else {}
+    entries: Entries = {"data": {"kind": "npz", "root": str(data)}}
+    change: Entries = ILIF if "-ilif" in setting else {}
     return recipe_of(COMMON, entries, DEPTH_SETTINGS[base], change, *METHODS[method], entries)
 
 
@@ -398,7 +399,7 @@ def transformer(lab: Lab) -> None:
     for name in lab.wanted(networks):
         tuned = []
         for optimizer in kinds[name]:
-            entries = {"network": {"kind": name} | networks[name], "optimizer": OPTIMIZERS[optimizer]}
+            entries: Entries = {"network": {"kind": name, **networks[name]}, "optimizer": OPTIMIZERS[optimizer]}
             tuned.append((entries, lab.tune(f"{name}-{optimizer}", "vanilla", entries)))
         best[name] = max(tuned, key=lambda pair: score(pair[1]))
     costs = {name: float(row.get("seconds_per_step") or 1) for name, (_, row) in best.items()}

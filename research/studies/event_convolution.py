@@ -76,16 +76,19 @@ def step_seconds(width: int, batch: int, rounds: int) -> list[float]:
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(100, (batch,))
 
-    def network(surrogate: Surrogate) -> nn.Module:
+    def network(surrogate: Surrogate) -> nets.SpikingResNet:
         made = nets.spiking_resnet18(100, STEPS, width=width, make_neuron=lambda: LIF(surrogate=surrogate))
-        return made.to(memory_format=torch.channels_last)
+        return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def train(net: nn.Module) -> None:
         F.cross_entropy(net(images), labels).backward()
 
     networks = [network(surrogate) for surrogate in SURROGATES]
     dense = ConvolutionsOnly(networks[0], images, torch.float32, STEPS)
-    runs = [lambda: dense.backward(dense.forward()), *(partial(train, net) for net in networks)]
+    runs: list[Callable[[], object]] = [
+        lambda: dense.backward(dense.forward()),
+        *(partial(train, net) for net in networks),
+    ]
     times = [[seconds(run) for run in runs] for _ in range(rounds + 1)]
     return [min(column) for column in zip(*times[1:], strict=True)]
 
@@ -103,8 +106,8 @@ def main() -> None:
     keep_freed_memory()
     for width, batch in NETWORKS if options.steps else ():
         dense, *steps = step_seconds(width, batch, options.rounds)
-        parts = [f"{type(each).__name__} {least / dense:.2f}" for each, least in zip(SURROGATES, steps, strict=True)]
-        print(f"ResNet-18, {width} wide, batch {batch}: dense {dense:.3f} s; as parts of it {', '.join(parts)}")
+        shares = [f"{type(each).__name__} {least / dense:.2f}" for each, least in zip(SURROGATES, steps, strict=True)]
+        print(f"ResNet-18, {width} wide, batch {batch}: dense {dense:.3f} s; as parts of it {', '.join(shares)}")
     for layer in () if options.steps else LAYERS:
         channels, outputs, size, kernel, stride = layer
         line = f"{channels:4d} -> {outputs:4d}, {size:2d} px, {kernel}x{kernel}, stride {stride}:"
