@@ -19,8 +19,8 @@ best of the previous one:
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
 that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-*`` have basic blocks
-with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with membrane shortcuts, for equally
-many steps and for equal time.
+with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with
+membrane shortcuts, for equally many steps and for equal time.
 """
 
 import argparse
