@@ -56,6 +56,7 @@ def accuracy_of_two_views(task: Task, data: Data) -> float:
 
 def measure(run: RunFolder) -> dict[str, Any]:
     """Return the row of a finished run."""
+    data: Any
     task, data, recipe = open_run(run.path)
     network, resizing = task.model.network, recipe.training.progressive_resizing
     images, _ = task.prepare_batch(data.sample(8))

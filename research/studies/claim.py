@@ -19,8 +19,8 @@ best of the previous one:
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
 that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-*`` have basic blocks
-with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with membrane shortcuts, for equally
-many steps and for equal time.
+with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with
+membrane shortcuts, for equally many steps and for equal time.
 """
 
 import argparse
@@ -416,8 +416,8 @@ components.network("resnet1000")(partial(nets.SpikingResNet, (166, 166, 167), wi
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
     """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
     base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
-    entries = {"data": {"kind": "npz", "root": str(data)}}
-    change = ILIF if "-ilif" in setting else {}
+    entries: Entries = {"data": {"kind": "npz", "root": str(data)}}
+    change: Entries = ILIF if "-ilif" in setting else {}
     return recipe_of(COMMON, entries, DEPTH_SETTINGS[base], change, *METHODS[method], entries)
 
 
@@ -429,7 +429,7 @@ def transformer(lab: Lab) -> None:
     for name in lab.wanted(networks):
         tuned = []
         for optimizer in kinds[name]:
-            entries = {"network": {"kind": name} | networks[name], "optimizer": OPTIMIZERS[optimizer]}
+            entries: Entries = {"network": {"kind": name, **networks[name]}, "optimizer": OPTIMIZERS[optimizer]}
             tuned.append((entries, lab.tune(f"{name}-{optimizer}", "vanilla", entries)))
         best[name] = max(tuned, key=lambda pair: score(pair[1]))
     costs = {name: float(row.get("seconds_per_step") or 1) for name, (_, row) in best.items()}

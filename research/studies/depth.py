@@ -51,10 +51,10 @@ def batch_of_digits(samples: int = 64) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
-def usual(make: Any = nets.spiking_resnet34) -> nn.Module:
+def usual(make: Any = nets.spiking_resnet34) -> SpikingNetwork:
     """Return a new network, a ResNet-34 by default."""
     torch.manual_seed(0)
-    network: nn.Module = make(
+    network: SpikingNetwork = make(
         10, 2, width=8, in_channels=1, make_neuron=lambda: LIF(0.25, surrogate=Triangle()), classifier_std="1/inputs"
     )
     return network

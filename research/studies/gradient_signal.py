@@ -12,6 +12,7 @@ its noise. With --initialise the network first gets the start at which input and
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -26,7 +27,7 @@ from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
 # path of the loss: (taps, objective, lambda)
-PATHS = {
+PATHS: dict[str, tuple[str, Any, float]] = {
     "main output alone": ("stages", LogitSum(), 0.0),
     "logit sum, stages": ("stages", LogitSum(), 0.25),
     "logit sum, blocks": ("blocks", LogitSum(), 0.25),

@@ -83,6 +83,7 @@ def _kill_at(point: str) -> None:
         kill_after(writer.flush)
 
     owner: Any
+    patch: Any
     action, _, number = point.partition(":")
     owner, name, patch = {
         "step": (torch.optim.AdamW, "step", kill_after),

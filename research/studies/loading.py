@@ -45,7 +45,7 @@ def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
     print(f"{len(data.train)} for training, listed or read in {time.perf_counter() - begin:.2f} s")
     train = data.loaders(recipe.training.seed).train
     for epoch in range(epochs):
-        train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        train.sampler.set_epoch(epoch)
         begin, count, raw = time.perf_counter(), 0, 0
         for images, _ in train:
             count, raw = count + len(images), raw + images.nbytes

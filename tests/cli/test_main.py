@@ -99,7 +99,6 @@ TRAIN = ["train", "--out", "x"]
         (["sweep", "--out", "x"], "examples/optuna_sweep.py"),
         (["compare", "--out", "x", "--launcher", "slurm"], "docs/many-devices.md"),
         (["demo", "--seeds=3"], "compare"),
-        (["compare", "--out", "x", "--jobs", "0"], "--jobs"),
         ([], "name a command"),
         (["--traceback"], "COMMAND"),
         (["train"], "--out"),

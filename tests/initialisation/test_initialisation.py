@@ -17,7 +17,8 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from shortcut_snn import attach, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
-from shortcut_snn.initialisation.structure import declared_layers, matched_layers
+from shortcut_snn.initialisation.matching import matched_layers
+from shortcut_snn.initialisation.structure import declared_layers
 from shortcut_snn.introspection import find_neurons
 from shortcut_snn.measurement import chain, examine
 from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Scaled, Triangle
@@ -41,7 +42,7 @@ def lif() -> LIF:
     return LIF(0.25, surrogate=Triangle())
 
 
-def way(layers: Any) -> list[Any]:
+def main_path(layers: Any) -> list[Any]:
     """The neurons after the sums of basic blocks, and all layers of other networks."""
     return [layer for layer in chain(layers) if not layer.layer.endswith("spike1")]
 
@@ -64,10 +65,10 @@ def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any,
     layers = chain(examine(net, [unseen]).layers)
     rates = [layer.rate for layer in layers]
     assert max(rates) < 2 * min(rates)
-    norms = [layer.norm for layer in way(layers)]
+    norms = [layer.norm for layer in main_path(layers)]
     assert max(norms) < 2 * min(norms)
     # Blocks of one stage keep nearly all, and a transition between stages loses the most.
-    stages = {layer.layer: layer.kept for layer in way(layers)}
+    stages = {layer.layer: layer.kept for layer in main_path(layers)}
     for stage in ("layer1", "layer2", "layer3"):
         assert stages[f"{stage}.2.spike2"] > stages[f"{stage}.0.spike2"] - 0.25
     assert layers[-1].kept > before[-1].kept + 0.05
@@ -416,7 +417,6 @@ def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch, functi
     monkeypatch.setattr(target, interrupt)
     with pytest.raises(KeyboardInterrupt):
         initialise(wrapper, *batch(16, 8))
-    assert not wrapper.surrogates
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert {(module.surrogate, module.detach_membrane) for module in find_neurons(net).values()} == {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, call_on, dry_copy, primary
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
-from ..introspection import adapters_of, describe, find_neurons, single_step_neurons
+from ..introspection import adapters_of, custom_neurons, describe, find_neurons, single_step_neurons
 from ..method import Layout, Shortcut, first_tensor
 from ..nets import SpikingNetwork
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
@@ -29,6 +29,7 @@ def measure_energy(
     *,
     labels: Tensor | None = None,
     reset: Reset | None = None,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
 ) -> EnergyReport:
     """Return the energy of a network for one input sample, the mean over the samples of some batches.
 
@@ -44,6 +45,7 @@ def measure_energy(
         time_steps: T; inferred by default. A network of one time step per call is called T times on a static batch.
         labels: labels of the first batch; their number distinguishes samples from time steps.
         reset: resets the neurons; inferred by default.
+        spiking: classes of custom neurons, whose membrane updates are counted then.
 
     Raises:
         ValueError: there are no inputs or no such layers, or a property of the network cannot be inferred.
@@ -62,6 +64,13 @@ def measure_energy(
         >>> f"it fires at {report.firing_rate:.0%}; break-even at {report.break_even_rate:.1%}"
         'it fires at 25%; break-even at 1.0%'
     """
+    with custom_neurons(spiking):
+        return _measure_energy(network, inputs, time_steps, labels, reset)
+
+
+def _measure_energy(
+    network: nn.Module, inputs: Sequence[Any], time_steps: int | None, labels: Tensor | None, reset: Reset | None
+) -> EnergyReport:
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
         raise ValueError(
@@ -78,7 +87,7 @@ def measure_energy(
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
             "layers that are called as modules, and matmul, bmm and attention are counted.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return EnergyReport(tuple(layers), uncounted)
 
@@ -214,7 +223,7 @@ def _uncounted_updates(layers: Sequence[LayerEnergy]) -> set[str]:
     """Name the membrane updates if layers receive spikes of neurons that are not known."""
     receives_spikes = [layer.acs > layer.macs for layer in layers]
     if any(receives_spikes[1:]) and not any(layer.updates for layer in layers):
-        return {"membrane updates (no neuron is of a known library)"}
+        return {"membrane updates (no neuron is of a known library: name its class in spiking=)"}
     return set()
 
 

@@ -3,11 +3,11 @@
 A new network of blocks ``spike(f(x) + x)`` forgets its input after some ten blocks, since ``f(x)`` is as large as a
 spike. Weights, architecture and neurons may stay: it is enough that the network starts elsewhere.
 
-1. A forward pass finds the norm before each neuron, and what is added to it (see :mod:`.structure`).
-2. A second one sets the norms, one after another, at the currents that the layers before already cause. The shift of a
-   norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
-   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
-   its random weights.
+1. Blocks declare the norm before each neuron and what is added to it, or passes show it (see :mod:`.structure`).
+2. A forward pass sets the norms, one after another, at the currents that the layers before already cause. The shift of
+   a norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
+   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little
+   of its random weights.
 3. The surrogates on the main path become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
    many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 from .._utils.calls import inputs_of
 from .._utils.module_state import preserving_state, restored_on_error
-from ..introspection import find_neurons
+from ..introspection import custom_neurons, find_neurons
 from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
 from ..method import Shortcut, default_loss
+from .matching import matched_layers
 from .norms import Norms
-from .structure import Structure, find_layers
+from .structure import Structure, declared_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
 
 _BACKWARD_PASSES = 3
@@ -79,7 +80,14 @@ class Initialisation:
         return "\n".join(lines + [f"not set: {name}: {reason}" for name, reason in self.skipped.items()])
 
 
-def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = default_loss) -> Initialisation:
+def initialise(
+    network: nn.Module,
+    example: Any,
+    labels: Any,
+    loss: Loss = default_loss,
+    *,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
+) -> Initialisation:
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
@@ -92,12 +100,14 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         example: a batch of real data, at least 16 samples.
         labels: of the batch, for the loss.
         loss: takes the network's output, or the wrapper's, and the labels. See :func:`diagnose`.
+        spiking: classes of custom neurons, whose first output is spikes.
 
     Returns:
         What was set, what could not be set, and what was reached on this batch.
 
     Raises:
-        ValueError: there are no known neurons, or the network's layout cannot be inferred.
+        ValueError: there are no known neurons, all parameters are frozen, labels are not those of classes, or the
+            network's layout cannot be inferred.
 
     Example:
         >>> import torch
@@ -107,6 +117,11 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
         (True, {})
     """
+    with custom_neurons(spiking):
+        return _initialise(network, example, labels, loss)
+
+
+def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> Initialisation:
     target = network.network if isinstance(network, Shortcut) else network
     check_can_examine(target, [(example, labels)])
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else _FEWEST
@@ -165,7 +180,8 @@ def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[S
     integrators = {name for name, tally in backward().items() if tally.needs_gradient and not tally.is_read}
     neurons = {name: neuron for name, neuron in find_neurons(network).items() if name not in integrators}
     with preserving_state(setup.model):
-        layers = {layer.name: layer for layer in find_layers(network, run) if layer.name in neurons}
+        called = declared_layers(network, run) or matched_layers(network, run)
+    layers = {layer.name: layer for layer in called if layer.name in neurons}
     structure = Structure(network, neurons, layers)
     norms = Norms(network, structure)
     with preserving_state(setup.model), torch.no_grad():

@@ -27,7 +27,8 @@ from .._utils.module_state import hooked
 from ..introspection import single_step_neurons
 from ..method import first_tensor, tensor_in
 from ..neurons import Neuron
-from .structure import Layer, Structure, fits, shaped_like, unchangeable
+from .matching import fits, shaped_like
+from .structure import Layer, Structure, unchangeable
 
 # Chosen by hand: no study has compared other values. What they reach together is measured in docs/depth.md.
 RATE = 0.2
@@ -204,9 +205,9 @@ class Norms:
         """Let a layer and its norm return their input plus ``scale`` times what they returned, plus ``shift``."""
         module: Any = self.network.get_submodule(layer.weights)
         channels = -1 if isinstance(module, nn.Linear) else 1 - module.weight.dim()
-        others = [axis for axis in range(x.dim()) if axis != channels % x.dim()]
+        axes = [axis for axis in range(x.dim()) if axis != channels % x.dim()]
         output = self.outputs.pop(f"{layer.weights} out").reshape(x.shape)
-        deviation = output.float().std(others, correction=0)
+        deviation = output.float().std(axes, correction=0)
         identity = torch.zeros_like(module.weight)
         nn.init.eye_(identity) if identity.dim() == 2 else nn.init.dirac_(identity)
         factor = (scale / (deviation + 1e-5)).to(identity.dtype)
@@ -216,7 +217,7 @@ class Norms:
             module.bias.zero_()
             self.changed.add(f"{layer.weights}.bias")
         new = x + scale * normed
-        variance, mean = torch.var_mean(new.float(), others, correction=0)
+        variance, mean = torch.var_mean(new.float(), axes, correction=0)
         # The norm adds eps to the variance.
         eps = getattr(self.network.get_submodule(layer.norm), "eps", 0.0)
         self._write_norm(layer.norm, (variance + eps).sqrt(), mean + shift)

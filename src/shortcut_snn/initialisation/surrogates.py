@@ -74,9 +74,9 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
         Scaled(surrogate=Rectangle(width=2.0), factor=1.5)
     """
     neurons = find_neurons(network)
+    for name in surrogates.keys() - neurons.keys():
+        raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
     for name, entries in surrogates.items():
-        if name not in neurons:
-            raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
         settings = NeuronSettings.from_entries(entries)
         _set(neurons[name], settings)
         if settings.fixed_norm and isinstance(layer := network.get_submodule(name), NormNeuron):
@@ -90,11 +90,11 @@ def _set(neuron: nn.Module, settings: NeuronSettings) -> bool:
     return set_surrogate(neuron, settings.factor, settings.width)
 
 
-def _of_many_blocks(structure: Structure, layer: Layer) -> float:
+def _by_blocks(structure: Structure, layer: Layer) -> float:
     return max(1.0, math.sqrt(structure.blocks) / 2)
 
 
-def _of_many_layers(structure: Structure, layer: Layer) -> float:
+def _by_layers(structure: Structure, layer: Layer) -> float:
     return math.sqrt(structure.count("copy"))
 
 
@@ -133,9 +133,9 @@ class Rule:
 
 
 RULES: dict[tuple[Path, str], Rule] = {
-    ("blocks", "skip"): Rule(flat=True, detach_membrane=True, size=_of_many_blocks, fixed_norm=True),
-    ("blocks", "inner"): Rule(factor=_equal_sum, size=_of_many_blocks, fixed_norm=True),
-    ("layers", "copy"): Rule(flat=True, detach_membrane=True, size=_of_many_layers, fixed_norm=True),
+    ("blocks", "skip"): Rule(flat=True, detach_membrane=True, size=_by_blocks, fixed_norm=True),
+    ("blocks", "inner"): Rule(factor=_equal_sum, size=_by_blocks, fixed_norm=True),
+    ("layers", "copy"): Rule(flat=True, detach_membrane=True, size=_by_layers, fixed_norm=True),
     ("layers", "inner"): Rule(flat=True),
     ("spikes", "inner"): Rule(factor=_equal_square),
 }

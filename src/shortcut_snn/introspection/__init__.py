@@ -10,7 +10,16 @@ from .answer import Answer, OpenQuestion, ask
 from .infer_criterion import infer_criterion
 from .inference import describe, introspect
 from .layers import NORMS, is_layer, stages_span_most
-from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
+from .neurons import (
+    custom_neurons,
+    find_neurons,
+    find_sequence_neurons,
+    learned_by_neurons,
+    reset_of,
+    single_step_neurons,
+    spiking_layers,
+    spiking_modules,
+)
 from .perturb import alter
 from .probe import CALL_ERRORS
 from .surrogates import set_surrogate
@@ -24,8 +33,10 @@ __all__ = [
     "adapters_of",
     "alter",
     "ask",
+    "custom_neurons",
     "describe",
     "find_neurons",
+    "find_sequence_neurons",
     "infer_criterion",
     "introspect",
     "is_layer",

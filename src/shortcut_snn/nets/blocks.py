@@ -50,8 +50,6 @@ class PlainBlock(nn.Module):
         torch.Size([4, 2, 8, 4, 4])
     """
 
-    summed: ClassVar[tuple[str, ...]] = ()
-    """Norms whose outputs are added to a residual before a neuron (see :mod:`.norms`)."""
     carries_spikes: ClassVar[bool] = True
     """Whether blocks output spikes. If they output currents, a neuron must follow the last block."""
 
@@ -87,8 +85,6 @@ class BasicBlock(PlainBlock):
         >>> BasicBlock(3, 8, 2, LIF)(torch.rand(4, 2, 3, 8, 8)).shape
         torch.Size([4, 2, 8, 4, 4])
     """
-
-    summed = ("spike2.norm", "project.norm")
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__(inputs, outputs, stride, make_neuron)
@@ -149,7 +145,6 @@ class MSBlock(nn.Module):
         torch.Size([4, 2, 8, 4, 4])
     """
 
-    summed: ClassVar[tuple[str, ...]] = ("norm2", "project.norm")
     carries_spikes: ClassVar[bool] = False
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
@@ -170,6 +165,11 @@ class MSBlock(nn.Module):
     def roles(self) -> Roles:
         """Return the roles of its neurons (see :mod:`.roles`)."""
         return {"spike1": None} | after("inner", "conv1", "spike2") | {"": _sum(self.project, "stream", "norm2")}
+
+
+def last_neuron(block: "type[PlainBlock | MSBlock]", make_neuron: MakeNeuron) -> Neuron | None:
+    """Return the neuron after the last block: none if a block outputs spikes."""
+    return None if block.carries_spikes else make_neuron()
 
 
 BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {

@@ -1,6 +1,6 @@
 """The base class of the built-in networks, and how a network is built for its data."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -136,20 +136,19 @@ class SpikingNetwork(nn.Module):
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
-    def _initialise(self, norm: Norm, classifier_std: ClassifierStd, summed: Collection[str] = ()) -> None:
+    def _initialise(self, norm: Norm, classifier_std: ClassifierStd) -> None:
         """Initialise the weights of convolutions, norms and the classifier.
 
         Args:
             norm: the kind of batch norm.
             classifier_std: see :data:`ClassifierStd`.
-            summed: see :func:`~.norms.start_at_threshold`.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         check_norm(norm)
         if norm == "tdbn":
-            start_at_threshold(self, summed)
+            start_at_threshold(self)
         if classifier_std is not None:
             std = 1.0 / self.classifier.in_features if classifier_std == "1/inputs" else classifier_std
             if not (isinstance(std, float | int) and 0 < std < float("inf")):

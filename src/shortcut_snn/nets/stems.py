@@ -21,6 +21,13 @@ def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Mod
     return nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False), SpikeMaxPool2d(3, 2, 1)
 
 
+def make_stem(
+    kind: StemKind, inputs: int, outputs: int, make_neuron: MakeNeuron, carries_spikes: bool
+) -> "Stem | MembraneStem":
+    """Return a stem whose output is what blocks take: spikes or currents."""
+    return Stem(kind, inputs, outputs, make_neuron) if carries_spikes else MembraneStem(kind, inputs, outputs)
+
+
 class Stem(nn.Module):
     """Convolution, normalisation and neuron; for a static image, convolution and normalisation run once.
 

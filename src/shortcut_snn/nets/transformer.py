@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from .. import components
 from ..neurons import LIF
-from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind
+from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind, last_neuron
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
 from .roles import NeuronRole, Roles, after
-from .stems import MembraneStem, Stem, StemKind
+from .stems import StemKind, make_stem
 
 Residual = Literal["sew", "ms"]
 Depth = Annotated[int, Interval(ge=1, le=1000)]
@@ -204,11 +204,7 @@ class SpikingTransformer(SpikingNetwork):
         if width % heads:
             raise ValueError(f"heads must divide the first stage's {width} channels, got {heads}")
         embedding = block_kind(block)
-        self.stem = (
-            Stem(stem, in_channels, width, make_neuron)
-            if embedding.carries_spikes
-            else MembraneStem(stem, in_channels, width)
-        )
+        self.stem = make_stem(stem, in_channels, width, make_neuron, embedding.carries_spikes)
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = width
         for i, (name, depth) in enumerate(zip(self.stage_names, blocks, strict=True)):
@@ -222,9 +218,9 @@ class SpikingTransformer(SpikingNetwork):
                 )
             self.add_module(name, stage)
             inputs = outputs
-        self.last_spike = None if embedding.carries_spikes else make_neuron()
+        self.last_spike = last_neuron(embedding, make_neuron)
         self.classifier = nn.Linear(inputs, num_classes)
-        self._initialise(norm, classifier_std, (*embedding.summed, "mix.norm", "reduce.norm"))
+        self._initialise(norm, classifier_std)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""

@@ -12,7 +12,10 @@ since their rounding differs.
 [1] Perez-Nieves and Goodman, Sparse Spiking Gradient Descent, NeurIPS 2021, arXiv:2105.08810.
 """
 
+import csv
+from functools import cache
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,21 +25,23 @@ from .backend import get_backend
 from .operators.registration import first_order
 from .packing import SavedBits, bits_of, count_bits, holders_of, support_of
 
-# Break-even rates by kernel size and the least of inputs and outputs, measured with AVX-512: firing rates for the
-# forward pass and the weight gradient, and the share of neurons in the support for the input gradient. The dense weight
-# gradient also has to turn the bits into numbers.
-_BREAK_EVEN = {
-    3: {
-        16: (0.33, 0.33, 0.4), 32: (0.36, 0.36, 0.5), 64: (0.34, 0.4, 0.5), 128: (0.28, 0.36, 0.45),
-        256: (0.2, 0.36, 0.45), 512: (0.18, 0.4, 0.5),
-    },
-    1: {
-        16: (0.0, 0.0, 0.5), 32: (0.15, 0.25, 0.5), 64: (0.3, 0.3, 0.5), 128: (0.25, 0.3, 0.5), 256: (0.2, 0.3, 0.5),
-        512: (0.15, 0.3, 0.5),
-    },
-}  # fmt: skip
 # Offsets in the weights are int32.
 _MAX_BYTES = 2**31
+
+
+@cache
+def break_even_rates() -> dict[int, dict[int, tuple[float, ...]]]:
+    """Return the break-even rates by kernel size, 3 for all above 1, and by the least of inputs and outputs.
+
+    They are firing rates for the forward pass and the weight gradient, and the share of neurons in the support for the
+    input gradient. ``python -m research.studies.event_convolution --break-even`` writes them; these are of AVX-512. The
+    dense weight gradient also has to turn the bits into numbers.
+    """
+    table: dict[int, dict[int, tuple[float, ...]]] = {}
+    with Path(__file__).with_name("break_even.csv").open(encoding="utf-8") as file:
+        for kernel, width, *rates in list(csv.reader(file))[1:]:
+            table.setdefault(int(kernel), {})[int(width)] = tuple(map(float, rates))
+    return table
 
 
 def event_convolution(layer: nn.Conv2d, spikes: Tensor) -> Tensor | None:
@@ -89,7 +94,7 @@ def _convolved(
         return None
     if 4 * outputs * channels * kernel * (kernel + shape[3]) >= _MAX_BYTES:
         return None
-    table = _BREAK_EVEN[3 if kernel > 1 else 1]
+    table = break_even_rates()[3 if kernel > 1 else 1]
     width = max(width for width in table if width <= max(16, min(channels, outputs)))
     support = support_of(spikes)
     rate, needed = (inf if b is None else count_bits(b) / spikes.numel() for b in (bits, support))
@@ -135,7 +140,7 @@ class _EventConvolution(torch.autograd.Function):
         graph: Tensor | None, holders: tuple[Any, ...], shape: tuple[int, ...], stride: int, by_events: bool,
         weight_by_events: bool,
     ) -> Tensor:  # fmt: skip
-        from .cpu.event_convolution import forward
+        from .cpu.event_launch import forward
 
         ctx.save_for_backward(bits, weight, support, graph)
         ctx.holders, ctx.shape, ctx.like, ctx.stride, ctx.weight_by_events = (
@@ -159,7 +164,7 @@ class _EventConvolution(torch.autograd.Function):
     def _gradients(
         ctx: Any, grad: Tensor, bits: Tensor, weight: Tensor, support: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        from .cpu.event_convolution import input_grad, weight_grad
+        from .cpu.event_launch import input_grad, weight_grad
 
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad = grad.contiguous(memory_format=torch.channels_last)

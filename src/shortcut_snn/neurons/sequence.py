@@ -11,8 +11,8 @@ from .backend import get_backend, kernels_run
 from .compiler.lowering import TracedStep
 from .compiler.program import has_support
 from .compiler.trace import traced
+from .operators.fused_neuron import norm_neuron
 from .operators.interface import Flags
-from .operators.norm_neuron import norm_neuron
 from .packing import should_pack, with_bits
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -67,7 +67,7 @@ def run_in_kernels(
     batch_statistics: bool = False,
     want_final: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Run ``neuron(norm(x) + residual)`` in the kernels; see :func:`.operators.norm_neuron.norm_neuron`.
+    """Run ``neuron(norm(x) + residual)`` in the kernels; see :func:`.operators.fused_neuron.norm_neuron`.
 
     Binary spikes carry their bits (see :mod:`.packing`).
     ``norm`` is weight, bias, mean and variance. ``initial`` and the final states have the shapes of

@@ -89,12 +89,14 @@ def load_network(
     """
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
+    part = path
     try:
         network = build_network(recipe, description)
         if surrogates:
+            part = run.surrogates
             set_surrogates(network, run.read_surrogates())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged, or not of the run's recipe: {error}") from None
+        raise ValueError(f"{part} is damaged, or not of the run's recipe: {error}") from None
     load_into(network, state, path)
     return network, dict(description)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, Rectangle, per_channel
 from shortcut_snn.neurons.compiler.trace import traced
-from shortcut_snn.neurons.operators import norm_neuron as operators
+from shortcut_snn.neurons.operators import fused_neuron as operators
 
 from ...compiling import FULLGRAPH
 from ..every_neuron import is_active
