@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import DataFileError, InputFiles
 from ..energy import measure_energy
 from ..measurement import probe
 from .inference import Inference
@@ -57,6 +56,9 @@ def predict(
         >>> [prediction.label for prediction in predict(load("digits-resnet18"), [path])]
         [7]
     """
+    # Loading a network needs no data sets.
+    from ..data import InputFiles
+
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
         paths: list[Path] = []
@@ -70,6 +72,8 @@ def predict(
 @contextmanager
 def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
     """Report a file that cannot be read; without a function that is an error."""
+    from ..data import DataFileError
+
     try:
         yield
     except DataFileError as error:
