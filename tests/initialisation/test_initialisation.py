@@ -374,7 +374,11 @@ def test_neurons_whose_rate_cannot_be_reached_are_named() -> None:
     net = resnet("basic", lambda: Never(0.25), name="resnet8")
     report = initialise(net, *batch(16, 8))
     assert set(report.skipped) >= {"stem.spike", "layer1.0.spike1"}
-    assert report.skipped["stem.spike"] == "its firing rate is 0, and 0.2 was not reached"
+    assert report.skipped["stem.spike"] == "a firing rate of 0.2 was not reached: the search ended at 0"
+    net = plain(lambda: Never(0.25))
+    weight = net[0].weight.clone()
+    assert {"1", "3"} <= initialise(net, *digits(), loss_of_mean).skipped.keys()
+    assert torch.equal(net[0].weight, weight)
     assert "stem.spike" in initialise(resnet("basic", lambda: PSN(2), name="resnet8"), *batch(16, 8)).skipped
 
 

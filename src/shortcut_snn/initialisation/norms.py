@@ -128,17 +128,23 @@ class Norms:
         fire = partial(_fire, neuron, args, _STEPS if several else 1)
         target = PROJECTED_RATE if layer.role == "projected" else RATE
         if normed is None:
-            new = current * self._scale_weights(layer, lambda scale: float(fire(current * scale).mean()))
+            factor = math.exp(_bisect(lambda exponent: float(fire(current * math.exp(exponent)).mean()) - target))
+            if not self._reaches(name, fire, current * factor, target):
+                return None
+            self.multiply(layer, factor)
+            new = current * factor
         elif layer.role == "copy":
             normed, x = shaped_like(current, normed), self.outputs.pop(layer.weights).reshape(current.shape)
             scale, shift = self._pass_on(name, fire, normed, x)
-            new, target = self._write_copy(layer, x, normed, scale, shift), float(x.mean())
+            new = self._write_copy(layer, x, normed, scale, shift)
+            self._reaches(name, fire, new, float(x.mean()))
         elif layer.role == "skip":
             normed = shaped_like(current, normed)
             x = current - normed
             scale, shift = self._pass_on(name, fire, normed, x)
             self._write_norm(layer.norm, scale, shift)
-            new, target = scale * normed + shift + x, float(x.mean())
+            new = scale * normed + shift + x
+            self._reaches(name, fire, new, float(x.mean()))
         else:
             # With a projection the sum has variance 1, as a layer without one.
             scale = 0.5**0.5 if layer.role == "projected" else 1.0
@@ -147,16 +153,18 @@ class Norms:
             shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
             self._write_norm(layer.norm, scale, shift)
             new = new + shift
-        rate = float(fire(self._small(name, new)).mean())
-        if abs(rate - target) > target / 2:
-            self.structure.skipped[name] = f"its firing rate is {rate:.2g}, and {target:.2g} was not reached"
+            # A norm keeps the shift at which the search ended: the neuron may fire there, if seldom.
+            self._reaches(name, fire, new, target)
         return (new, *args[1:])
 
-    def _scale_weights(self, layer: Layer, rate: Callable[[float], float]) -> float:
-        """Multiply weights without a norm after them so that the neuron fires, and return the factor."""
-        factor = math.exp(_bisect(lambda exponent: rate(math.exp(exponent)) - RATE))
-        self.multiply(layer, factor)
-        return factor
+    def _reaches(self, name: str, fire: Callable[[Tensor], Tensor], current: Tensor, target: float) -> bool:
+        """Return whether a current causes about the firing rate that was searched; list the neuron if not."""
+        rate = float(fire(self._small(name, current)).mean())
+        if abs(rate - target) <= target / 2:
+            return True
+        reason = f"a firing rate of {target:.2g} was not reached: the search ended at {rate:.2g}"
+        self.structure.skipped[name] = reason
+        return False
 
     @torch.no_grad()
     def multiply(self, layer: Layer, factor: float) -> None:
