@@ -23,7 +23,7 @@ LONGEST = (
     "tests/neurons/kernels/test_triton.py",
     "tests/test_lightning_callback.py",
     "tests/nets/test_event_layers.py",
-    "tests/studies/test_claim.py",
+    "tests/research/studies/test_claim.py",
 )
 
 
