@@ -4,7 +4,7 @@ shortcut-snn train --import examples/spikingjelly_neurons.py --config cifar10-cp
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
@@ -55,7 +55,7 @@ def spikingjelly_ilif(
 def spikingjelly_lif(
     decay: float = 0.5,
     threshold: float = 1.0,
-    surrogate: Surrogate | None = None,
+    surrogate: Annotated[Surrogate | None, components.surrogate] = None,
     reset: Literal["hard"] = "hard",
     detach_reset: bool = False,
 ) -> nn.Module:

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from shortcut_snn import LogitSum, LossSum, Shortcut, initialise, nets
+from shortcut_snn import LogitSum, LossSum, initialise, nets, wrap
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn._utils.statistics import geometric_mean
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.measurement import measure_gradients
+from shortcut_snn.method import Branches, Method
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
@@ -64,8 +65,9 @@ def main() -> None:
         )
         if options.initialise:
             initialise(net, *batches[0])
-        model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
-        reports = [measure_gradients(model, images, labels, objective, branch_weight) for images, labels in batches]
+        method = Method(Branches() if taps else None, objective)
+        model = wrap(net.to(memory_format=torch.channels_last), net.layout(taps), method, log=len)
+        reports = [measure_gradients(model, images, labels, branch_weight) for images, labels in batches]
         row = {
             "network": depth,
             "surrogate": name,

@@ -4,7 +4,7 @@ With event recordings, the first epoch reads the files and fills the frame cache
 The arguments are entries of a recipe. ``--jpegs`` first writes class folders of JPEG files. Examples::
 
     python research/studies/loading.py data.kind=npz data.root=cifar10_10k.npz 'data.augment=[crop,flip]'
-    python research/studies/loading.py data.kind=nmnist_npz data.root=nmnist_small.npz network.time_steps=10
+    python research/studies/loading.py data.kind=events_npz data.root=nmnist_small.npz network.time_steps=10
     python research/studies/loading.py --jpegs data.kind=folder data.root=jpegs \
         'data.augment=[resized_crop,flip]' data.image_size=224
 """

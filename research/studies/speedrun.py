@@ -31,13 +31,12 @@ from shortcut_snn import components
 from shortcut_snn._utils.files import write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
-from shortcut_snn.cli.report import read_rows
 from shortcut_snn.data import ImageArchive, ImageData
 from shortcut_snn.nets import SpikingVGG, spiking_vgg6
 from shortcut_snn.neurons import ILIF, keep_freed_memory
 from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
 from shortcut_snn.recipes import build, import_components, load_data, merged, parse_options, recipe_of, train
-from shortcut_snn.training import Classification, RunFolder, muon
+from shortcut_snn.training import Classification, RunFolder, muon, read_rows
 from shortcut_snn.training.optimizers import make_optimizer, parameter_groups
 
 BASE = {"training": {"epochs": 2, "progressive_resizing": {"fraction": 0.8, "size": 20}}}

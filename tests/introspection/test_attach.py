@@ -46,8 +46,8 @@ def spikes_by_hand(peer: Peer, network: nn.Module, x: Tensor) -> tuple[Tensor, T
 def test_layout_and_outputs_of_each_library(peer: Peer) -> None:
     model, x = wrap(peer), frames()
     assert [tap.time_axis for tap in model.taps.taps] == [peer.axis]
-    assert (model.run is not None) == peer.looped
-    assert (model._reset is not None) == peer.stateful
+    assert (model.layout.run is not None) == peer.looped
+    assert (model.layout.reset is not None) == peer.stateful
     assert model.branches[0].classifier.weight.shape == (CLASSES, 4)
     # The main output and the branch are means over time.
     tapped, outputs = spikes_by_hand(peer, model.network, x)
@@ -135,7 +135,7 @@ def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
     model = attach(network, example=images, loop=5)
     shown = attach(copy.deepcopy(network), example=images.expand(5, -1, -1, -1, -1), batch_axis=1)
     shown.load_state_dict(model.state_dict())
-    assert model.run == TimeLoop(5)
+    assert model.layout.run == TimeLoop(5)
     output, expected = model(images), shown(images.expand(5, -1, -1, -1, -1))
     assert torch.equal(output.main, expected.main)
     assert torch.equal(output.branches[0], expected.branches[0])
@@ -165,7 +165,7 @@ def test_ambiguous_time_loop_raises() -> None:
     with pytest.raises(ValueError, match=r"loop=4.*loop='network'"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
-    assert model.run is None
+    assert model.layout.run is None
     assert model(frames()[0]).branches[0].shape == (2, CLASSES)
     with pytest.raises(ValueError, match=r"loop must be 'auto', 'network', 'input' or a number.*got 'outside'"):
         attach(snntorch_step(), example=frames(), loop="outside")

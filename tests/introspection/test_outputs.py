@@ -373,7 +373,7 @@ def test_initial_states_may_be_part_of_the_batch() -> None:
     network, x = ByName(), SEQUENCES.transpose(0, 1)
     batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
     model = wrapped(network, batch, readout="mean").eval()
-    assert model.run == TimeLoop(carry=("first", "second", "last"))
+    assert model.layout.run == TimeLoop(carry=("first", "second", "last"))
     torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
 
 

@@ -54,7 +54,7 @@ def wrapped(network: nn.Module, labels: Tensor, x: Tensor = X, **options: Any) -
 
 def moved_by(model: Shortcut, step: int, x: Tensor = X) -> list[int]:
     """Return the steps of a branch that an input at one step changes."""
-    axis, other = model.step_axis, x.clone()
+    axis, other = model.layout.step_axis, x.clone()
     other[:, step] += 1
     changed = (model(x).branches[0] - model(other).branches[0]).abs().movedim(axis, 0).flatten(1).amax(1)
     return (changed > 0).nonzero().flatten().tolist()
@@ -100,7 +100,7 @@ class OneNumberInAnAxis(Steps):
 def test_one_number_of_each_step_may_have_an_axis_of_its_own() -> None:
     model = attach(OneNumberInAnAxis(), example=X, labels=torch.randn(5, 7), method="loss_sum", log=len)
     assert model(X).main.shape[:2] == model(X).branches[0].shape[:2] == (5, 7)
-    model.objective(model(X), torch.randn(5, 7), 1.0).backward()
+    model.weighted_loss(model(X), torch.randn(5, 7), 1.0).backward()
 
 
 def test_a_branch_predicts_one_number_of_each_step() -> None:
@@ -133,7 +133,7 @@ def test_labels_may_begin_with_samples_where_a_call_computes_one_step(batch_axis
     out = model.train()(x)
     assert out.main.shape == out.branches[0].shape == main.shape
     loss = F.cross_entropy if labels is CLASSES else F.mse_loss
-    torch.testing.assert_close(model.objective(out, labels, 0.0), loss(out.main, labels))
+    torch.testing.assert_close(model.weighted_loss(out, labels, 0.0), loss(out.main, labels))
 
 
 class Seconds(Steps):
@@ -212,7 +212,7 @@ def test_a_forecast_stays_a_prediction_of_the_whole_sequence(make: Callable[[], 
     shape = (5, 7, 4) if make is Steps else (5, 7)
     model = wrapped(Forecast(), torch.randn(shape))
     assert model(X).branches[0].shape == shape
-    assert model.step_axis is None
+    assert model.layout.step_axis is None
 
 
 class Exposures(nn.Module):

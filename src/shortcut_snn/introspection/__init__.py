@@ -7,9 +7,19 @@
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
-from .inference import describe, introspect, wrap_network
+from .infer_criterion import infer_criterion
+from .inference import describe, introspect
 from .layers import NORMS, is_layer, stages_span_most
-from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
+from .neurons import (
+    custom_neurons,
+    find_neurons,
+    find_sequence_neurons,
+    learned_by_neurons,
+    reset_of,
+    single_step_neurons,
+    spiking_layers,
+    spiking_modules,
+)
 from .perturb import alter
 from .probe import CALL_ERRORS
 from .surrogates import set_surrogate
@@ -23,8 +33,11 @@ __all__ = [
     "adapters_of",
     "alter",
     "ask",
+    "custom_neurons",
     "describe",
     "find_neurons",
+    "find_sequence_neurons",
+    "infer_criterion",
     "introspect",
     "is_layer",
     "learned_by_neurons",
@@ -36,5 +49,4 @@ __all__ = [
     "spiking_modules",
     "stages_span_most",
     "steepness",
-    "wrap_network",
 ]

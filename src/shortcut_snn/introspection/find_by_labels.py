@@ -87,7 +87,7 @@ class LabelsSearch(LogitsSearch):
 
     def _steps_of_samples(self, path: Path, rest: Sequence[int], labels: Tensor) -> list[Prediction]:
         """Return the prediction in ``[T, N, ...]`` that fits labels ``[N, T, ...]``, if it does."""
-        readout, sizes, full = Readout(path, 0, reduction="second"), self._sizes, tuple(labels.shape[1:])
+        readout, sizes, full = Readout(path, 0, steps="second"), self._sizes, tuple(labels.shape[1:])
         if _fit(rest, sizes[1:]):
             return [self._of_steps(Prediction(readout, full[0], (full[0], *rest) if rest else None), [1])]
         if labels.is_floating_point() or sizes[1:] != rest[1:]:

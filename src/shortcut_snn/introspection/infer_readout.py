@@ -43,10 +43,10 @@ class ReadoutInference(LabelsSearch):
         how = answer.value.readout
         if not isinstance(readout, str) or not isinstance(how, Readout) or how.time_axis is None:
             return answer
-        if readout != "auto" and how.reduction == "mean":
-            reduced = replace(answer.value, readout=replace(how, reduction=readout))
+        if readout != "auto" and how.steps == "mean":
+            reduced = replace(answer.value, readout=replace(how, steps=readout))
             return Answer(reduced, f"{answer.reason}; your readout={readout!r}")
-        if how.reduction == "mean" and (kind := without_convention(self.samples, how, self.labels)):
+        if how.steps == "mean" and (kind := without_convention(self.samples, how, self.labels)):
             raise OpenQuestion(
                 f"{indexed(how.path)}, of shape {tuple(how.find(self.output).shape)}, holds {kind} of every time step, "
                 "which may be read in several ways: pass readout='mean', readout='last' for the last step, "
