@@ -4,7 +4,7 @@
 2. The first Python process starts the server, :func:`serve`, which imports everything once.
 3. ``Popen`` sends the server a request: arguments, folder, environment, and the three standard streams.
 4. The server forks twice. The grandchild runs the request; the child ends, so the grandchild becomes an orphan.
-5. This process adopts the orphan as its own child (``PR_SET_CHILD_SUBREAPER``), so waiting and signals work as usual.
+5. This process adopts the orphan as its own child (``PR_SET_CHILD_SUBREAPER``), so it can wait for it and signal it.
 
 Other programs, unusual options of ``Popen``, and variables that are read at import time use the original ``Popen``.
 """
@@ -133,9 +133,7 @@ def serve(descriptor: int) -> None:
     import_all()
     gc.collect()
     gc.freeze()
-    from shortcut_snn.neurons import use_backend
-
-    with coarse(), unforced(), use_backend("eager"), socket.socket(fileno=descriptor) as connection:
+    with coarse(), unforced(), socket.socket(fileno=descriptor) as connection:
         while True:
             header, streams, _, _ = socket.recv_fds(connection, 4, len(STREAMS))
             if not header:
@@ -223,14 +221,14 @@ def _execute(arguments: list[str], folder: str, inherited_path: str) -> None:
     if arguments[0] == "-W":
         warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
         arguments = arguments[2:]
-    option, program, *others = arguments if arguments[0] in ("-m", "-c") else ("", *arguments)
+    option, program, *parameters = arguments if arguments[0] in ("-m", "-c") else ("", *arguments)
     # The server's path starts with the repository and its own PYTHONPATH.
     server_path = [entry for entry in inherited_path.split(os.pathsep) if entry]
     del sys.path[: 1 + len(server_path)]
     sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if not isolated:
         sys.path.insert(0, {"-m": folder, "-c": ""}.get(option, os.path.dirname(os.path.abspath(program))))
-    sys.argv = ["-c" if option == "-c" else program, *others]
+    sys.argv = ["-c" if option == "-c" else program, *parameters]
     if option == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     elif option == "-c":

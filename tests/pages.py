@@ -28,14 +28,14 @@ from .pictures import coarse
 from .registered import forgetting
 
 ROOT = Path(__file__).parents[1]
-# What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
+# Options that make a command one of seconds, if its recipe has them; of an option that stands twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4", "--network.time_steps", "2"]
 SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
     "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
     "gradients": [*SMALL, "--batches", "1"],
 }
-# The pages on ONNX files; others export weights, which takes no time.
+# The pages on ONNX files; elsewhere weights are exported, which takes no time.
 EXPORTS_ONNX = ("export.md", "tutorial-own-images.md")
 SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
 
@@ -88,12 +88,12 @@ class BashParser(CodeBlockParser):
         """Check it."""
         subprocess.run(["bash", "-n", "-c", example.parsed], check=True)
         for line in example.parsed.replace("\\\n", " ").splitlines():
-            found = re.search(r"(?:shortcut-snn|-m shortcut_snn) (train .*)", line)
-            if found:
-                words = shlex.split(found[1], comments=True)
+            command = re.search(r"(?:shortcut-snn|-m shortcut_snn) (train .*)", line)
+            if command:
+                words = shlex.split(command[1], comments=True)
                 # A recipe of the reader's own.
-                known = {"recipe.yaml": "digits", "$method": "vanilla"}
-                words = [known.get(word, re.sub(r"\$\w+", "0", word)) for word in words]
+                values = {"recipe.yaml": "digits", "$method": "vanilla"}
+                words = [values.get(word, re.sub(r"\$\w+", "0", word)) for word in words]
                 words = _from_root(words)
                 assert main([*words, "--print-recipe"]) == 0, line
 
@@ -102,15 +102,15 @@ def _run(words: list[str], page: str) -> None:
     """Run our command in this process; of any other, check that what it names is there.
 
     Raises:
-        AssertionError: it fails, or nothing is known of it.
+        AssertionError: it fails, or names what does not exist.
     """
     program, *rest = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
     if program == "shortcut-snn":
         _run_ours(rest, page)
     elif program == "pip":
-        extras = {extra for word in rest for found in re.findall(r"\[(.+)\]", word) for extra in found.split(",")}
-        known = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
-        assert extras <= known, f"no such extra: {extras - known}"
+        extras = {extra for word in rest for group in re.findall(r"\[(.+)\]", word) for extra in group.split(",")}
+        defined = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+        assert extras <= defined, f"no such extra: {extras - defined}"
     elif program == "make":
         targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert set(rest) <= targets, f"no such target: {set(rest) - targets}"
@@ -121,29 +121,29 @@ def _run(words: list[str], page: str) -> None:
             if script == "-m":
                 module = rest[1].replace(".", "/")
                 script = f"{module}.py" if (ROOT / f"{module}.py").is_file() else f"{module}/__main__.py"
-        assert (ROOT / script).is_file() or shutil.which(script), f"nothing is known of {words}"
+        assert (ROOT / script).is_file() or shutil.which(script), f"no such program: {words}"
 
 
 def _run_ours(words: list[str], page: str) -> None:
-    given = words = [SHALLOW.get(word, word) for word in _from_root(words)]
+    arguments = words = [SHALLOW.get(word, word) for word in _from_root(words)]
     if words[0] == "export" and (page not in EXPORTS_ONNX or "--int8" in words):
-        given = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
+        arguments = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
     if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
-        # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
-        given = [*words, "--print-recipe"]
+        # Each of its runs is a process that imports everything: one page runs them, elsewhere the words are checked.
+        arguments = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
     if words[0] == "demo":
         # A test of its own runs it.
-        given = [*words, "--help"]
+        arguments = [*words, "--help"]
     elif words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
         # What has to be downloaded first is only read as a command line.
         here = "--data.download" not in words and Path(root).exists()
-        given = _short(given) if here else [*given, "--print-recipe"]
+        arguments = _short(arguments) if here else [*arguments, "--print-recipe"]
     try:
-        status = main(given)
+        status = main(arguments)
     except SystemExit as end:
         status = int(end.code or 0)
-    assert status == 0, f"shortcut-snn {shlex.join(given)}: exit status {status}"
+    assert status == 0, f"shortcut-snn {shlex.join(arguments)}: exit status {status}"
 
 
 def _from_root(words: list[str]) -> list[str]:
@@ -152,7 +152,7 @@ def _from_root(words: list[str]) -> list[str]:
 
 def _short(words: list[str]) -> list[str]:
     """Return a command with those of its short options that it takes."""
-    options, known = SHORT[words[0]], list(words)
+    options, shortened = SHORT[words[0]], list(words)
     # Without a recipe or a kind the network is a ResNet-18, which takes ONNX's exporter twice as long.
     is_default = "digits" in words or "--config" not in words
     if is_default and not any(word.startswith("--network.kind") for word in words):
@@ -161,8 +161,8 @@ def _short(words: list[str]) -> list[str]:
         return [*words, *options]
     for pair in zip(options[::2], options[1::2], strict=True):
         if "." not in pair[0] or main([*words, *pair, "--print-recipe"]) == 0:
-            known += pair
-    return known
+            shortened += pair
+    return shortened
 
 
 def _enter(namespace: dict[str, Any]) -> None:
@@ -175,8 +175,8 @@ def _enter(namespace: dict[str, Any]) -> None:
     around.enter_context(coarse())
     around.enter_context(unforced())
     around.enter_context(forgetting())
-    # What a page compares runs in plain PyTorch, as in the tests; the page on speed sets the backend itself.
-    around.enter_context(use_backend("eager"))
+    # As a reader runs them, whatever the tests before them chose.
+    around.enter_context(use_backend("auto"))
     os.chdir(namespace["_folder"])
 
 

@@ -1,4 +1,4 @@
-"""Deny network connections to every command of these tests, and to the processes that they start."""
+"""Deny network connections to every command of these tests and to the processes that they start; run kernels."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ DENIED = Path(__file__).with_name("denied")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def denied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def denied(tmp_path_factory: pytest.TempPathFactory, kernels: None) -> Iterator[Path]:
     """Deny connections here and in child processes; yield the file that records attempts, which must not exist."""
     record = tmp_path_factory.mktemp("denied") / "attempts"
     spec = importlib.util.spec_from_file_location("denied", DENIED / "sitecustomize.py")

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from shortcut_snn import nets, neurons
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import for_inference
-from shortcut_snn.method import Shortcut
 from shortcut_snn.nets import SpikeConv2d, SpikeLinear
 from shortcut_snn.neurons import NormNeuron, bits_of, event_convolution, event_layers, pack, use_backend, with_bits
 from shortcut_snn.neurons.cpu import event_launch as cpu
 from shortcut_snn.neurons.cpu.kernels import rows
 from shortcut_snn.neurons.cpu.kernels.memory import pointer
+from shortcut_snn.wrapping import wrap
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -248,7 +248,7 @@ def test_the_gradient_at_spikes_is_whole_for_whoever_asks_after_the_forward_pass
 def test_no_spikes_of_a_network_in_training_are_held() -> None:
     """Holding them would cost memory, and the time of a dense gradient."""
     network = nets.SpikingResNet([1, 1], 3, 2, width=16).to(memory_format=torch.channels_last)
-    model = Shortcut(network, ["layer1"], num_classes=3)
+    model = wrap(network, network.layout("stages"), log=lambda line: None)
     with break_even(SPIKES, SPIKES, SPIKES), patch.object(cpu, "input_grad", wraps=cpu.input_grad) as sparse:
         output = model(torch.rand(4, 3, 8, 8).to(memory_format=torch.channels_last))
         sum(logits.square().sum() for logits in (output.main, *output.branches)).backward()

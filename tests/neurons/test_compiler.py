@@ -25,7 +25,7 @@ class Branching(LIF):
 
 
 class Summing(LIF):
-    """A neuron that depends on all others."""
+    """A neuron that depends on the whole layer."""
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         return super().step(current - membrane.mean(), membrane)

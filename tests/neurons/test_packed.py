@@ -133,9 +133,9 @@ class InPlace(nn.Module):
 def test_an_in_place_change_is_refused_as_in_torch() -> None:
     network = InPlace()
     x = torch.rand(3, 2, 6)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="inplace"):
         network(x).sum().backward()
     with packed_spikes([network.neuron]):
         output = network(x)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="inplace"):
         output.sum().backward()

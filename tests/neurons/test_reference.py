@@ -101,7 +101,7 @@ def test_half_precision_is_integrated_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(current.grad, full.grad.to(dtype))
 
 
-def test_a_sequence_worked_out_by_hand() -> None:
+def test_spikes_of_a_short_sequence_are_those_of_the_formula() -> None:
     current = torch.tensor([0.8, 0.8, 0.8, 2.5, 0.0]).view(5, 1)
     # u_pre is 0.8, 1.2 (fires), 0.8, 2.9 (fires), 0.
     spikes, final = LIF(0.5).stream(current)

@@ -20,6 +20,8 @@ from shortcut_snn.recipes import build, built_in, changed, recipe_of
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
 from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 NAMES = list(built_in())
 # The accuracies of the paper: vanilla, shortcut, evolutionary.
 PAPER = {

@@ -14,13 +14,13 @@ from .under_test import DEVICE
 
 def _patch_once(interpreter: Any) -> None:
     """Let the interpreter patch its language once instead of at every call, which takes half of its time."""
-    patch, done = interpreter._patch_lang, set()
+    patch, patched = interpreter._patch_lang, set()
     languages = {id(interpreter.tl), id(interpreter.tl.core)}
 
     def once(function: Any) -> Any:
         seen = frozenset(languages & {id(value) for value in function.__globals__.values()})
-        if seen not in done:
-            done.add(seen)
+        if seen not in patched:
+            patched.add(seen)
             patch(function)
         return SimpleNamespace(restore=lambda: None)
 

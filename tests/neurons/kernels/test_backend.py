@@ -16,15 +16,15 @@ pytestmark = pytest.mark.usefixtures("nothing_imported")
 
 def python(code: str, **environment: str) -> str:
     """Run code in a process of its own, return what it prints."""
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_auto_runs_kernels_for_supported_dtypes() -> None:

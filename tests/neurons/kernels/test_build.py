@@ -45,7 +45,7 @@ def assert_doubles(kernel: int) -> None:
     params["next_item"] = counter.ctypes.data
     thread_pool.run(kernel, params.ctypes.data, 1)
     assert torch.equal(out, 2 * x.float())
-    # One more than there are elements: the call that found none left.
+    # One more than there are elements: the call that ends the kernel.
     assert counter[0] == 51
 
 

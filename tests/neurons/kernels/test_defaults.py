@@ -25,14 +25,14 @@ def default(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_the_default_dtype_and_device_change_nothing(default: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    allocated = []
     empty = torch.empty
 
-    def noted(*args: object, **kwargs: object) -> torch.Tensor:
-        made.append(empty(*args, **kwargs))
-        if made[-1].device.type != "cpu" or made[-1].dtype == torch.bfloat16:
+    def checked_empty(*args: object, **kwargs: object) -> torch.Tensor:
+        allocated.append(empty(*args, **kwargs))
+        if allocated[-1].device.type != "cpu" or allocated[-1].dtype == torch.bfloat16:
             raise AssertionError("kernels would write past this tensor")
-        return made[-1]
+        return allocated[-1]
 
     layer, plain = NormNeuron(torch.nn.BatchNorm2d(3), PLIF(surrogate=ATan())), PLIF(0.3)
     x, weight = torch.randn(4, 5, 3, 7, 7), torch.randn(4, 5, 3, 7, 7)
@@ -46,12 +46,12 @@ def test_the_default_dtype_and_device_change_nothing(default: str, monkeypatch: 
     with use_backend(KERNELS):
         expected = outputs()
         # In the module, since defaults hold for torch's function of that name however it is reached.
-        monkeypatch.setattr(launch.torch, "empty", noted)
+        monkeypatch.setattr(launch.torch, "empty", checked_empty)
         if default == "meta":
             torch.set_default_device("meta")
         else:
             torch.set_default_dtype(torch.bfloat16)
         got = outputs()
-    assert made
+    assert allocated
     assert is_active(*expected)
     assert all(torch.equal(one, two) for one, two in zip(got, expected, strict=True))

@@ -45,11 +45,11 @@ seeds = st.integers(0, 2**31)
 
 def layer(channels: int, neuron: Neuron, norm: type[nn.Module] = nn.BatchNorm2d, **options: object) -> NormNeuron:
     """A layer whose norm is not the identity."""
-    made = norm(channels, **options)
-    if made.affine:
-        nn.init.uniform_(made.weight, 0.5, 2.0)
-        nn.init.normal_(made.bias, 0.3, 0.3)
-    return NormNeuron(made, neuron)
+    built = norm(channels, **options)
+    if built.affine:
+        nn.init.uniform_(built.weight, 0.5, 2.0)
+        nn.init.normal_(built.bias, 0.3, 0.3)
+    return NormNeuron(built, neuron)
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:

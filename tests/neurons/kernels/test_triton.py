@@ -18,7 +18,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 NEURONS = ("synaptic-channels_last-dtype2", "rlif-contiguous-dtype3", "by-channel-channels_last-dtype6")
-# Tests of numbers. The others are about modules and operators, and independent of the kernels.
+# Tests of numbers; those of modules and operators do not depend on the kernels.
 TESTS = [
     "test_lif.py::test_values_and_gradients_equal_plain_pytorch",
     "test_norm_neuron.py::test_sizes_equal_plain_pytorch",
@@ -38,7 +38,7 @@ needs_triton = pytest.mark.skipif(not THERE, reason="Triton is not installed: th
 
 def run_tests(**environment: str) -> int:
     """Run the tests with Triton's kernels and return how many passed."""
-    done = subprocess.run(
+    result = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -53,8 +53,8 @@ def run_tests(**environment: str) -> int:
         env={**os.environ, "SHORTCUT_SNN_BACKEND": "triton", **environment},
         check=False,
     )
-    summary = done.stdout.strip().rpartition("\n")[2]
-    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
+    summary = result.stdout.strip().rpartition("\n")[2]
+    assert result.returncode == 0, f"{result.stdout[-8000:]}\n{result.stderr[-4000:]}"
     assert not re.search("failed|error|skipped", summary), summary
     passed = re.search(r"(\d+) passed", summary)
     assert passed, summary

@@ -155,10 +155,10 @@ def _values() -> Tensor:
     return torch.tensor([[float(value >> i & 1) for i in range(4)] for value in range(16)])
 
 
-def _vectors(outputs: int, most: int) -> int:
-    """Return the vectors of a block of outputs: at most this many, and a divisor of all."""
+def _vectors(outputs: int, limit: int) -> int:
+    """Return the vectors of a block of outputs: at most ``limit``, and a divisor of all."""
     count = outputs // LANES
-    return max(v for v in range(1, max(1, min(most, MAX_VECTORS)) + 1) if count % v == 0)
+    return max(v for v in range(1, max(1, min(limit, MAX_VECTORS)) + 1) if count % v == 0)
 
 
 def _geometry(

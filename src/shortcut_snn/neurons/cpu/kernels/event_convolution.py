@@ -129,7 +129,21 @@ def narrow_forward_kernel(vectors: int, word: int) -> int:
 
 @loop
 def _copy_grads(p: Any, grads: int, first: int, rows: int, block: int, row_bytes: int) -> None:
-    """Copy a block of the output gradient, some rows of pixels and those around them, with zeros between images."""
+    """Copy a block of the output gradient, some rows of pixels and those around them, with zeros between images.
+
+    Two images of 2 x 3 pixels for a kernel of 3, a border of 1. Each letter is a row of ``row_bytes``, and 0 is zeros::
+
+        0 0 0 0      the row before the first
+        0 a b c
+        0 d e f
+        0 0 0 0      below the first image, and above the second
+        0 g h i
+        0 j k l
+        0 0 0 0
+        0            the pixel to the right of the last one
+
+    The neighbour of any pixel for any tap is then at a constant distance, and outside of its image it is 0.
+    """
     border, image_rows = p.kernel // 2, p.out_height + p.kernel // 2
     zero = pointer(p.zero, types.float32)
     for row in range(first - border, first + rows + border):
@@ -295,7 +309,17 @@ def input_grad_kernel(vectors: int, word: int) -> int:
     """Return the address of the kernel for blocks of ``vectors`` vectors of outputs, and words of this many bits.
 
     It reads the support as bits, grad ``[N, H, W, K]`` and weights ``[kernel, kernel, C, K]``, and writes out ``[N, H,
-    W, C]``.
+    W, C]``. The workspace of a thread is::
+
+        words    int64 [pixels]               word 64 * b + c: the bits of channel c at the 64 pixels of block b
+        targets  int64 [pixels]               the element of out of each pixel's first channel
+        shifts   int64 [taps]                 from a pixel in grads to what a tap sees of it, in bytes
+        weights  [word, blocks, taps, row]    of one word of channels, copied by _copy_weights
+        grads    [rows, pitch, row]           of one block of outputs, with the zeros of _copy_grads
+        numbers  int32 [tile], at the end     the pixels of a tile where channel c is in the support
+
+    For pixel i of ``numbers``, the element of out at ``targets[i]`` plus the channel grows by the dot products of
+    ``weights[c, block, tap]`` with the row of ``grads`` at ``i * row_bytes + shifts[tap]``.
     """
     digest, kind, list_bits = DIGEST, _WORDS[word], make_list_bits(64)
     dot_rows, dot_rest = make_dot_rows(vectors, PIXELS), make_dot_rows(vectors, PIXELS // 2)

@@ -114,8 +114,21 @@ def make_look_up(vectors: int, word: int) -> Any:
     """Make ``look_up(out, first, spare, table, above, same, below, width)``: a row of outputs of a 3x3 convolution.
 
     It reads three rows of input pixels, one word of bits each. ``table [word / 4, 16, 3, 3, K]`` has the sum of the
-    weights for every 4 channels and every value of their bits. A pixel adds to the outputs left, below and right of
-    it. These stay in registers, with a sum of their own for each of the three rows, so that additions overlap.
+    weights for every 4 channels and every value of their bits. Column x of the input adds to three outputs::
+
+        above   . . [x] . .   ky = 0
+        same    . . [x] . .   ky = 1     for each group g of 4 channels, v is the value of its 4 bits
+        below   . . [x] . .   ky = 2
+                     |
+                     v
+        table[g, v, ky]       kx = 0      kx = 1      kx = 2     three rows of K weights, next to one another
+                                |           |           |
+                                v           v           v
+        out                 out[x + 1]   out[x]    out[x - 1]    sums[2], sums[1], sums[0]
+
+    After column x, ``out[x - 1]`` is complete and written; the other two sums move one place to the left. They stay in
+    registers, with a sum of their own for each of the three rows, so that additions overlap. What falls left of the
+    image goes to ``spare``.
     """
     row_bytes = 4 * LANES * vectors
     kind = ir.IntType(word)
