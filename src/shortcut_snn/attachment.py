@@ -42,7 +42,8 @@ def attach(
     num_classes: int | None = None,
     loop: Literal["auto", "network", "input"] | int = "auto",
     batch_axis: int | Auto = "auto",
-    readout: Extract | Literal["auto", "mean", "last", "max"] | None = "auto",
+    readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None = "auto",
+    step_axis: int | Auto | None = "auto",
     reset: Reset | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto] = "auto",
@@ -130,6 +131,7 @@ def attach(
             channel_axis=channel_axis,
             extract=extract,
             readout=readout,
+            step_axis=step_axis,
             reset=reset,
             samples=samples,
         )

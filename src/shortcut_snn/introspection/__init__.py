@@ -7,7 +7,7 @@
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
-from .inference import describe, introspect, wrap_network
+from .inference import describe, introspect, reproducing_arguments, verify, wrap_network
 from .layers import NORMS, is_layer, stages_span_most
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
@@ -29,6 +29,7 @@ __all__ = [
     "is_layer",
     "learned_by_neurons",
     "library_reset",
+    "reproducing_arguments",
     "reset_of",
     "set_surrogate",
     "single_step_neurons",
@@ -36,5 +37,6 @@ __all__ = [
     "spiking_modules",
     "stages_span_most",
     "steepness",
+    "verify",
     "wrap_network",
 ]

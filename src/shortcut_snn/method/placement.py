@@ -59,7 +59,9 @@ def every_block(network: nn.Module) -> list[str]:
     blocks: list[str] = []
     names = [*stage_ends(network), stages(network)[-1]]
     for stage in [name for name in names if _has_weights(network.get_submodule(name))] or names:
-        children = [(name, child) for name, child in network.get_submodule(stage).named_children() if _has_weights(child)]
+        children = [
+            (name, child) for name, child in network.get_submodule(stage).named_children() if _has_weights(child)
+        ]
         matches = [_NUMBERED.match(name) for name, _ in children]
         are_siblings = all(matches) and len({match[1] for match in matches if match}) == 1
         are_blocks = are_siblings and all(_is_block(child) for _, child in children)
