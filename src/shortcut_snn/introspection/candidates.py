@@ -68,8 +68,10 @@ def rows(network: nn.Module, events: Events, neurons: Collection[str]) -> list[l
     """
     blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events))
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
-    units = spiking[:-1] if len(spiking) > 1 else _layer_ends(network, events)
-    return [row for row in (blocks, units) if row]
+    if len(spiking) > 1:
+        return [row for row in (blocks, spiking[:-1]) if row]
+    layers = sorted(_layers(network, events), key=lambda name: events[name].begin)[:-1]
+    return [row for row in (blocks, _layer_ends(network, events), layers) if row]
 
 
 def spread(places: Sequence[str], number: int) -> list[str]:

@@ -174,7 +174,8 @@ def _over_time(question: Question, path: Path) -> Readout:
     classes = channel_axis(samples.probe, changes, range(1 + batch, dims))
     if dims > 3 and classes == 1 + batch:
         return Readout(path, 0 if batch else None)
-    if dims == 3:
+    # A sample of one class has no other axis that the input has too.
+    if dims == 3 and question.labels_are_classes and question.sizes == ():
         unlike = axes_unlike_input(samples, changes, tensor.shape, [1, 2])
         if len(unlike) == 1 and classes in (None, *unlike):
             return Readout(path, 3 - unlike[0])

@@ -136,14 +136,20 @@ class TimeLoopInference:
             stepped = [name for name in dict.fromkeys(name for name, _ in changed_attributes(probe)) if name in events]
             if not leaks(probe, None) and not self._takes_steps():
                 return Answer(None, "it takes the example and keeps no state")
-        if max((events[name].calls for name in stepped if name), default=1) > 1:
+        if self._calls(stepped) > 1:
             return Answer(None, "it calls its neurons several times itself")
         if self.adapters:
             axis = self._time_axis_by_samples()
             if axis is not None and self._accepts(self._arguments.loop(axis)):
                 reason = "neurons compute one time step per call, and the other axis has the known samples"
                 return Answer(self._arguments.loop(axis), reason)
-        raise OpenQuestion(self._question())
+        raise OpenQuestion(self._question(), provisional=probe)
+
+    def _calls(self, neurons: list[str]) -> int:
+        """Return how often a pass calls a neuron. It may call it once more before the first step, to warm it up."""
+        probe = self._probe(None)
+        again = probe.observe(network=probe.used())
+        return min(max((done.events[n].calls for n in neurons if n), default=1) for done in (probe.base, again))
 
     def _takes_steps(self) -> bool:
         """Return whether a call takes back the state that it returns, and does not go through time itself."""
@@ -197,7 +203,8 @@ class TimeLoopInference:
         if not is_stepped and not self._with_state(loops[0]).carry:
             raise OpenQuestion(
                 f"{self._name} does not take the example, of shape {self._shape}, as a whole ({error}), but takes its "
-                "steps: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
+                "steps: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]",
+                provisional=self._probe(loops[0]),
             ) from error
         if self.batch_axis != "auto":
             loops = [loop for loop in loops if loop.axis == 1 - int(self.batch_axis)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, example_of, primary, tensors_in
 from ..method import Extract, Layout, Readout, Shortcut, Tap, TimeLoop
 from .adapters import Adapter, adapters_of, library_reset
-from .answer import Answer, OpenQuestion, ask
+from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, Question, infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
@@ -61,23 +61,20 @@ def introspect(
     call = infer_call(network, example, samples=samples, classes=_number_of_classes(labels, num_classes), **options)
     axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
     questions: list[OpenQuestion] = []
-    try:
+    prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
+    with collecting(questions):
         prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
-    except OpenQuestion as question:
-        questions.append(question)
-        prediction = question.provisional or Answer(Prediction(None, 0), "")
-    tapped = Answer[tuple[Tap, ...]]((), f"taps={taps}")
-    if taps or isinstance(taps, str):
-        every_step = prediction.value.step_axis is not None
-        try:
+    if questions:
+        prediction = questions[0].provisional or prediction
+    try:
+        with collecting(questions):
+            every_step = prediction.value.step_axis is not None
             inference = TapInference(along, call.probe.gradient_paths, call.neurons, every_step)
             tapped = inference.infer(taps, time_axis, channel_axis)
-        except OpenQuestion as question:
-            questions.append(question)
-        except (ValueError, TypeError):
-            # What is wrong with the taps may follow from the open question.
-            ask(questions)
-            raise
+    except (ValueError, TypeError):
+        # What is wrong with the taps may follow from the open question.
+        ask(questions)
+        raise
     layout = call.layout(axis, prediction, tapped)
     ask(questions, provisional=layout if layout.num_classes else None)
     return layout
@@ -268,7 +265,15 @@ def infer_call(
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
     inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, classes, extract)
-    time_loop, probe = inference.infer(loop)
+    try:
+        time_loop, probe = inference.infer(loop)
+    except OpenQuestion as question:
+        questions = [question]
+        if question.provisional is not None:
+            with collecting(questions):
+                infer_reset(question.provisional, adapters, reset)
+        ask(questions)
+        raise
     check_layers_exist(probe)
     found_reset, probe = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, found_reset, probe)
