@@ -58,7 +58,8 @@ def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> 
     names = stages(network)
     if getattr(network, "stage_names", None) is not None:
         return [_called_stand_in(network, name, events) for name in names[:-1]]
-    return _longest_row(names, network, events, neurons, _MAX_STAGES)
+    # A stem and a head need not be in a stage.
+    return _longest_row(names, network, events, neurons, _MAX_STAGES, outside=2)
 
 
 def rows(network: nn.Module, events: Events, neurons: Collection[str]) -> list[list[str]]:
@@ -66,7 +67,7 @@ def rows(network: nn.Module, events: Events, neurons: Collection[str]) -> list[l
 
     The last place of each is left out: it is the network's output, or leads to it.
     """
-    blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events))
+    blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events), 0)
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
     if len(spiking) > 1:
         return [row for row in (blocks, spiking[:-1]) if row]
@@ -99,7 +100,7 @@ def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
 
 
 def _longest_row(
-    names: Sequence[str], network: nn.Module, events: Events, neurons: Collection[str], most: int
+    names: Sequence[str], network: nn.Module, events: Events, neurons: Collection[str], most: int, outside: int
 ) -> list[str]:
     """Return the ends of the longest row of numbered siblings, all but the last, which span most layers.
 
@@ -116,7 +117,7 @@ def _longest_row(
         # An empty stage is a placeholder. A single layer among blocks is none.
         row = [name for name in group if held[name]]
         fires = all(any(unit.startswith(f"{name}.") for unit in neurons if unit in events) for name in row)
-        spans_most = sum(map(len, held.values())) * 2 >= len(layers) - 2
+        spans_most = sum(map(len, held.values())) * 2 >= len(layers) - outside
         if len(longest) < len(row) <= most and len(row) > 1 and (fires or not neurons) and spans_most:
             longest = row
     ends = [_called_stand_in(network, name, events) for name in longest]

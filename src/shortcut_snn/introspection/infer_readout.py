@@ -179,6 +179,8 @@ def _over_time(question: Question, path: Path) -> Readout:
         unlike = axes_unlike_input(samples, changes, tensor.shape, [1, 2])
         if len(unlike) == 1 and classes in (None, *unlike):
             return Readout(path, 3 - unlike[0])
+    if question.sizes not in ((), (1,)):
+        raise _do_not_fit(question, tensor)
     name = indexed(path)
     raise OpenQuestion(
         f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout=lambda output: {name} if it is "

@@ -63,12 +63,22 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         after = _probe_after(probe, candidate)
         if after is not None and not leaks(after, candidate):
             return Answer(candidate, reason), after
-    names = list(dict.fromkeys(attribute for _, attribute in changed_attributes(probe))) or ["v"]
     raise OpenQuestion(
         f"{describe_state(probe)}: pass reset=..., a function that sets the network to its initial state, as in lambda "
-        f"net: [setattr(m, {names[0]!r}, None) for m in net.modules() if hasattr(m, {names[0]!r})]; or reset=None, to "
-        "keep the state; if the network was called before, pass a new one"
+        f"net: [setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
+        "or reset=None, to keep the state; if the network was called before, pass a new one"
     )
+
+
+def _initial_values(probe: Probe) -> str:
+    """Return, in Python, the values that the state had before the first call."""
+    values = {}
+    for name, attribute in changed_attributes(probe):
+        value = getattr(probe.initial.get_submodule(name), attribute, None)
+        if isinstance(value, Tensor):
+            value = "..." if value.any() else f"torch.zeros({tuple(value.shape)})"
+        values[attribute] = f"{attribute!r}: {value}"
+    return "{" + ", ".join(values.values()) + "}"
 
 
 def check_layers_exist(probe: Probe) -> None:

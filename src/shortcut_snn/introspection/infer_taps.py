@@ -90,12 +90,13 @@ class TapInference:
             ends = [name for name in stage_ends(network, events, self.neurons) if self._is_trained(name)]
             if ends:
                 return Answer(self._all(ends, time_axis, channel_axis), "the ends of its stages but the last")
-            taps, reason = DEFAULT_TAPS, f"up to {DEFAULT_TAPS} places, evenly spread"
+            reason = f"up to {DEFAULT_TAPS} places, evenly spread"
+            return Answer(self._spread(DEFAULT_TAPS, 1, time_axis, channel_axis), reason)
         if isinstance(taps, int):
-            return Answer(self._spread(taps, time_axis, channel_axis), reason)
+            return Answer(self._spread(taps, taps, time_axis, channel_axis), reason)
         return Answer(self._all(named_places(network, taps, events, self.neurons), time_axis, channel_axis), reason)
 
-    def _spread(self, number: int, time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
+    def _spread(self, number: int, least: int, time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
         """Return taps at places that can be used, evenly spread over the first row that has enough of them."""
         network, longest = self.samples.probe.initial, list[str]()
         problem: ValueError | TypeError | None = None
@@ -112,7 +113,7 @@ class TapInference:
                 usable.append(name)
             if len(usable) > len(longest):
                 longest = usable
-            if len(usable) >= min(number, DEFAULT_TAPS):
+            if len(usable) >= least:
                 break
         if not longest and problem is not None:
             raise problem

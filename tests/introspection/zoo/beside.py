@@ -5,7 +5,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, frames, images, mean, sequence
+from .entry import CLASSES, STEPS_OF_SAMPLES, clips, entry, features, first_of, frames, images, mean, sequence
 from .spiking import Cell, Folded, Multi, convolution, fire, folded
 
 
@@ -55,7 +55,7 @@ class Matrices(nn.Module):
         return output
 
 
-@entry(sequence(3, 6), widths={9}, read=mean(1))
+@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
 class MatricesOfEveryStep(Matrices):
     """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
 
@@ -67,7 +67,7 @@ class MatricesOfEveryStep(Matrices):
         return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in ends], 1)
 
 
-@entry(sequence(3, 6), widths={9}, read=mean(1))
+@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
 class MatricesOfLateSteps(MatricesOfEveryStep):
     """Of the last step it takes nothing."""
 
