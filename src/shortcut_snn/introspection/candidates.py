@@ -1,5 +1,6 @@
 """Places of taps: the ends of stages or of blocks, or every k-th neuron or layer."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +13,7 @@ from .recorder import Event, named_modules
 
 Events = Mapping[str, Event]
 DEFAULT_TAPS = 3
+_NUMBERED = re.compile(r"(^|block|layer|stage)s?[._]?\d+$", re.IGNORECASE)
 # A longer row of numbered modules is a row of blocks, of which a few will do.
 _MAX_STAGES = 6
 
@@ -83,7 +85,8 @@ def spread(places: Sequence[str], number: int) -> list[str]:
         ['b', 'd']
     """
     number = min(number, len(places))
-    return [places[round((index + 1) * (len(places) + 1) / (number + 1)) - 1] for index in range(number)]
+    depths = [(index + 1) * (len(places) + 1) / (number + 1) for index in range(number)]
+    return [places[math.ceil(depth - 0.5) - 1] for depth in depths]
 
 
 def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
@@ -109,7 +112,7 @@ def _longest_row(
     siblings: dict[tuple[str, str], list[str]] = {}
     for name in names:
         parent, _, last = name.rpartition(".")
-        if last[-1:].isdigit():
+        if _NUMBERED.search(last):
             siblings.setdefault((parent, re.sub(r"[._]?\d+$", "", last)), []).append(name)
     layers, longest = _layers(network, events), list[str]()
     for group in siblings.values():

@@ -64,8 +64,8 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         if after is not None and not leaks(after, candidate):
             return Answer(candidate, reason), after
     raise OpenQuestion(
-        f"{describe_state(probe)}: pass reset=..., a function that sets the network to its initial state, as in lambda "
-        f"net: [setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
+        f"{describe_state(probe)}: pass reset=..., a function that sets it to its initial state, as in lambda net: "
+        f"[setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
         "or reset=None, to keep the state; if the network was called before, pass a new one"
     )
 

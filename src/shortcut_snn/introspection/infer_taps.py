@@ -98,7 +98,7 @@ class TapInference:
 
     def _spread(self, number: int, least: int, time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
         """Return taps at places that can be used, evenly spread over the first row that has enough of them."""
-        network, longest = self.samples.probe.initial, list[str]()
+        network, longest, unclear = self.samples.probe.initial, list[str](), list[str]()
         problem: ValueError | TypeError | None = None
         for row in rows(network, self._events, self.neurons):
             usable = []
@@ -106,7 +106,8 @@ class TapInference:
                 try:
                     self._tap(name, "auto" if isinstance(time_axis, list) else time_axis, "auto")
                 except _OpenChannelsError:
-                    pass  # It is asked for below.
+                    unclear.append(name)
+                    continue
                 except (ValueError, TypeError) as error:
                     problem = problem or error
                     continue
@@ -115,8 +116,14 @@ class TapInference:
                 longest = usable
             if len(usable) >= least:
                 break
+        longest = longest or unclear
         if not longest and problem is not None:
             raise problem
+        if not longest and any(map(self.paths.passes_gradients, filter(None, self._events))):
+            raise ValueError(
+                "no gradient of a branch reaches weights that are trained: let weights before the last layer require "
+                "gradients, name taps=[...] after such, or pass taps=[]"
+            )
         if not longest:
             raise ValueError(f"{no_places(network, self._events, self.neurons)}; or taps=[] for none")
         return self._all(spread(longest, number), time_axis, channel_axis)
@@ -125,13 +132,18 @@ class TapInference:
         """Return the taps at named places; one question for all of their axes that remain open."""
         times = _one_per_tap(time_axis, len(names), "time axes")
         channels = _one_per_tap(channel_axis, len(names), "channel axes")
-        is_shared = len(names) > 1 and isinstance(channel_axis, int)
         taps, questions = list[Tap](), dict[str, tuple[str, str]]()
+        # One channel axis for all is taken where none is inferred, in taps of as many axes.
+        shared, dims = channel_axis if len(names) > 1 and isinstance(channel_axis, int) else None, set[int]()
         for name, time, channel in zip(names, times, channels, strict=True):
             try:
-                taps.append(self._tap(name, time, channel, is_shared))
+                taps.append(self._tap(name, time, channel if shared is None else "auto"))
             except _OpenChannelsError as error:
-                questions[name] = error.args
+                dims.add(len(self._events[name].shape or ()))
+                if shared is None or len(dims) > 1:
+                    questions[name] = error.args
+                else:
+                    taps.append(self._tap(name, time, shared))
         if questions:
             asked = ", ".join(questions.get(name, ("", "'auto'"))[1] for name in names)
             raise OpenQuestion(
@@ -146,18 +158,13 @@ class TapInference:
 
     # Which axes
 
-    def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str, is_shared: bool = False) -> Tap:
+    def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
         """Return a tap on a module, with its axes inferred."""
         if not self.paths.passes_gradients(name):
             raise ValueError(
                 f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
                 "rounded, compared or detached, computed in torch.no_grad() or checkpoint(use_reentrant=True), or no "
                 "weights come before it; tap others in taps=[...]"
-            )
-        if not self._is_trained(name):
-            raise ValueError(
-                f"no gradient of a branch at {name!r} reaches weights that are trained: let weights before it require "
-                "gradients, name taps=[...] after such, or pass taps=[]"
             )
         extract = self.samples.probe.extract_of(name)
         features = extract(self.samples.probe.base.outputs[name][0])
@@ -173,7 +180,7 @@ class TapInference:
         axes = list(range(first, len(shape)))
         if not axes or not located.features.is_floating_point():
             raise ValueError(f"the tap {name!r} gives shape {shape}, which has no channels: tap another")
-        channels = self._channels(name, located, axes, channel_axis, is_shared)
+        channels = self._channels(name, located, axes, channel_axis)
         if time_axis == "auto":
             time_axis = self._infer_time(name, located, channels)
         if self.every_step and time_axis is None and self._events[name].calls == 1:
@@ -221,12 +228,12 @@ class TapInference:
             )
         return axes[0]
 
-    def _channels(self, name: str, located: _Located, axes: list[int], asked: int | str, is_shared: bool) -> int:
+    def _channels(self, name: str, located: _Located, axes: list[int], asked: int | str) -> int:
         """Return the channel axis: the caller's, or the inferred one."""
         shape = tuple(located.features.shape)
-        inferred = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
-        if isinstance(asked, int) and not (is_shared and inferred is not None):
+        if isinstance(asked, int):
             return self._checked_channels(name, located, axes, asked % len(shape))
+        inferred = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
         if inferred is None:
             raise _OpenChannelsError(f"{name!r} of shape {shape}", " or ".join(map(str, axes)))
         return inferred

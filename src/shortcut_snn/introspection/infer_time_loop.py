@@ -203,7 +203,7 @@ class TimeLoopInference:
         if not is_stepped and not self._with_state(loops[0]).carry:
             raise OpenQuestion(
                 f"{self._name} does not take the example, of shape {self._shape}, as a whole ({error}), but takes its "
-                "steps: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]",
+                "time steps: pass loop='input' for [T, N, ...], and batch_axis=0 too for [N, T, ...]",
                 provisional=self._probe(loops[0]),
             ) from error
         if self.batch_axis != "auto":
@@ -238,8 +238,9 @@ class TimeLoopInference:
             )
         stepped = self._error(self._loop_by_convention()) if single_step_neurons(self.network) else None
         step = f"; and for one time step of it: {stepped}" if stepped is not None and str(stepped) != str(error) else ""
+        first = next(iter(str(error).splitlines()), "")
         return ValueError(
-            f"{self._name} raises {type(error).__name__} for the example, of shape {self._shape}: {error}{step}\n"
+            f"{self._name} raises {type(error).__name__} for the example, of shape {self._shape}: {first}{step}\n"
             + "\n".join(causes)
         )
 

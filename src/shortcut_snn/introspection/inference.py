@@ -54,8 +54,7 @@ def introspect(
         (0, 3, [5])
     """
     _check_labels(labels)
-    shape = tuple(primary(example_of(network, example)).shape)
-    if samples is None and labels is not None and not _begin_with_steps(labels, shape):
+    if samples is None and labels is not None and not _begin_with_steps(labels, primary(example_of(network, example))):
         samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
     call = infer_call(network, example, samples=samples, classes=_number_of_classes(labels, num_classes), **options)
@@ -290,9 +289,11 @@ def _check_labels(labels: Any) -> None:
     raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
 
 
-def _begin_with_steps(labels: Tensor, example: Sequence[int]) -> bool:
+def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
     """Return whether labels have the first two axes of the example, so that their first one may be time."""
-    return labels.dim() > 1 and len(example) > 2 and sorted(labels.shape[:2]) == sorted(example[:2])
+    # Two axes of numbers are samples and features.
+    is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
+    return labels.dim() > 1 and is_sequence and sorted(labels.shape[:2]) == sorted(example.shape[:2])
 
 
 def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | None:

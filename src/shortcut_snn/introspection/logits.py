@@ -52,8 +52,8 @@ def _predictions(samples: Samples) -> dict[Path, Tensor]:
     }
     altered = samples.altered.values()
     show = [path for path in tensors if any(probe.changes_of_output(path, done) is not None for done in altered)]
-    # Statistics of the whole batch mix samples.
-    apart = [path for path in show if samples.axes_of_output(path)]
+    # A tensor of one axis may be a statistic of the whole batch.
+    apart = [path for path in show if tensors[path].dim() > 1 or samples.axes_of_output(path)]
     return {path: tensors[path] for path in apart or show or tensors}
 
 

@@ -227,7 +227,7 @@ def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential
     )
 
 
-TAKES_STEPS, INPUT = "(?s)but takes its steps: pass loop='input'", {"loop": "input", "reset": rest}
+TAKES_STEPS, INPUT = "(?s)but takes its time steps: pass loop='input'", {"loop": "input", "reset": rest}
 
 
 @entry(frames(), batch=1, asks=f"{TAKES_STEPS}.*pass reset=", cure=INPUT, widths={4, 6}, read=steps_of())
