@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._utils.calls import Reset, evaluation, example_of, inputs_of, map_tensors
-from .introspection import CALL_ERRORS, OpenQuestion, ask, introspect, stages_span_most, wrap_network
+from .introspection import CALL_ERRORS, OpenQuestion, ask, ask_about_one_hot, introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
     Criterion,
@@ -187,6 +187,7 @@ def _infer_criterion(labels: Tensor | None, layout: Layout | None = None) -> Cri
 
     if labels is None:
         return F.cross_entropy
+    ask_about_one_hot(labels)
     if labels.is_floating_point():
         forms = [labels] if layout is None or layout.step_axis != 0 else []
         if labels.dim() > 1 and (layout is None or layout.step_axis == 0):

@@ -9,6 +9,7 @@ from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
 from .inference import describe, introspect, reproducing_arguments, verify, wrap_network
 from .layers import NORMS, is_layer, stages_span_most
+from .logits import ask_about_one_hot
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
 from .probe import CALL_ERRORS
@@ -23,6 +24,7 @@ __all__ = [
     "adapters_of",
     "alter",
     "ask",
+    "ask_about_one_hot",
     "describe",
     "find_neurons",
     "introspect",

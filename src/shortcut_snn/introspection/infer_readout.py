@@ -111,10 +111,9 @@ def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None
     tensor = _read(question, how)
     prediction = _compared_with_labels(question, how, tensor)
     _check_training(question, prediction)
-    if population := _population(question, prediction):
-        raise OpenQuestion(population, provisional=Answer(prediction, reason))
-    if readout == "auto" and (ways := _other_ways(question, prediction, tensor)):
-        raise OpenQuestion(ways, provisional=Answer(prediction, reason))
+    parts = [_population(question, prediction), _other_ways(question, prediction, tensor) if readout == "auto" else ""]
+    if any(parts):
+        raise OpenQuestion(*filter(None, parts), provisional=Answer(prediction, reason))
     return Answer(prediction, reason)
 
 

@@ -189,6 +189,8 @@ class TimeLoopInference:
     def _after_refused_call(self, error: Exception) -> Answer[TimeLoop | None]:
         """Return the answer for a network that raised ``error`` on the example."""
         is_stepped = bool(single_step_neurons(self.network))
+        if any(adapter.advice(self.network) for adapter in self.adapters):
+            raise self._refusal(error) from error
         loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
         loops = [loop for loop in loops if self._accepts(loop)]
         if not loops and self._arguments.free and self._accepts(self._loop_by_convention(2)):

@@ -31,7 +31,8 @@ class StepArguments:
     @property
     def flags(self) -> list[str]:
         """The arguments that are true or false, of which every step gets the same."""
-        return [name for name, value in self.values.items() if isinstance(value, bool)]
+        named = [part for value in self.values.values() if isinstance(value, dict) for part in value.items()]
+        return [name for name, value in [*self.values.items(), *named] if isinstance(value, bool)]
 
     def loop(self, axis: int, steps: int | None = None) -> TimeLoop:
         """Return the loop over an axis, or over a static batch. Arguments that the example lacks can only be state."""
