@@ -161,7 +161,7 @@ def _over_time(question: Question, path: Path) -> Readout:
         return Readout(path, unfold.axis, unfold, reduction="none" if steps else "mean")
     if steps or (dims == 2 and batch == 0) or (batch == 0 and _fit(question, tensor.shape[1:])):
         return Readout(path)
-    if dims == 3 and batch == 1:
+    if batch == 1 and (dims == 3 or (dims > 3 and _fit(question, tensor.shape[2:]))):
         return Readout(path, 0)
     if dims < 3:
         cure = "output.unsqueeze(1)" if dims == 1 else "output.T"
@@ -220,8 +220,8 @@ def _compared_with_labels(question: Question, how: Callable[[Any], Any] | None, 
             "branches predict every step; or step_axis=None, so that they predict all values at once"
         )
     is_map = len(rest) > 2 and (labels is None or question.sizes == rest[1:])
-    width = rest[0] if len(rest) != 2 or positions else rest[-1]
-    return Prediction(how, given or (int(width) if rest else 1), rest if len(rest) > 1 and not is_map else None)
+    width = 1 if not rest else rest[0] if len(rest) != 2 or positions else rest[-1]
+    return Prediction(how, given or int(width), rest if len(rest) > 1 and not is_map else None)
 
 
 def _fit(question: Question, rest: Sequence[int], sizes: tuple[int, ...] | None = None) -> bool:
@@ -234,11 +234,12 @@ def _fit(question: Question, rest: Sequence[int], sizes: tuple[int, ...] | None 
 
 def _axes_of_steps(question: Question, rest: tuple[int, ...], positions: int) -> Iterator[int]:
     """Yield the axes of a prediction that may be the time of labels."""
-    samples, example = question.samples, primary(question.samples.probe.base.example)
-    if len(rest) == 2 and positions:
-        yield from (1, 2) if question.sizes == rest else (2,)
-    elif len(rest) == 1 and positions and example.dim() > 2 and example.shape[1 - samples.axis] == rest[0]:
-        yield 1
+    shape, axis = primary(question.samples.probe.base.example).shape, question.samples.axis
+    # Other lengths than those of the input are those of a forecast.
+    lengths = {size for number, size in enumerate(shape) if number != axis}
+    axes = (1, 2) if question.sizes == rest else (2,)
+    if positions and len(shape) > 2 and len(rest) < 3:
+        yield from (axis for axis in axes if axis <= len(rest) and rest[axis - 1] in lengths)
 
 
 def _do_not_fit(question: Question, tensor: Tensor) -> OpenQuestion:
@@ -262,7 +263,7 @@ def _arranged(question: Question, tensor: Tensor, labels: Tensor) -> str:
         if arranged[0] == question.samples.length and _fit(question, arranged[1:]) and sizes:
             steps = f", step_axis={tensor.dim() - 1}" if tensor.dim() == 3 else ""
             return f"readout=lambda output: output.permute{order}{steps}"
-    is_map = len(sizes) == tensor.dim() - 2 > 1
+    is_map = len(sizes) == tensor.dim() - 2 > 1 and question.labels_are_classes
     if is_map and not any(size % least for size, least in zip(sizes, tensor.shape[2:], strict=True)):
         return f"readout=lambda output: torch.nn.functional.interpolate(output, size={sizes})"
     return ""

@@ -87,7 +87,11 @@ class TapInference:
             return Answer((), f"taps={taps}")
         reason = f"taps={taps!r}" if isinstance(taps, str | int) else "your taps=[...]"
         if taps == "auto":
-            ends = [name for name in stage_ends(network, events, self.neurons) if self._is_trained(name)]
+            ends = stage_ends(network, events, self.neurons)
+            # Without any gradient, the error is that of the first.
+            ends = [name for name in ends if self._is_trained(name)] or [
+                name for name in ends if not any(map(self.paths.passes_gradients, ends))
+            ]
             if ends:
                 return Answer(self._all(ends, time_axis, channel_axis), "the ends of its stages but the last")
             reason = f"up to {DEFAULT_TAPS} places, evenly spread"
