@@ -16,7 +16,7 @@ from itertools import permutations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._utils.calls import primary
 from ..method import Readout, Unfold, batch_of
@@ -280,7 +280,7 @@ def _population(question: Question, prediction: Prediction) -> str:
     if question.num_classes not in (None, width) and prediction.shape is None:
         raise OpenQuestion(
             f"the prediction has {width} values per sample, not num_classes={question.num_classes}: leave num_classes "
-            f"out, or pass readout=..., as in {_votes(width, question.num_classes or width)}"
+            f"out, or pass readout=..., as in {_votes(question, width, question.num_classes or width)}"
         )
     if labels is None or not question.labels_are_classes or labels.dim() != 1 or width == 1:
         return ""
@@ -298,13 +298,13 @@ def _population(question: Question, prediction: Prediction) -> str:
         return ""
     return (
         f"{len(known)} labels use {largest} of {width} outputs: pass num_classes={width} if each output is a class, or "
-        f"readout=... if several outputs vote for a class, as in {_votes(width, largest)}"
+        f"readout=... if several outputs vote for a class, as in {_votes(question, width, largest)}"
     )
 
 
-def _votes(width: int, classes: int) -> str:
-    groups = f"lambda output: output.mean(0).unflatten(1, ({classes}, {width // classes})).sum(2)"
-    return f"{groups} for outputs [T, N, {width}]"
+def _votes(question: Question, width: int, classes: int) -> str:
+    mean = ".mean(0)" if isinstance(question.output, Tensor) and question.output.dim() > 2 else ""
+    return f"lambda output: output{mean}.unflatten(1, ({classes}, {width // classes})).sum(2)"
 
 
 def _width(question: Question, prediction: Prediction) -> int:
@@ -366,7 +366,10 @@ def _other_ways(question: Question, prediction: Prediction, tensor: Tensor) -> s
 def _is_of_layer(question: Question, how: Readout) -> bool:
     """Return whether predictions of every step are what a layer gives, which libraries average over time."""
     probe = question.samples.probe
-    if not all(adapter.averages_currents for adapter in adapters_of(probe.initial)):
+    averages = all(adapter.averages_currents for adapter in adapters_of(probe.initial))
+    # A recurrent layer is often read at the last step.
+    recurrent = nn.RNNBase | nn.RNNCellBase
+    if not averages or any(isinstance(module, recurrent) for module in nn.Module.modules(probe.initial)):
         return False
     with batch_of(question.samples.length):
         steps = how.unfolded(question.output)

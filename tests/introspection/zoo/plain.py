@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, images, mean, sequence
+from .entry import CLASSES, MEAN, clips, entry, features, first_of, images, mean, sequence
 
 
 @entry(features())
@@ -205,7 +205,7 @@ class GruLast(nn.Module):
         return self.head(self.rnn3(x)[0][:, -1])
 
 
-@entry(sequence(4, 3), read=mean(0), batch=1)
+@entry(sequence(4, 3), read=mean(0), batch=1, **MEAN)
 class LstmEveryStep(nn.Module):
     """``[T, N, F]``, with logits of every step."""
 
