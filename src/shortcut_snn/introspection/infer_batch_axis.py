@@ -78,15 +78,6 @@ class Samples:
         inside = (self.axes_of_module(name) for name in reversed(self.probe.base.outputs))
         return bool(axes or next((found for found in inside if found is not None), None))
 
-    def total_steps(self, rows: int) -> int:
-        """Return T of a first axis of ``T * N`` rows, for the example in full size."""
-        steps = rows // self.length
-        time = 1 - self.axis
-        full, small = primary(self.probe.full_example).shape, primary(self.probe.base.example).shape
-        # The passes may hold fewer time steps than the example.
-        shortened = len(full) > time and full[time] != small[time] == steps
-        return int(full[time]) if shortened else steps
-
 
 def infer_batch_axis(
     probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None

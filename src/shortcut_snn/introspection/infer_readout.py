@@ -34,7 +34,7 @@ from .recorder import named_modules
 WAYS = ("mean", "last", "max", "sum")
 """How predictions of every time step may be read."""
 _POPULATION_BATCH = 16
-"""The number of labels from which classes that do not occur are no chance."""
+"""The number of labels from which missing classes need an explanation."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Question:
-    """What is known before the readout is inferred.
+    """The samples and what the caller says of predictions.
 
     Args:
         samples: of the example.
@@ -86,7 +86,7 @@ class Question:
 
     @property
     def labels_are_classes(self) -> bool:
-        """Whether labels are indices, one for a prediction."""
+        """True if labels are indices of classes."""
         return self.labels is not None and not self.labels.is_floating_point() and self.labels.dtype != torch.bool
 
 
@@ -157,7 +157,7 @@ def _over_time(question: Question, path: Path) -> Readout:
         raise OpenQuestion(f"{shape}, whose axis of samples remains open: {ADVICE}")
     dims, batch, steps = tensor.dim(), axes[0].axis, isinstance(question.step_axis, int)
     if merged := axes[0].merged:
-        unfold = Unfold(samples.total_steps(len(tensor)), 0 if merged == "time" else 1)
+        unfold = Unfold(len(tensor) // samples.length, 0 if merged == "time" else 1)
         return Readout(path, unfold.axis, unfold, reduction="none" if steps else "mean")
     if steps or (dims == 2 and batch == 0) or (batch == 0 and _fit(question, tensor.shape[1:])):
         return Readout(path)

@@ -5,7 +5,7 @@ A place can be tapped if a gradient passes through it, and if its axes can be in
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -211,10 +211,8 @@ class TapInference:
         if not place.merged:
             return _Located(features, extract, place.axis)
         time = 0 if place.merged == "time" else 1
-        # The passes may hold fewer time steps than the example in full size.
-        view = Unfold(features.shape[0] // self.samples.length, time)
-        total = Unfold(self.samples.total_steps(features.shape[0]), time, extract)
-        return _Located(view(features), total, 1 - time, unfolded=True)
+        unfold = Unfold(features.shape[0] // self.samples.length, time, extract)
+        return _Located(replace(unfold, extract=first_tensor)(features), unfold, 1 - time, unfolded=True)
 
     def _place_of_samples(self, name: str, features: Tensor) -> BatchAxis:
         axes = self.samples.prefer_unmerged(self.samples.axes_of_module(name), features)
@@ -258,7 +256,7 @@ class TapInference:
         """Return the number of channels of the last layer before a module ends."""
         modules, end = dict(named_modules(self.samples.probe.initial)), self._events[name].end
         before = [
-            (modules[other], event.shape) for other, event in self._events.items() if event.shape and event.end <= end
+            (modules[one], event.shape) for one, event in self._events.items() if event.shape and event.end <= end
         ]
         widths = [shape[axis] for module, shape in before if (axis := channel_axis_of(module, shape)) is not None]
         return widths[-1] if widths else None

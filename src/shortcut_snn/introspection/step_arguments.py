@@ -1,4 +1,4 @@
-"""What a step takes alongside the batch: further sequences, and the state that the step before returned."""
+"""The arguments of a step alongside the batch: further sequences, and the state that the step before returned."""
 
 import inspect
 from collections.abc import Callable
