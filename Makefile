@@ -9,7 +9,7 @@ WITH ?=
 LOCK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test trackers coverage lint schemas actions docs bench wheel tag audit lock next-torch clean
+.PHONY: help setup demo test trackers random coverage lint schemas actions docs bench wheel tag audit lock next-torch clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -53,6 +53,10 @@ test: $(VENV)/.dev  ## Run the tests on 2 cores
 trackers: $(VENV)/.dev  ## Run the tests of trackers with the real ones installed
 	$(BIN)/pip install --quiet -e '.[trackers]'
 	$(BIN)/pytest -rs tests/training/test_loggers.py
+
+random: $(VENV)/.dev  ## Run the property tests on random examples, and the command on random faults
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n 2 -m hypothesis tests
+	$(BIN)/python -m tests.faults --count 100 --seed "$$(date +%Y%m%d)"
 
 # Commands and training are left out: their tests start processes, which coverage does not see.
 library = components method nets neurons data diagnosis energy recipes

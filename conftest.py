@@ -18,12 +18,11 @@ LONGEST = (
     "tests/deploy/test_graphs.py",
     "tests/diagnosis/test_diagnosis.py",
     "tests/nets/test_compile.py",
-    "tests/cli/test_sweep.py",
     "tests/introspection/test_zoo.py",
     "tests/neurons/kernels/test_triton.py",
-    "tests/test_lightning_callback.py",
+    "tests/training/test_callback.py",
     "tests/nets/test_event_layers.py",
-    "tests/studies/test_claim.py",
+    "tests/research/studies/test_claim.py",
 )
 
 

@@ -68,7 +68,7 @@ def tables(kind: Kind) -> Iterator[str]:
     """Yield the lines of a table of a kind's components, and of a table of their options."""
     yield "| `kind` | description | options and defaults |\n|---|---|---|"
     owners: dict[tuple[str, str, str], list[str]] = {}
-    for name, component in kind.items():
+    for name, component in kind.components.items():
         defaults = ", ".join(f"`{option.name}={option.value}`" for option in component.options.values())
         yield f"| `{name}` | {cell(first_sentence(component))} | {cell(defaults)} |"
         # PyTorch and Lightning document the options of their own classes.
@@ -80,7 +80,7 @@ def tables(kind: Kind) -> Iterator[str]:
     if owners:
         yield "\n| option | type | description |\n|---|---|---|"
     for (option, type_name, text), components in owners.items():
-        only = "" if len(components) == len(kind) else f" (of {', '.join(components)})"
+        only = "" if len(components) == len(kind.components) else f" (of {', '.join(components)})"
         yield f"| `{option}`{only} | {cell(type_name)} | {cell(text)} |"
 
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Batches:
         if path is None:
             self.data = Digits(augment=(), batch_size=size).load()
         else:
-            fold = {"size": shape.size, "folds": FOLDS, "fold": seed % FOLDS}
+            fold: dict[str, Any] = {"size": shape.size, "folds": FOLDS, "fold": seed % FOLDS}
             self.data = RecordingArchive(path, augment=(), batch_size=size, **fold).load(shape.time_steps)
         self.loaders = self.data.loaders(seed)
         self.steps = len(self.loaders.train)

@@ -43,7 +43,7 @@ def run(
     rows = read(arguments.csv)
     for seed in range(arguments.seeds):
         for method in arguments.methods:
-            run_taps = {"without": [], "initialised": "auto"}.get(method, taps)
+            own_taps: dict[str, str | list[str]] = {"without": [], "initialised": "auto"}
             entries = settings | {"seed": str(seed), "method": method}
             if any(entries.items() <= row.items() for row in rows):
                 continue
@@ -51,6 +51,7 @@ def run(
             schedule = {name: getattr(arguments, name) for name in ("epochs", "lr", "limit")}
             schedule["objective"] = OBJECTIVES[method]
             schedule["method"] = method if method == "initialised" else None
+            run_taps = own_taps.get(method, taps)
             accuracies = train(lambda: make_network(events), run_taps, batches, seed, **schedule, **options)
             rows.append(entries | {name: f"{value:.2f}" for name, value in accuracies.items()})
             print(" ".join(f"{name}={rows[-1][name]}" for name in ("seed", "method", *accuracies)), flush=True)

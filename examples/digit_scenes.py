@@ -9,6 +9,7 @@ This file registers a data set, a network and a task. From the root of the repos
 Scenes are real handwritten digits of 8x8 pixels, those of scikit-learn, placed at random on a noisy canvas.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 from shortcut_snn import components
 from shortcut_snn.data import Data, as_data
-from shortcut_snn.neurons import NormNeuron
+from shortcut_snn.neurons import Neuron, NormNeuron
 from shortcut_snn.training import Task
 
 DIGIT = 8
@@ -78,7 +79,7 @@ class DigitScenes:
 class Layer(nn.Module):
     """A 3x3 convolution, batch norm and spiking neurons; ``[T, N, C, H, W]``."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: Callable[[], Neuron]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
@@ -91,7 +92,9 @@ class Layer(nn.Module):
 class Segmenter(nn.Module):
     """Layers ``layer1``, ``layer2``, ... down to a fourth of the size and up again, and a readout of rates."""
 
-    def __init__(self, channels: int, kinds: int, make_neuron, width: int, time_steps: int) -> None:
+    def __init__(
+        self, channels: int, kinds: int, make_neuron: Callable[[], Neuron], width: int, time_steps: int
+    ) -> None:
         super().__init__()
         self.time_steps = time_steps
         self.layer1 = Layer(channels, width, 1, make_neuron)
@@ -115,7 +118,9 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 @components.network("segmenter")
-def segmenter(in_channels, kinds, make_neuron, *, width: int = 16, time_steps: int = 2) -> Segmenter:
+def segmenter(
+    in_channels: int, kinds: int, make_neuron: Callable[[], Neuron], *, width: int = 16, time_steps: int = 2
+) -> Segmenter:
     """An encoder and a decoder of spiking layers.
 
     Args:

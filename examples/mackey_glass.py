@@ -9,8 +9,10 @@ This file registers a data set, a network and a task. From the root of the repos
 The series is chaotic and exactly computable: dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x(t).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +64,7 @@ class MackeyGlass:
 class Forecaster(nn.Module):
     """Spiking layers ``layer1``, ``layer2``, ...; the forecast is read from their rates at the end of the window."""
 
-    def __init__(self, features: int, make_neuron, width: int, depth: int) -> None:
+    def __init__(self, features: int, make_neuron: Callable[[], nn.Module], width: int, depth: int) -> None:
         super().__init__()
         for i in range(depth):
             layer = nn.Sequential(nn.Linear(width if i else features, width), nn.LayerNorm(width), make_neuron())
@@ -77,7 +79,7 @@ class Forecaster(nn.Module):
 
 
 @components.network("forecaster")
-def forecaster(features, make_neuron, *, width: int = 64, depth: int = 6) -> Forecaster:
+def forecaster(features: int, make_neuron: Callable[[], nn.Module], *, width: int = 64, depth: int = 6) -> Forecaster:
     """A stack of spiking layers.
 
     Args:
@@ -95,7 +97,7 @@ class Forecast(Task):
 
     metric = "rmse"
 
-    def prepare(self, batch):
+    def prepare(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Put time first."""
         windows, targets = batch
         return windows.transpose(0, 1).contiguous(), targets

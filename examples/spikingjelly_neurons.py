@@ -4,7 +4,7 @@ shortcut-snn train --import examples/spikingjelly_neurons.py --config cifar10-cp
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
@@ -32,14 +32,14 @@ class _FromRest:
 
 @components.neuron("spikingjelly_ilif")
 def spikingjelly_ilif(
-    decay: float = 0.25, threshold: float = 1.0, most: int = 4, detach_reset: bool = False
+    decay: float = 0.25, threshold: float = 1.0, max_spikes: int = 4, detach_reset: bool = False
 ) -> nn.Module:
     """SpikingJelly's ILIFNode over sequences, with the dynamics of :class:`shortcut_snn.neurons.ILIF`.
 
     Args:
         decay: factor on the membrane potential in a step.
         threshold: membrane potential per spike.
-        most: largest number of spikes in a step.
+        max_spikes: largest number of spikes in a step.
         detach_reset: whether the gradient ignores that the reset depends on the count.
     """
     from spikingjelly.activation_based import neuron
@@ -48,14 +48,14 @@ def spikingjelly_ilif(
     class Float32ILIF(_FromRest, neuron.ILIFNode):
         pass
 
-    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(most), detach_reset, step_mode="m")
+    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(max_spikes), detach_reset, step_mode="m")
 
 
 @components.neuron("spikingjelly_lif")
 def spikingjelly_lif(
     decay: float = 0.5,
     threshold: float = 1.0,
-    surrogate: Surrogate | None = None,
+    surrogate: Annotated[Surrogate | None, components.surrogate] = None,
     reset: Literal["hard"] = "hard",
     detach_reset: bool = False,
 ) -> nn.Module:

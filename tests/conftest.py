@@ -1,10 +1,11 @@
-"""Every test starts from the same random numbers, and property tests from the same examples.
+"""Every test starts from the same random numbers, and property tests from the same examples, but for the nightly ones.
 
 The costly parts of short runs are left out where no test depends on them: pictures, compiled kernels, and garbage
 collection over everything that was imported.
 """
 
 import gc
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -22,7 +23,9 @@ from .pictures import coarse
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
 torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True, database=None)
-settings.load_profile("tests")
+# Explicit where hypothesis has other defaults in CI. A failure prints how to reproduce it.
+settings.register_profile("nightly", deadline=None, max_examples=500, derandomize=False, database=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 FULL = plots.save_figure
 BACKEND = get_backend()
 

@@ -92,7 +92,8 @@ class BashParser(CodeBlockParser):
             if found:
                 words = shlex.split(found[1], comments=True)
                 # A recipe of the reader's own.
-                words = ["digits" if word == "recipe.yaml" else re.sub(r"\$\w+", "0", word) for word in words]
+                known = {"recipe.yaml": "digits", "$method": "vanilla"}
+                words = [known.get(word, re.sub(r"\$\w+", "0", word)) for word in words]
                 words = _from_root(words)
                 assert main([*words, "--print-recipe"]) == 0, line
 
@@ -127,7 +128,7 @@ def _run_ours(words: list[str], page: str) -> None:
     given = words = [SHALLOW.get(word, word) for word in _from_root(words)]
     if words[0] == "export" and (page not in EXPORTS_ONNX or "--int8" in words):
         given = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
-    if words[0] == "sweep" or (words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words):
+    if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
         given = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."

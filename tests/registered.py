@@ -11,10 +11,9 @@ from shortcut_snn import components, recipes  # noqa: F401
 def forgetting() -> Iterator[None]:
     """Forget at the end of the block the components that were registered in it."""
     kinds = list(components.KINDS.values())
-    before = [dict(kind) for kind in kinds]
+    before = [dict(kind.components) for kind in kinds]
     try:
         yield
     finally:
         for kind, registered in zip(kinds, before, strict=True):
-            kind.clear()
-            kind.update(registered)
+            kind.components = registered

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -10,8 +10,9 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LinearDecay, LossSum, attach, nets
-from shortcut_snn.neurons import LIF, ATan, use_backend
+from shortcut_snn import LossSum, attach, nets
+from shortcut_snn.method import METHODS
+from shortcut_snn.neurons import LIF, ATan, packed_spikes, use_backend
 from shortcut_snn.recipes import PRESETS, recipe_of
 
 from .deep_peers import DEEP, digits, spikingjelly
@@ -23,7 +24,7 @@ def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) ->
     network, (x, labels), lines = DEEP[case](), digits(), list[str]()
     keys = list(network.state_dict())
     model = attach(network, method="initialised_loss_sum", example=x, labels=labels, log=lines.append)
-    assert (model.objective, model.branch_weight) == (LossSum(), LinearDecay(0.25))
+    assert model.method == METHODS["initialised_loss_sum"]
     assert len(model.branches) == 3
     assert lines[1].startswith("initialised: 0 norms and ")
     assert ("its surrogate cannot be scaled" in lines[1]) == (case == "norse cells")
@@ -32,14 +33,14 @@ def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) ->
         output = model(x)
         losses.append(nn.functional.cross_entropy(output.main, labels).item())
         optimizer.zero_grad()
-        model.objective(output, labels, model.branch_weight(step, 20)).backward()
+        model.loss(output, labels, step, 20).backward()
         optimizer.step()
     assert losses[-1] < 0.92 * losses[0]
     assert model.strip(check=x) is network
     assert list(network.state_dict()) == keys
     # Surrogates stay as they were set: they are no part of what a network computes.
     modules = dict(network.named_modules())
-    for name, entries in model.surrogates.items():
+    for name, entries in model.initialisation.surrogates.items():
         function = getattr(modules[name], "surrogate_function", None) or modules[name].spike_grad
         assert function.factor == entries["factor"]
 
@@ -55,12 +56,12 @@ def test_every_preset_is_applied_or_refused(name: str) -> None:
         return
     method = recipe_of(name).method
     model = attach(network, method=name, example=x, labels=labels)
-    assert model.objective == method.objective
+    assert model.method == method
     assert bool(model.branches) == (method.branches is not None)
     assert model.branch_weight(1, 4) == (0.0 if method.branches is None else method.branches.branch_weight(1, 4))
     output = model(x)
     assert output.main.shape == ((4, 64, 10) if name in ("tet", "stages_and_steps") else (64, 10))
-    model.objective(output, labels, model.branch_weight(0, 1)).backward()
+    model.loss(output, labels, 0, 1).backward()
     assert network[0].weight.grad.any()
 
 
@@ -111,7 +112,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
     def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
         def packed(x: Tensor) -> Any:
             handle = pack(x)
-            # The hooks of pack=True return (tensor, version), or an object that holds the bits; those below, tensors.
+            # The hooks of packed_spikes return (tensor, version) or an object that holds bits; those below, tensors.
             kept = handle[0] if isinstance(handle, tuple) else handle
             tensor = getattr(kept, "bits", kept)
             if not (tensor.is_leaf and tensor.requires_grad):
@@ -138,7 +139,7 @@ def test_pack_keeps_spikes_as_bits(name: str, monkeypatch: pytest.MonkeyPatch) -
     network, x = entry.make(), entry.example()
     results = []
     for pack in (False, True):
-        model = attach(copy.deepcopy(network), [], example=x, pack=pack, **entry.given, **entry.cure)
+        model = attach(copy.deepcopy(network), [], example=x, **entry.given, **entry.cure)
         with counted(monkeypatch) as kept:
             main = model(x).main
         main.square().sum().backward()
@@ -162,8 +163,10 @@ def test_packing_leaves_norm_and_neuron_one_layer() -> None:
     network, images, labels = nets.spiking_resnet8(10, 2, width=16), torch.rand(4, 3, 16, 16), torch.arange(4)
     gradients = []
     for pack in (False, True):
-        model = attach(copy.deepcopy(network), example=images, labels=labels, pack=pack)
-        LossSum()(model(images), labels, 0.5).backward()
+        model = attach(copy.deepcopy(network), example=images, labels=labels)
+        with packed_spikes(model.network.modules()) if pack else nullcontext():
+            output = model(images)
+        LossSum()(output, labels, 0.5).backward()
         gradients.append([parameter.grad for parameter in model.network.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
@@ -184,7 +187,7 @@ def test_initialisation_takes_several_inputs_or_a_dictionary(kind: str, given: s
     x, gain = 9 * torch.rand(4, 8, 20), torch.tensor(2.0)
     examples = {"dictionary": {"image": x}, "as arguments": (x, gain), "as names": {"x": x, "gain": gain}}
     model = attach(network, method="initialised", example=examples[given], labels=torch.arange(8) % 3)
-    assert list(model.surrogates) == ["1", "3", "5", "7"]
+    assert list(model.initialisation.surrogates) == ["1", "3", "5", "7"]
 
 
 class Forecaster(nn.Module):
@@ -298,11 +301,11 @@ def test_a_method_takes_class_labels_of_every_step(method: str) -> None:
     )
     out, merged = model(SEQUENCES), nn.functional.cross_entropy
     assert out.main.shape == out.branches[0].shape == (7, 5, 4)
-    loss = model.objective(out, labels, 0.0)
+    loss = model.weighted_loss(out, labels, 0.0)
     torch.testing.assert_close(loss, merged(out.main.flatten(0, 1), labels.flatten()))
-    model.objective(out, labels, 0.5).backward()
+    model.weighted_loss(out, labels, 0.5).backward()
     assert model.network.first.weight.grad.any()
-    assert "cross_entropy of every time step" in lines[1]
+    assert "cross_entropy of every time step" in lines[0]
 
 
 # Labels of [T, N, 7, 5, 6]'s 5 samples, the outputs of the network, and the loss that a preset takes.
@@ -332,9 +335,9 @@ def test_a_method_takes_the_loss_that_the_labels_leave_no_choice_of(case: str) -
     model = attach(network, method="loss_sum", batch_axis=1, **options)
     out = model(SEQUENCES)
     expected = criterion(out.main, labels) + 0.5 * sum(criterion(branch, labels) for branch in out.branches)
-    torch.testing.assert_close(model.objective(out, labels, 0.5), expected)
+    torch.testing.assert_close(model.weighted_loss(out, labels, 0.5), expected)
     # The labels as they were passed, which may be integers without an axis for the only output.
-    torch.testing.assert_close(model.objective(out, options["labels"], 0.5), expected)
+    torch.testing.assert_close(model.weighted_loss(out, options["labels"], 0.5), expected)
 
 
 def numbers_of(outputs: int, *last: nn.Module) -> nn.Sequential:
@@ -355,7 +358,7 @@ def test_one_number_of_each_sample_is_never_broadcast(last: Any, axes: Any, crit
     output = model(x)
     main, branch = (one.view(5) for one in (output.main, output.branches[0]))
     expected = (main - labels).square().mean() + 0.5 * (branch - labels).square().mean()
-    torch.testing.assert_close(model.objective(output, labels.view(axes), 0.5), expected)
+    torch.testing.assert_close(model.weighted_loss(output, labels.view(axes), 0.5), expected)
 
 
 def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None:

@@ -64,11 +64,11 @@ class Ball:
 
 
 @body("shell")
-class Shell(Ball):
-    """A ball that passes its context on."""
+class Shell:
+    """A ball without a content."""
 
-    def __init__(self, *, thickness: float = 0.5, **context: Any) -> None:
-        self.context = context
+    def __init__(self, *, thickness: float = 0.5, lining: Any = Box()) -> None:
+        self.thickness = thickness
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,7 +83,7 @@ def test_a_dataclass_holds_its_own_options():
     assert box == Box(3.0)
     assert isinstance(box.width, float)
     assert write(box) == {"kind": "box", "width": 3.0}
-    assert component_of(box) is shape["box"]
+    assert component_of(box) is shape.find("box")
 
 
 def test_a_function_is_called_with_its_options():
@@ -104,11 +104,22 @@ def test_a_class_is_built_from_options_and_context():
         config.build()
 
 
-def test_keywords_receive_the_context_and_are_not_options():
-    shell = read(body, {"kind": "shell", "thickness": 1}, "body").build(mass=2.0, colour="red", weather="dry")
-    assert shell.context == {"mass": 2.0, "colour": "red"}
-    with pytest.raises(ValueError, match=r"body\.outline.*it has: thickness$"):
+def test_parameters_are_named_in_the_signature():
+    assert read(body, {"kind": "shell", "thickness": 1}, "body").build(mass=2.0, colour="red").thickness == 1
+    with pytest.raises(ValueError, match=r"body\.outline.*it has: thickness, lining$"):
         read(body, {"kind": "shell", "outline": "box"}, "body")
+
+    @body("vague")
+    def vague(*, thickness: float = 0.5, **context: Any) -> object:
+        return context
+
+    with pytest.raises(ValueError, match=r"'vague': name the parameters that it takes of mass, colour"):
+        body.make("vague").build(mass=2.0, colour="red")
+
+
+def test_a_default_that_is_a_component_makes_the_option_one():
+    assert read(body, {"kind": "shell", "lining": {"kind": "box", "width": 2}}, "body").lining == Box(2.0)
+    assert type_text(body.find("shell").options["lining"].annotation) == "a shape"
 
 
 def test_configs_can_be_pickled_and_copied():
@@ -166,9 +177,9 @@ def test_merging_keeps_the_options_that_the_new_component_has_too():
 
 
 def test_help_describes_options():
-    assert list(body["ball"].options) == ["outline", "parts", "texture", "count", "sizes"]
-    assert option_help(body["ball"])["texture"] == "a choice."
-    annotations = {name: type_text(option.annotation) for name, option in body["ball"].options.items()}
+    assert list(body.find("ball").options) == ["outline", "parts", "texture", "count", "sizes"]
+    assert option_help(body.find("ball"))["texture"] == "a choice."
+    annotations = {name: type_text(option.annotation) for name, option in body.find("ball").options.items()}
     assert annotations["outline"] == "a shape"
     assert annotations["parts"] == "list of shapes"
     assert annotations["count"] == "int or null"
@@ -181,7 +192,7 @@ def test_every_built_in_option_has_help():
     for kind in vars(components).values():
         if not isinstance(kind, Kind):
             continue
-        for component in kind.values():
+        for component in kind.components.values():
             module = component.definition.__module__
             # Components of docstring examples are in no module; those of torch have no help.
             if module.startswith("shortcut_snn") and hasattr(sys.modules[module], component.definition.__name__):

@@ -15,9 +15,8 @@ import shortcut_snn
 ROOT = Path(shortcut_snn.__file__).parent
 # From the lowest layer to the highest: a package imports only from layers below its own.
 LAYERS = (
-    "_utils", "components", "method", "neurons", "introspection", "nets", "data", "energy", "measurement",
-    "initialisation", "diagnosis", "plots", "deploy", "training", "recipes", "attachment",
-    "lightning_callback", "cli",
+    "_utils", "components", "neurons", "method", "introspection", "nets", "data", "energy", "measurement",
+    "initialisation", "wrapping", "attachment", "diagnosis", "plots", "deploy", "training", "recipes", "cli",
 )  # fmt: skip
 
 
@@ -100,9 +99,9 @@ import sys
 for name in ("lightning", "torchvision", "sklearn", "matplotlib", "scipy", "yaml", "numba"):
     sys.modules[name] = None  # importing it now fails
 import torch
-from shortcut_snn import LinearDecay, LogitSum, Shortcut, nets
-model = Shortcut(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
-loss = LogitSum()(model(torch.randn(2, 3, 16, 16)), torch.tensor([1, 2]), LinearDecay()(0, 10))
+from shortcut_snn import attach, nets
+model = attach(nets.spiking_resnet8(10, 2, width=4), method="evolutionary", log=lambda line: None)
+loss = model.loss(model(torch.randn(2, 3, 16, 16)), torch.tensor([1, 2]), 0, 10)
 loss.backward()
 print(float(loss))
 """

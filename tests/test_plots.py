@@ -40,16 +40,3 @@ def test_an_interval_of_accuracy_ends_where_accuracy_ends(figures, tmp_path):
         plots.comparison(["a"], [[20, 30]], [45.0], tmp_path / "a.png", "accuracy, %", limits=limits)
     (free,), (limited,) = (figure.axes for figure in figures)
     assert free.get_xlim()[0] < 0 <= limited.get_xlim()[0]
-
-
-def test_labels_of_a_search_do_not_overlap(figures, tmp_path):
-    """Between powers of ten an axis has no labels, and every entry has a panel of its own."""
-    values = {"trial": [0, 1], "optimizer.lr": [0.002, 0.009], "network.block": ["basic", "sew"]}
-    plots.scores(values, [10, 20], [True, False], tmp_path / "a.png", "accuracy, %", {"optimizer.lr"})
-    (figure,) = figures
-    figure.draw_without_rendering()
-    assert [axes.get_xlabel() for axes in figure.axes] == list(values)
-    assert figure.axes[1].get_xscale() == "log"
-    for axes in figure.axes:
-        boxes = [label.get_window_extent() for label in axes.get_xticklabels(which="both") if label.get_text()]
-        assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)

@@ -128,7 +128,7 @@ def test_a_network(tmp_path: Path, victim: Path) -> None:
         read_network(path)
 
 
-@pytest.mark.parametrize("name", ["npz", "nmnist_npz"])
+@pytest.mark.parametrize("name", ["npz", "events_npz"])
 def test_an_archive(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     path = tmp_path / "data.npz"
     keys = ("x_train", "y_train", "x_test", "y_test", "x", "y", "p", "t", "offsets", "labels", "class_names")

@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.cli.report import read_rows
 from shortcut_snn.components import component_of
 from shortcut_snn.data import Data
 from shortcut_snn.neurons import keep_freed_memory, use_backend
 from shortcut_snn.recipes import import_components, open_run, parse_options, recipe_of, train
-from shortcut_snn.training import Interrupted, RunFolder, Task
+from shortcut_snn.training import Interrupted, RunFolder, Task, read_rows
 
 RECIPES = ("cifar10-small", "cifar10-cpu", "cifar10-cpu-lif")
 COLUMNS = ("accuracy", "accuracy_two_views", "minutes", "pflop", "peak_gib")
@@ -57,6 +56,7 @@ def accuracy_of_two_views(task: Task, data: Data) -> float:
 
 def measure(run: RunFolder) -> dict[str, Any]:
     """Return the row of a finished run."""
+    data: Any
     task, data, recipe = open_run(run.path)
     network, resizing = task.model.network, recipe.training.progressive_resizing
     images, _ = task.prepare_batch(data.sample(8))

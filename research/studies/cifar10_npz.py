@@ -12,6 +12,7 @@ Example::
 import argparse
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -61,9 +62,10 @@ def main() -> None:
     if arguments.source.is_dir():
         kind = CIFAR100 if (arguments.source / "cifar-100-python").is_dir() else CIFAR10
         found = kind(str(arguments.source)).read()
+        assert found.test is not None
         x_train, y_train = official(found.train, "train", arguments.train)
         x_test, y_test = official(found.test, "test", arguments.test)
-        extra = {"class_names": np.array(found.classes)}
+        extra: dict[str, Any] = {"class_names": np.array(found.classes)}
     else:
         with np.load(arguments.source, allow_pickle=False) as archive:
             x_train, y_train = decode(archive, "train", arguments.train)

@@ -18,8 +18,8 @@ best of the previous one:
 5. over seeds, on all training data: the winner, the best of each block and optimizer, and the starting point.
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
-that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-34`` has basic blocks
-with zero-initialised residuals. ``transformer`` compares QKFormer with a ResNet-18 with membrane shortcuts, for equally
+that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-*`` have basic blocks
+with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with membrane shortcuts, for equally
 many steps and for equal time.
 """
 
@@ -42,9 +42,9 @@ from torch import nn
 
 from shortcut_snn import components, nets
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.cli.report import read_rows
+from shortcut_snn.cli.gradients import examine_new_network
 from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
-from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
+from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries, read_rows
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]
@@ -188,6 +188,8 @@ class Lab:
             "seed": run.recipe.training.seed, "epochs": run.recipe.training.epochs, "chance": 1 / self.classes,
             "precision": run.recipe.training.precision,
         }  # fmt: skip
+        if not (self.options.dead or folder.is_run):
+            check_alive(run.recipe)
         try:
             result = train(run.recipe, folder.path, resume=True, log=_log)
         except NumericsError as error:
@@ -366,7 +368,26 @@ class ZeroResidualResNet(nets.SpikingResNet):
                 nn.init.zeros_(module.weight)
 
 
-components.network("resnet34_zero_residual")(partial(ZeroResidualResNet, (3, 4, 6, 3), width=16))
+for _name, _blocks in {"34": (3, 4, 6, 3), "110": (18, 18, 18), "1000": (166, 166, 167)}.items():
+    components.network(f"resnet{_name}_zero_residual")(partial(ZeroResidualResNet, _blocks, width=16))
+
+
+def check_alive(recipe: Recipe) -> None:
+    """Raise an error for a network that is dead at the first step, since it is no rival of any method.
+
+    Raises:
+        ValueError: a layer never fires on the first batch, or no gradient reaches the first one.
+    """
+    layers = examine_new_network(recipe)
+    silent = [layer.layer for layer in layers if not layer.rate]
+    if silent:
+        problem = f"{len(silent)} of {len(layers)} layers never fire at the first step, as {silent[0]}"
+    elif not layers[0].norm:
+        # Behind a scale of 0, as in zero-initialised residuals, a gradient of 0 is meant; at the first layer it is not.
+        problem = f"the gradient of {layers[0].layer} is exactly 0 at the first step"
+    else:
+        return
+    raise ValueError(f"{problem}: mend the network, or pass --dead to train it all the same")
 
 
 def depth(lab: Lab) -> None:
@@ -379,14 +400,24 @@ _NETWORKS = {"18": ("resnet18", 16), "20": ("resnet20", 8), "34": ("resnet34", 1
 DEPTH_SETTINGS: dict[str, Entries] = {
     f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
     for (layers, (kind, width)), block in itertools.product(_NETWORKS.items(), ("basic", "sew", "ms", "plain"))
-} | {"zero-34": {"network": {"kind": "resnet34_zero_residual", "width": 16}}}
+}
+# A block whose branch gives 0 passes on a spike of 1, which fires only below a threshold of 1: neurons fire above it.
+DEPTH_SETTINGS |= {
+    f"zero-{layers}": {
+        "network": {"kind": f"resnet{layers}_zero_residual", "width": width},
+        "neuron": {"threshold": 0.999},
+    }
+    for layers, width in (("34", 16), ("110", 8), ("1000", 8))
+}
+DEPTH_SETTINGS["1000-basic"] = {"network": {"kind": "resnet1000", "width": 8, "block": "basic"}}
+components.network("resnet1000")(partial(nets.SpikingResNet, (166, 166, 167), width=8))
 
 
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
     """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
     base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
-    entries = {"data": {"kind": "npz", "root": str(data)}}
-    change = ILIF if "-ilif" in setting else {}
+    entries: Entries = {"data": {"kind": "npz", "root": str(data)}}
+    change: Entries = ILIF if "-ilif" in setting else {}
     return recipe_of(COMMON, entries, DEPTH_SETTINGS[base], change, *METHODS[method], entries)
 
 
@@ -398,7 +429,7 @@ def transformer(lab: Lab) -> None:
     for name in lab.wanted(networks):
         tuned = []
         for optimizer in kinds[name]:
-            entries = {"network": {"kind": name} | networks[name], "optimizer": OPTIMIZERS[optimizer]}
+            entries: Entries = {"network": {"kind": name, **networks[name]}, "optimizer": OPTIMIZERS[optimizer]}
             tuned.append((entries, lab.tune(f"{name}-{optimizer}", "vanilla", entries)))
         best[name] = max(tuned, key=lambda pair: score(pair[1]))
     costs = {name: float(row.get("seconds_per_step") or 1) for name, (_, row) in best.items()}
@@ -449,6 +480,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set-final", nargs="+", default=[], metavar="KEY=VALUE", help="over those of final runs alone"
     )
+    parser.add_argument("--dead", action="store_true", help="train networks that are dead at the first step too")
     options = parser.parse_args(arguments)
     if not options.data.is_file():
         parser.error(f"--data: {options.data} does not exist")
@@ -460,6 +492,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with RunFolder(options.out / options.table).locked():
             TABLES[options.table](lab)
+    except ValueError as error:
+        parser.error(str(error))
     except Interrupted as stop:
         print(f"{stop}: the same command goes on", file=sys.stderr)
         return stop.status

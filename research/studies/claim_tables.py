@@ -106,10 +106,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """
     panels: dict[int, dict[str, dict[str, list[Row]]]] = {}
     for setting, methods in grouped(rows, "final").items():
-        depth, _, block = setting.partition("-")
-        if depth.isdigit() and "-" not in block:
+        layers, _, block = setting.partition("-")
+        if layers.isdigit() and "-" not in block:
             shown = {name: runs for name, runs in methods.items() if name in METHODS}
-            panels.setdefault(int(depth), {})[block] = shown
+            panels.setdefault(int(layers), {})[block] = shown
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     sizes = [len(panels[depth]) for depth in sorted(panels)]
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=sizes)[0]

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.studies import claim, claim_tables
-from shortcut_snn import LossSum, Shortcut, initialise, nets
+from shortcut_snn import LossSum, Shortcut, initialise, nets, wrap
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli.gradients import examine_new_network
 from shortcut_snn.diagnosis import judge
 from shortcut_snn.initialisation import set_surrogates
 from shortcut_snn.measurement import chain, examine
+from shortcut_snn.nets import SpikingNetwork
 from shortcut_snn.neurons import LIF, Triangle
 from shortcut_snn.recipes import Recipe, build, recipe_of
 
@@ -69,12 +70,17 @@ def with_even_surrogates(net: nn.Module, batch: tuple[Tensor, Tensor]) -> nn.Mod
     return net
 
 
+def wrapped(network: SpikingNetwork) -> Shortcut:
+    """Return a network with a branch at every block."""
+    return wrap(network, network.layout("blocks"), log=len)
+
+
 def figure(out: Path) -> None:
     """Draw the two measures over the layers for four starts."""
     batch = batch_of_digits()
     initialised = usual()
     print(initialise(initialised, *batch))
-    branches = Shortcut(usual(), "blocks", num_classes=10)
+    branches = wrapped(usual())
     starts: dict[str, tuple[nn.Module, Any]] = {
         "usual start": (usual(), None),
         "usual start, a loss at every block": (branches, lambda output, labels: LossSum()(output, labels, 0.25)),

@@ -9,6 +9,7 @@ It takes about a minute on one core.
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,9 @@ def predicted_gains(network: nn.Module, images: Tensor) -> dict[str, float]:
     return gains
 
 
-def ratios(surrogate: object, block: str, steps: int, reset: str, detached: bool, options: argparse.Namespace) -> list:
+def ratios(
+    surrogate: Any, block: Any, steps: int, reset: Any, detached: bool, options: argparse.Namespace
+) -> list[float]:
     """Return measured over predicted gain for each layer but the last."""
     torch.manual_seed(0)
     net = nets.spiking_resnet18(

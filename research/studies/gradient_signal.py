@@ -12,20 +12,22 @@ its noise. With --initialise the network first gets the start at which input and
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from shortcut_snn import LogitSum, LossSum, Shortcut, initialise, nets
+from shortcut_snn import LogitSum, LossSum, initialise, nets, wrap
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn._utils.statistics import geometric_mean
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.measurement import measure_gradients
+from shortcut_snn.method import Branches, Method
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
 # path of the loss: (taps, objective, lambda)
-PATHS = {
+PATHS: dict[str, tuple[str, Any, float]] = {
     "main output alone": ("stages", LogitSum(), 0.0),
     "logit sum, stages": ("stages", LogitSum(), 0.25),
     "logit sum, blocks": ("blocks", LogitSum(), 0.25),
@@ -63,8 +65,9 @@ def main() -> None:
         )
         if options.initialise:
             initialise(net, *batches[0])
-        model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
-        reports = [measure_gradients(model, images, labels, objective, branch_weight) for images, labels in batches]
+        method = Method(Branches() if taps else None, objective)
+        model = wrap(net.to(memory_format=torch.channels_last), net.layout(taps), method, log=len)
+        reports = [measure_gradients(model, images, labels, branch_weight) for images, labels in batches]
         row = {
             "network": depth,
             "surrogate": name,

@@ -73,7 +73,7 @@ def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], o
     runs: dict[str, Callable[[], object]] = {name: partial(logits, images) for name, logits in made.items()}
     for name, layout in {"": torch.contiguous_format, ", channels-last": torch.channels_last}.items():
         peer = spikingjelly.network(Cell("inference", "resnet18", width, batch, STEPS, classes=CLASSES))
-        peer = _loaded(peer, network.state_dict()).eval().to(memory_format=layout)
+        peer = _loaded(peer, network.state_dict()).eval().to(memory_format=layout)  # type: ignore[call-overload]
         runs[f"SpikingJelly{name}"] = partial(peer, floats.to(memory_format=layout))
     return runs
 

@@ -30,7 +30,7 @@ POINTS = (
 )  # fmt: skip
 """An action, and the number of the call in which the process is killed."""
 ENTRIES = {
-    "data.kind": "nmnist_npz", "data.batch_size": 10, "data.size": 12, "network.kind": "resnet8", "network.width": 2,
+    "data.kind": "events_npz", "data.batch_size": 10, "data.size": 12, "network.kind": "resnet8", "network.width": 2,
     "network.time_steps": 2, "neuron.surrogate.kind": "triangle", "training.epochs": 4, "training.threads": 1,
     "training.checkpoint_every": 2, "loggers": "tensorboard",
 }  # fmt: skip
@@ -83,6 +83,7 @@ def _kill_at(point: str) -> None:
         kill_after(writer.flush)
 
     owner: Any
+    patch: Any
     action, _, number = point.partition(":")
     owner, name, patch = {
         "step": (torch.optim.AdamW, "step", kill_after),

@@ -4,7 +4,7 @@ With event recordings, the first epoch reads the files and fills the frame cache
 The arguments are entries of a recipe. ``--jpegs`` first writes class folders of JPEG files. Examples::
 
     python research/studies/loading.py data.kind=npz data.root=cifar10_10k.npz 'data.augment=[crop,flip]'
-    python research/studies/loading.py data.kind=nmnist_npz data.root=nmnist_small.npz network.time_steps=10
+    python research/studies/loading.py data.kind=events_npz data.root=nmnist_small.npz network.time_steps=10
     python research/studies/loading.py --jpegs data.kind=folder data.root=jpegs \
         'data.augment=[resized_crop,flip]' data.image_size=224
 """
@@ -45,7 +45,7 @@ def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
     print(f"{len(data.train)} for training, listed or read in {time.perf_counter() - begin:.2f} s")
     train = data.loaders(recipe.training.seed).train
     for epoch in range(epochs):
-        train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        train.sampler.set_epoch(epoch)
         begin, count, raw = time.perf_counter(), 0, 0
         for images, _ in train:
             count, raw = count + len(images), raw + images.nbytes

@@ -2,7 +2,7 @@
 
     python research/studies/nmnist_folds.py RECORDINGS.npz OUT [--recipe nmnist-small] [--methods vanilla] [--seeds 1]
 
-RECORDINGS.npz holds N-MNIST's events (data.kind nmnist_npz); its own split is not used. A run takes some seven minutes
+RECORDINGS.npz holds N-MNIST's events (data.kind events_npz); its own split is not used. A run takes some seven minutes
 on one core, and the same command skips finished runs. The accuracy of a seed is the mean over the folds, so each
 recording is tested once. OUT/folds.csv has the runs, OUT/folds.md the table.
 """
@@ -72,7 +72,7 @@ def main() -> None:
     command = [sys.executable, "-m", "shortcut_snn", "compare", "--config", options.recipe, "--out", options.out]
     command += ["--methods", *options.methods, "--seeds", options.seeds, "--jobs", options.jobs]
     command += ["--grid", f"data.fold={','.join(map(str, range(options.folds)))}"]
-    command += ["--data.kind", "nmnist_npz", "--data.root", options.data, "--data.folds", options.folds]
+    command += ["--data.kind", "events_npz", "--data.root", options.data, "--data.folds", options.folds]
     command += ["--data.train_limit", "null", "--data.test_limit", "null"]
     command += ["--training.epochs", options.epochs, "--training.threads", 1]
     subprocess.run([str(word) for word in command], check=True)

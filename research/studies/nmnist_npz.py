@@ -1,4 +1,4 @@
-"""Write recordings of N-MNIST to one ``.npz`` file for ``data.kind=nmnist_npz``.
+"""Write recordings of N-MNIST to one ``.npz`` file for ``data.kind=events_npz``.
 
 ``source`` is the folder that ``shortcut-snn train --data.kind nmnist --data.download true`` fetches. Each class gets
 equally many recordings. Example::

@@ -31,13 +31,12 @@ from shortcut_snn import components
 from shortcut_snn._utils.files import write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
-from shortcut_snn.cli.report import read_rows
 from shortcut_snn.data import ImageArchive, ImageData
 from shortcut_snn.nets import SpikingVGG, spiking_vgg6
 from shortcut_snn.neurons import ILIF, keep_freed_memory
 from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
 from shortcut_snn.recipes import build, import_components, load_data, merged, parse_options, recipe_of, train
-from shortcut_snn.training import Classification, RunFolder, muon
+from shortcut_snn.training import Classification, RunFolder, muon, read_rows
 from shortcut_snn.training.optimizers import make_optimizer, parameter_groups
 
 BASE = {"training": {"epochs": 2, "progressive_resizing": {"fraction": 0.8, "size": 20}}}
@@ -102,14 +101,15 @@ class SpeedrunVGG(SpikingVGG):
         make_neuron: Any = None,
     ) -> None:
         channels = 3 if stem == "none" else 24
-        options = {"in_channels": channels, "make_neuron": make_neuron, "classifier_std": "1/inputs"}
-        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)
+        options: dict[str, Any] = {"in_channels": channels, "make_neuron": make_neuron, "classifier_std": "1/inputs"}
+        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)  # type: ignore[call-arg]
         self.in_channels = 3
         self.stem: nn.Module = nn.Identity()
         if stem != "none":
             filters = whitening_filters(archive) if stem == "whitening" else colour_filters()
             self.stem = FrozenStem(filters, make_neuron())
-        layers: list[Any] = [layer for name in self.stage_names for layer in self.get_submodule(name)]
+        stages: list[Any] = [self.get_submodule(name) for name in self.stage_names]
+        layers = [layer for stage in stages for layer in stage]
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             layer.spike.norm.weight.requires_grad_(not fixed_scale)
             layer.spike.norm.momentum = norm_momentum
@@ -211,10 +211,10 @@ class HardExamples(Classification):
         if not (self.training and torch.is_grad_enabled()):
             return images, labels
         if self.proxy is None:
-            network = spiking_vgg6(
-                10, 1, width=16, make_neuron=lambda: ILIF(most=4, threshold=0.5), classifier_std="1/inputs"
+            network: nn.Module = spiking_vgg6(
+                10, 1, width=16, make_neuron=lambda: ILIF(max_spikes=4, threshold=0.5), classifier_std="1/inputs"
             )
-            network.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.proxy = network, torch.optim.AdamW(network.parameters(), 0.003)
         network, optimizer = self.proxy
         small = F.interpolate(images, size=(20, 20), mode="bilinear", antialias=True)
@@ -295,7 +295,7 @@ def print_minutes(options: argparse.Namespace) -> None:
     import_components([str(Path(__file__).parents[2] / "examples" / "spikingjelly_neurons.py")])
     layers = [{"data": {"kind": "npz", "root": str(options.data)}}, parse_options(options.entries)]
     recipe = recipe_of(options.recipe, *layers)
-    data = load_data(recipe)
+    data: Any = load_data(recipe)
     kind = components.component_of(recipe.neuron).name
     for name in (kind, f"spikingjelly_{kind}"):
         task, _ = build(recipe_of(options.recipe, *layers, {"neuron": {"kind": name}}), data, log=lambda line: None)

@@ -3,110 +3,91 @@
 Packages and names are imported on first use: a program that only runs a network loads nothing for training.
 """
 
-import sys
-
-# For ``python -m`` Python puts the current folder first: a file there that is called like a library would be run in its
-# place. Before anything is imported, and only where it is this package that is run.
-if (
-    sys.argv[:1] == ["-m"]
-    and not sys.flags.safe_path
-    and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == __name__
-):
-    del sys.path[0]
-
-import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 
-# Lightning imports onnxruntime where there is one. It and huggingface_hub report to their makers unless these are set.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
+# Not typing's: the library imports nothing before ``python -m shortcut_snn`` has corrected the path.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import (
-        components,
-        data,
-        deploy,
-        diagnosis,
-        energy,
-        initialisation,
-        introspection,
-        measurement,
-        method,
-        nets,
-        neurons,
-        recipes,
-        training,
-    )
-    from .attachment import attach
-    from .data import as_data
-    from .deploy import export_network, load
-    from .diagnosis import diagnose
-    from .energy import measure_energy
-    from .initialisation import initialise
-    from .lightning_callback import ShortcutCallback
-    from .measurement import firing_rates
-    from .method import (
-        TET,
-        Constant,
-        CosineDecay,
-        FiringRatePenalty,
-        LinearDecay,
-        LogitSum,
-        LossSum,
-        SelfDistillation,
-        Shortcut,
-        ShortcutOutput,
-        StepDecay,
-        StepLossSum,
-        TimeLoop,
-    )
-    from .recipes import Recipe, recipe_of, train
-    from .training import Classification, Muon, RunFolder, Task, Training, fit
+    from typing import Any
+
+    from . import components as components
+    from . import data as data
+    from . import deploy as deploy
+    from . import diagnosis as diagnosis
+    from . import energy as energy
+    from . import initialisation as initialisation
+    from . import introspection as introspection
+    from . import measurement as measurement
+    from . import method as method
+    from . import nets as nets
+    from . import neurons as neurons
+    from . import recipes as recipes
+    from . import training as training
+    from .attachment import attach as attach
+    from .data import as_data as as_data
+    from .deploy import export_network as export_network
+    from .deploy import load as load
+    from .diagnosis import diagnose as diagnose
+    from .energy import measure_energy as measure_energy
+    from .initialisation import initialise as initialise
+    from .measurement import firing_rates as firing_rates
+    from .method import TET as TET
+    from .method import Constant as Constant
+    from .method import CosineDecay as CosineDecay
+    from .method import FiringRatePenalty as FiringRatePenalty
+    from .method import LinearDecay as LinearDecay
+    from .method import LogitSum as LogitSum
+    from .method import LossSum as LossSum
+    from .method import SelfDistillation as SelfDistillation
+    from .method import Shortcut as Shortcut
+    from .method import ShortcutOutput as ShortcutOutput
+    from .method import StepDecay as StepDecay
+    from .method import StepLossSum as StepLossSum
+    from .method import TimeLoop as TimeLoop
+    from .recipes import Recipe as Recipe
+    from .recipes import recipe_of as recipe_of
+    from .recipes import train as train
+    from .training import Classification as Classification
+    from .training import Muon as Muon
+    from .training import RunFolder as RunFolder
+    from .training import ShortcutCallback as ShortcutCallback
+    from .training import Task as Task
+    from .training import Training as Training
+    from .training import fit as fit
+    from .wrapping import wrap as wrap
 
 _PACKAGES = (
     "components", "data", "deploy", "diagnosis", "energy", "initialisation", "introspection", "measurement", "method",
     "nets", "neurons", "recipes", "training",
 )  # fmt: skip
-_HOME = {
-    "Classification": "training",
-    "Muon": "training",
-    "Recipe": "recipes",
-    "RunFolder": "training",
-    "ShortcutCallback": "lightning_callback",
-    "Task": "training",
-    "Training": "training",
-    "as_data": "data",
-    "attach": "attachment",
-    "diagnose": "diagnosis",
-    "export_network": "deploy",
-    "firing_rates": "measurement",
-    "fit": "training",
-    "initialise": "initialisation",
-    "load": "deploy",
-    "measure_energy": "energy",
-    "recipe_of": "recipes",
-    "train": "recipes",
-}
-"""Where a name is at home that is not the method's."""
+_NAMES = {
+    "attachment": ("attach",),
+    "data": ("as_data",),
+    "deploy": ("export_network", "load"),
+    "diagnosis": ("diagnose",),
+    "energy": ("measure_energy",),
+    "initialisation": ("initialise",),
+    "measurement": ("firing_rates",),
+    "method": (
+        "TET", "Constant", "CosineDecay", "FiringRatePenalty", "LinearDecay", "LogitSum", "LossSum", "SelfDistillation",
+        "Shortcut", "ShortcutOutput", "StepDecay", "StepLossSum", "TimeLoop",
+    ),
+    "recipes": ("Recipe", "recipe_of", "train"),
+    "training": ("Classification", "Muon", "RunFolder", "ShortcutCallback", "Task", "Training", "fit"),
+    "wrapping": ("wrap",),
+}  # fmt: skip
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "TET", "Classification", "Constant", "CosineDecay", "FiringRatePenalty", "LinearDecay", "LogitSum", "LossSum",
-    "Muon", "Recipe", "RunFolder", "SelfDistillation", "Shortcut", "ShortcutCallback", "ShortcutOutput",
-    "StepDecay", "StepLossSum", "Task", "TimeLoop", "Training", "__version__", "as_data", "attach", "components",
-    "data", "deploy", "diagnose", "diagnosis", "energy", "export_network", "firing_rates", "fit", "initialisation",
-    "initialise", "introspection", "load", "measure_energy", "measurement", "method", "nets", "neurons",
-    "recipe_of", "recipes", "train", "training",
-]  # fmt: skip
+__all__ = sorted(["__version__", *_PACKAGES, *_HOMES])
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _PACKAGES:
         return import_module(f".{name}", __name__)
-    if name in __all__:
-        return getattr(import_module(f".{_HOME.get(name, 'method')}", __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

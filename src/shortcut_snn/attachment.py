@@ -3,32 +3,34 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ._utils.calls import Reset, evaluation, example_of, inputs_of, map_tensors
-from .introspection import CALL_ERRORS, OpenQuestion, ask, ask_about_one_hot, introspect, stages_span_most, wrap_network
-from .method import (
-    Constant,
-    Criterion,
-    Extract,
-    Head,
-    Layout,
-    Readout,
-    Shortcut,
-    ShortcutOutput,
-    TimeAxis,
-    takes_every_step,
-)
+from . import components
+from ._utils.calls import Reset, example_of
+from .introspection import OpenQuestion, ask, infer_criterion, introspect
+from .method import Criterion, Extract, Layout, Method, Shortcut, TimeAxis, TimeLoop, method_named
+from .wrapping import HeadChoice, placement, wrap
 
 Auto = Literal["auto"]
+
+
+class Known(TypedDict, total=False):
+    """The part of a network's layout that a caller knows; :func:`attach` infers the rest."""
+
+    num_classes: int | None
+    loop: Literal["auto", "network", "input"] | int
+    batch_axis: int | Auto
+    readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None
+    step_axis: int | Auto | None
+    reset: Reset | Auto | None
+    time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto]
+    channel_axis: int | Auto | Sequence[int | Auto]
+    extract: Extract | None
+    samples: int | None
 
 
 def attach(
@@ -37,21 +39,12 @@ def attach(
     *,
     example: Any = None,
     labels: Tensor | None = None,
-    method: str | None = None,
+    method: Method | str | None = None,
+    layout: Layout | None = None,
     criterion: Criterion | Auto = "auto",
-    num_classes: int | None = None,
-    loop: Literal["auto", "network", "input"] | int = "auto",
-    batch_axis: int | Auto = "auto",
-    readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None = "auto",
-    step_axis: int | Auto | None = "auto",
-    reset: Reset | Auto | None = "auto",
-    head: Head | str | Mapping[str, Any] | None = None,
-    time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto] = "auto",
-    channel_axis: int | Auto | Sequence[int | Auto] = "auto",
-    extract: Extract | None = None,
-    samples: int | None = None,
-    pack: bool = False,
+    head: HeadChoice = None,
     log: Callable[[str], object] = print,
+    **known: Unpack[Known],
 ) -> Shortcut:
     """Wrap a network of SpikingJelly, snnTorch, Norse, sinabs, plain PyTorch or your own for training with branches.
 
@@ -64,28 +57,30 @@ def attach(
             them. A number: as many places. Or ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
         example: a batch as in training; its values do not matter. A tuple or a dictionary of inputs is passed to the
             network as its arguments, if it takes these. Not needed for built-in networks.
-        labels: of the example, or its targets. Their number tells samples from time steps, their classes tell logits
-            from other outputs, and their shape ``[N, steps, variables]`` tells a forecast from logits.
-        method: a preset such as ``"loss_sum"`` or ``"initialised"``. The wrapper gets its branches, its
-            ``objective`` and its ``branch_weight``. A preset that initialises changes the network's norms and
-            surrogates. It needs real data as ``example``, and ``labels``.
-        criterion: the method's loss of one prediction, ``(prediction, target) -> scalar``. ``"auto"``: cross-entropy of
+        labels: of the example, or its targets. Their number tells samples from time steps. Their classes and
+            their shape are compared with the output.
+        method: a :class:`~shortcut_snn.method.Method`, or the name of a preset such as ``"loss_sum"`` or
+            ``"initialised"``. ``model.loss`` then is its loss. A method that initialises changes the network's norms
+            and surrogates. It needs real data as ``example``, and ``labels``.
+        layout: the network's layout, written down or from an earlier call. The passes verify it.
+        criterion: the loss of one prediction, ``(prediction, target) -> scalar``. ``"auto"``: cross-entropy of
             classes and their probabilities, mean squared error of labels beyond 0 to 1.
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
             ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
         batch_axis: the axis of samples in the example, 0 or 1.
-        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds the logits in a tuple or a
-            dictionary and averages them over time, unless they are membrane potentials. ``"mean"``, ``"last"`` and
-            ``"max"`` find them too, and say how they are read over time. None takes the output as it is.
+        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
+            ``"logits"``, or the only tensor, and averages what a layer gives over time. ``"mean"``, ``"last"``,
+            ``"max"`` and ``"sum"`` find them too, and say how they are read over time. None takes the output as it is.
+        step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
+            them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
         channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
-        pack: in training, keep spikes for the backward pass as bits, whatever layer takes them. Gradients are the same.
         log: takes the summary of the layout, one line for each question.
 
     Raises:
@@ -107,181 +102,61 @@ def attach(
     """
     if isinstance(taps, Tensor):
         raise TypeError("the second argument of attach names taps, got a tensor: pass a batch as example=...")
-    preset = None if method is None else method_named(method)
-    wrapper: Callable[..., Shortcut] = Shortcut
-    if preset is not None:
-        if preset.initialise and labels is None:
-            raise ValueError(
-                f"the method {method!r} initialises the network on real data: pass example=... and labels=..."
-            )
-        taps, wrapper = _taps_of(preset, network, taps, method), preset.gradient
-        head = preset.branches.head if head is None and preset.branches is not None else head
+    check_known(known)
+    method = method_named(method)
+    if method is not None and method.initialise and labels is None:
+        raise ValueError("the method initialises the network on real data: pass example=... and labels=...")
     example = example_of(network, example)
+    if layout is not None:
+        taps, known = _declared(network, taps, layout, known)
+        criterion = layout.criterion or criterion
+    if method is not None and method.branches is None:
+        if taps not in ("auto", []):
+            raise ValueError(f"the method has no branches ({method}): leave taps out, or choose another method")
+        taps = []
+    elif method is not None and method.branches is not None and taps == "auto":
+        taps = placement(network, method.branches.taps)
     questions: list[OpenQuestion] = []
     try:
-        layout = introspect(
-            network,
-            example,
-            taps=taps,
-            labels=labels,
-            num_classes=num_classes,
-            loop=loop,
-            batch_axis=batch_axis,
-            time_axis=time_axis,
-            channel_axis=channel_axis,
-            extract=extract,
-            readout=readout,
-            step_axis=step_axis,
-            reset=reset,
-            samples=samples,
-        )
+        layout = introspect(network, example, taps=taps, labels=labels, **known)
     except OpenQuestion as question:
         questions.append(question)
         layout = question.provisional
-    if preset is not None and criterion == "auto":
+    if criterion == "auto":
         try:
-            criterion = _infer_criterion(labels, layout)
+            criterion = infer_criterion(labels, layout)
         except OpenQuestion as question:
-            questions.append(question)
+            questions += [question] if method is not None else []
     ask(questions)
-    model = wrap_network(network, layout, example, head=head, wrapper=wrapper)
-    log(layout.summary())
-    if preset is not None:
-        _apply_method(model, preset, criterion, example, labels, log)
-    if pack:
-        model.run = partial(_run_packed, model.run)
-    return model
+    assert layout is not None
+    chosen = None if criterion == "auto" or (method is None and labels is None) else criterion
+    layout = replace(layout, criterion=chosen)
+    return wrap(network, layout, method, example=example, labels=labels, head=head, log=log)
 
 
-def method_named(name: str) -> Any:
-    """Return the method of a preset."""
-    from .components import suggestion
-    from .recipes import PRESETS, recipe_of
+def check_known(known: Known) -> None:
+    """Raise an error for an argument that :func:`attach` does not have.
 
-    methods = [preset for preset, entries in PRESETS.items() if "network" not in entries]
-    if name not in PRESETS:
-        raise ValueError(f"no method {name!r}{suggestion(name, methods)}; there are: {', '.join(methods)}")
-    if name not in methods:
-        raise ValueError(
-            f"the preset {name!r} changes the network's layers, which attach leaves as they are: build the network so, "
-            f"or use one of {', '.join(methods)}"
-        )
-    return recipe_of(name).method
+    Raises:
+        TypeError: the message names the argument, and one of a similar name.
+    """
+    for name in known.keys() - Known.__annotations__.keys():
+        raise TypeError(f"attach has no argument {name!r}{components.suggestion(name, Known.__annotations__)}")
 
 
-def _taps_of(
-    preset: Any, network: nn.Module, taps: str | int | Sequence[str], name: str | None
-) -> str | int | Sequence[str]:
-    """Return the caller's taps, or those of a preset."""
-    if preset.branches is None:
-        if taps != "auto":
-            raise ValueError(f"the method {name!r} has no branches: leave taps out, or choose another")
-        return []
-    wants_blocks = taps == "auto" and preset.branches.taps == "blocks"
-    return "blocks" if wants_blocks and stages_span_most(network) else taps
-
-
-def _infer_criterion(labels: Tensor | None, layout: Layout | None = None) -> Criterion:
-    """Return the loss of one prediction, if the labels leave no choice; without a layout, one that may be right."""
-    from .measurement import are_classes
-
-    if labels is None:
-        return F.cross_entropy
-    ask_about_one_hot(labels)
-    if labels.is_floating_point():
-        forms = [labels] if layout is None or layout.step_axis != 0 else []
-        if labels.dim() > 1 and (layout is None or layout.step_axis == 0):
-            forms.append(labels.flatten(0, 1))
-        if any(map(are_classes, forms)):
-            return F.cross_entropy
-        if bool((labels < 0).any() or (labels > 1).any()):
-            return F.mse_loss
-    elif labels.dtype != torch.bool:
-        if layout is None:
-            return F.cross_entropy
-        # Zeros and ones for each output are not indices of classes.
-        flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
-        if layout.num_classes > 1 and not flags:
-            return F.cross_entropy
-    raise OpenQuestion(
-        "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
-        "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
-    )
-
-
-def _of_numbers(criterion: Criterion) -> Criterion:
-    """Return a loss of PyTorch's that never broadcasts its targets; another loss as it is."""
-    return partial(_compare, criterion) if str(criterion.__module__).startswith("torch.nn.") else criterion
-
-
-def _compare(criterion: Criterion, prediction: Tensor, target: Tensor) -> Tensor:
-    from .measurement import in_shape_of
-
-    # Indices of classes have fewer elements than the logits.
-    is_number = target.is_floating_point() or target.numel() == prediction.numel()
-    return criterion(prediction, in_shape_of(prediction, target) if is_number else target)
-
-
-def _task_loss(
-    objective: Any, loss: Criterion, merge: bool, output: Any, target: Any, branch_weight: float, criterion: Any = None
-) -> Tensor:
-    """Return an objective's loss with the loss of the task, over all steps of ``[T, N, ...]`` if these are merged."""
-    if merge:
-        branches = tuple(branch.flatten(0, 1) for branch in output.branches)
-        output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
-    total: Tensor = objective(output, target, branch_weight, _of_numbers(criterion or loss))
-    return total
-
-
-def _apply_method(
-    model: Shortcut, preset: Any, criterion: Any, example: Any, labels: Any, log: Callable[[str], object]
-) -> None:
-    """Give a wrapper the objective and the branch weight of a preset, and initialise its network."""
-    model.objective, merge_steps = preset.objective, model.step_axis == 0
-    if merge_steps or criterion is not F.cross_entropy:
-        model.objective = partial(_task_loss, preset.objective, criterion, merge_steps)
-        log(f"loss:       {getattr(criterion, '__name__', criterion)}{' of every time step' if merge_steps else ''}")
-    model.branch_weight = Constant(0.0) if preset.branches is None else preset.branches.branch_weight
-    try:
-        if takes_every_step(preset.objective):
-            if not isinstance(model.readout, Readout) or model.readout.time_axis is None:
-                raise ValueError(
-                    f"the method needs the logits of every time step, which {type(model.network).__name__} does not "
-                    "return: change the network, or use another method"
-                )
-            model.readout, model.taps.every_step = replace(model.readout, reduction="none"), True
-        if labels is not None:
-            _try_objective(model, example, labels)
-        if preset.initialise:
-            from .initialisation import initialise
-
-            # The loss of the main output alone.
-            log(str(initialise(model, example, labels, lambda output, labels: model.objective(output, labels, 0.0))))
-    except BaseException:
-        model.strip()
-        raise
-
-
-def _try_objective(model: Shortcut, example: Any, labels: Tensor) -> None:
-    """Compute the loss of a copy's predictions once, so that one that does not fit the labels is refused here."""
-    twin = copy.deepcopy(model)
-    with evaluation(twin):
-        # Branches predict in training mode alone.
-        twin.training = True
-        args, kwargs = inputs_of(model.network, map_tensors(torch.clone, example))
-        output = twin(*args, **kwargs)
-        try:
-            model.objective(output, labels.to(output.main.device), 1.0)
-        except CALL_ERRORS as error:
-            raise ValueError(
-                f"{error}: this is the loss of the example, so pass labels=... that fit, or criterion=... for network "
-                "and branches, which give logits"
-            ) from error
-
-
-def _run_packed(run: Callable[..., Any] | None, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Return the output of a network, and keep the spikes in it for the backward pass as bits."""
-    from .neurons import packed_spikes
-
-    with packed_spikes(nn.Module.modules(network)):
-        return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
+def _declared(
+    network: nn.Module, taps: str | int | Sequence[str], layout: Layout, known: Known
+) -> tuple[str | int | Sequence[str], Known]:
+    """Return the taps of a declared layout, and its fields as what is known: introspection then verifies them."""
+    if layout.run is not None and not isinstance(layout.run, TimeLoop):
+        raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
+    loop: Any = "network" if layout.run is None else layout.run.steps or "input"
+    declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
+    if layout.batch_axis is not None:
+        declared["batch_axis"] = layout.batch_axis
+    if layout.num_classes:
+        declared["num_classes"] = layout.num_classes
+    if layout.taps and taps == "auto":
+        taps = [tap.name for tap in layout.taps]
+        declared["time_axis"] = [tap.time_axis for tap in layout.taps]
+    return taps, {**declared, **known}

@@ -1,7 +1,7 @@
 """Draw runs, gradients, energy and comparisons with matplotlib, as PNG or SVG by the name of the file."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from torch import Tensor
 
 from ._utils.files import replacing
@@ -188,40 +188,6 @@ def comparison(
     has_interval = any(map(math.isfinite, intervals))
     axes.set(xlabel=label, title=f"mean{' with 95 % interval' if has_interval else ''}; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
-    save_figure(figure, path)
-
-
-def scores(
-    values: Mapping[str, Sequence[Any]],
-    scores: Sequence[float],
-    finished: Sequence[bool],
-    path: Path,
-    label: str,
-    logarithmic: Collection[str] = (),
-) -> None:
-    """Draw the metric of the trials of a search against each of their values.
-
-    Args:
-        values: by entry, the value of each trial; other values than numbers are categories.
-        finished: whether each trial was trained to its end; the others are grey.
-        logarithmic: the entries that have a logarithmic axis.
-    """
-    columns = min(len(values), 3)
-    height = math.ceil(len(values) / columns)
-    figure = new_figure(3.6 * columns, 3.2 * height)
-    colours = [COLOURS[0] if each else "0.7" for each in finished]
-    for number, (entry, xs) in enumerate(values.items(), 1):
-        axes = figure.add_subplot(height, columns, number)
-        is_number = all(isinstance(x, int | float) and not isinstance(x, bool) for x in xs)
-        axes.scatter(xs if is_number else list(map(str, xs)), scores, c=colours, s=18)
-        if entry in logarithmic:
-            axes.set_xscale("log")
-            # Labels between powers of ten overlap.
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        elif is_number:
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=all(isinstance(x, int) for x in xs)))
-        axes.set(xlabel=entry, ylabel=label if number % columns == 1 or columns == 1 else "")
-        finish_axes(axes)
     save_figure(figure, path)
 
 

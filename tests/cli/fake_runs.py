@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.cli._executors import Local
 from shortcut_snn.recipes import Recipe, recipe_of, write_recipe
 
 RESULT = {
@@ -27,7 +26,7 @@ def write_result(folder: Path, accuracy: float, **changes: Any) -> None:
     (folder / "result.json").write_text(json.dumps(RESULT | parts | changes))
 
 
-class FakeJob:
+class FakeProcess:
     """A run that trains one epoch each time it is polled."""
 
     def __init__(self, runs: "FakeRuns", recipe: Recipe, folder: Path, log: Path) -> None:
@@ -53,10 +52,10 @@ class FakeJob:
         write_result(self.folder, accuracy, epochs=len(self.rows))
         return 0
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         self.stopped = True
 
-    kill = stop
+    kill = terminate
 
 
 class FakeRuns:
@@ -71,14 +70,14 @@ class FakeRuns:
         self.error = "the loss is NaN"
         self.trained: list[tuple[str, Recipe]] = []
         self.imports: list[dict[str, Any]] = []
-        monkeypatch.setattr(Local, "submit", self._submit)
+        monkeypatch.setattr("shortcut_snn.cli._run_pool.start_python", self._start)
         monkeypatch.setattr("shortcut_snn.cli._run_pool.POLL_SECONDS", 0)
 
-    def _submit(self, arguments: Sequence[str], log: Path) -> FakeJob:
+    def _start(self, arguments: Sequence[str], log: Path, threads: int) -> FakeProcess:
         words = dict(pairwise(arguments))
         recipe, folder = recipe_of(words["--config"]), Path(words["--out"])
         self.trained.append((folder.name, recipe))
-        return FakeJob(self, recipe, folder, log)
+        return FakeProcess(self, recipe, folder, log)
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -13,6 +13,9 @@ from shortcut_snn.recipes import PRESETS, layer, merged, recipe_of, write_recipe
 
 from .fake_runs import FakeRuns, table
 
+SMALL = ["--data.train_limit", "60", "--data.test_limit", "30", "--network.kind", "resnet8", "--network.width", "2"]
+SMALL += ["--network.time_steps", "1", "--training.epochs", "1"]
+
 
 def labels(*args, **options):
     return [variant.label for variant in plan({}, *args, **options).variants]
@@ -173,6 +176,25 @@ def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert [row["n"] for row in table(folder / "comparison.csv")] == ["1", "2"]
 
 
+def test_runs_of_the_train_command_are_used(tmp_path, runs):
+    """As a batch system trains them, one in each job."""
+    words = ["--config", "digits", *SMALL]
+    for method in ("vanilla", "loss_sum"):
+        folder = tmp_path / "c" / method / "seed0"
+        assert main(["train", "--preset", method, "--training.seed", "0", "--out", str(folder), *words]) == 0
+    command = ["compare", "--methods", "vanilla", "loss_sum", "--seeds", "1", "--out", str(tmp_path / "c"), *words]
+    assert main(command) == 0
+    assert not runs.trained
+    assert [row["variant"] for row in table(tmp_path / "c" / "comparison.csv")] == ["vanilla", "loss_sum"]
+
+
+def test_a_changed_import_is_reported(tmp_path, runs, capsys):
+    (tmp_path / "mine.py").write_text("a = 1")
+    runs.imports = [{"name": str(tmp_path / "mine.py"), "sha256": "another"}]
+    assert compare(tmp_path / "c", "--import", str(tmp_path / "mine.py")) == 0
+    assert f"{tmp_path / 'mine.py'} has changed" in capsys.readouterr().out
+
+
 def test_a_failing_baseline_leaves_no_differences(tmp_path, runs, capsys):
     methods = ["evolutionary optimizer.lr=5", "vanilla"]
     assert compare(tmp_path / "c", methods=methods) == 1
@@ -193,7 +215,7 @@ def test_other_files_are_not_overwritten(tmp_path, runs, capsys):
     assert not runs.trained
 
 
-@pytest.mark.parametrize("left", ["jobs/one", "vanilla/.shortcut-snn-seed0-0123abcd.yaml", "shortcut/tune/study.db"])
+@pytest.mark.parametrize("left", ["vanilla/.shortcut-snn-seed0-0123abcd.yaml", "shortcut/tune/trials/0000.yaml"])
 def test_a_comparison_stopped_early_can_be_resumed(tmp_path, runs, left):
     (tmp_path / left).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / left).write_text("{}")
@@ -201,26 +223,35 @@ def test_a_comparison_stopped_early_can_be_resumed(tmp_path, runs, left):
 
 
 def test_each_method_is_tuned_before_the_seeds(tmp_path, runs, capsys):
-    pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
     folder, words = tmp_path / "c", ["--tune", "optimizer.lr=0.01,0.1,0.5,5", "--tune-epochs", "3"]
     assert compare(folder, *words, "--training.epochs", "7", methods=["vanilla,evolutionary"], seeds=2) == 0
     output = capsys.readouterr().out
-    assert "vanilla, FAILED trial 3 (optimizer.lr=5): the loss is NaN" in output
+    assert "FAILED vanilla, tuning optimizer.lr=5: the loss is NaN" in output
+    assert "evolutionary, tuning optimizer.lr=0.1: validation accuracy 90.00 %" in output
     assert "vanilla trains with optimizer.lr 0.01 (at the end of those tried)" in output
     assert "evolutionary trains with optimizer.lr 0.1\n" in output
     assert [recipe.training.epochs for _, recipe in runs.trained] == [3] * 8 + [7] * 4
     finals = [(name, recipe.optimizer.lr) for name, recipe in runs.trained[8:]]
     assert finals == [("seed0", 0.01), ("seed0", 0.1), ("seed1", 0.01), ("seed1", 0.1)]
     rows = table(folder / "evolutionary" / "tune" / "trials.csv")
-    assert [(row["optimizer.lr"], row["state"]) for row in rows] == [
-        ("0.01", "complete"), ("0.1", "complete"), ("0.5", "complete"), ("5", "fail"),
+    assert [(row["optimizer.lr"], row["error"]) for row in rows] == [
+        ("0.01", ""), ("0.1", ""), ("0.5", ""), ("5", "the loss is NaN"),
     ]  # fmt: skip
-    assert float(rows[0]["validation_accuracy"]) == pytest.approx(0.81)
+    assert float(rows[0]["validation"]) == pytest.approx(0.81)
     assert "0.01 (at the end of those tried)" in write_page(folder).read_text()
-    # Nothing is trained again.
-    before = len(runs.trained)
+    # Only what failed is tried again, also where an earlier version numbered the runs.
+    runs.trained.clear()
+    (folder / "vanilla" / "tune" / "trials").mkdir()
+    (folder / "vanilla" / "tune" / "optimizer.lr=0.01").rename(folder / "vanilla" / "tune" / "trials" / "0000")
     assert compare(folder, *words, "--training.epochs", "7", methods=["vanilla,evolutionary"], seeds=2) == 0
-    assert len(runs.trained) == before
+    assert [(name, recipe.optimizer.lr) for name, recipe in runs.trained] == [("optimizer.lr=5", 5)] * 2
+
+
+def test_a_full_disk_is_no_bad_value(tmp_path, runs, capsys):
+    runs.error = "checkpoint.ckpt could not be written: No space left on device"
+    assert compare(tmp_path / "c", "--tune", "optimizer.lr=0.1,5") == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not list(tmp_path.glob("c/*/seed*"))
 
 
 @pytest.mark.parametrize(
@@ -237,14 +268,12 @@ def test_each_method_is_tuned_before_the_seeds(tmp_path, runs, capsys):
     ],
 )
 def test_wrong_tuning_is_refused_before_any_run(tmp_path, capsys, words, keyword):
-    pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
     assert compare(tmp_path / "c", *words) > 0
     assert keyword in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
 
 def test_a_method_fails_if_none_of_its_values_trains(tmp_path, runs, capsys):
-    pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
     assert compare(tmp_path / "c", "--tune", "optimizer.lr=5,9", methods=["vanilla", "shortcut optimizer.lr=0.1"]) == 1
     streams = capsys.readouterr()
     assert "--tune" in streams.err

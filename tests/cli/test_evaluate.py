@@ -71,11 +71,7 @@ def test_firing_rates_are_means_over_all_batches(tmp_path):
     assert rates["stem.spike"] != pytest.approx(last["stem.spike"], rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"data": {"classes": 5}}, {"data": None}, {"surrogates": {"stem.spike": "wide"}}],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [{"data": {"classes": 5}}, {"data": None}], ids=str)
 def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, changes):
     state, metadata = read_network(run / "network.safetensors")
     copy = shutil.copytree(run, tmp_path / "run")
@@ -83,6 +79,15 @@ def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, 
     assert main(["evaluate", str(copy)]) == 1
     message = capsys.readouterr().err
     assert "network.safetensors" in message
+    assert message.count("\n") == 1
+
+
+def test_damaged_surrogates_are_named(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "surrogates.json").write_text('{"stem.spike": "wide"}')
+    assert main(["evaluate", str(copy)]) == 1
+    message = capsys.readouterr().err
+    assert "surrogates.json is damaged" in message
     assert message.count("\n") == 1
 
 

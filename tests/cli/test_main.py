@@ -2,16 +2,12 @@
 
 import errno
 import io
-import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import fields
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 import yaml
 
 from shortcut_snn.cli import main, recipes
@@ -100,6 +96,9 @@ TRAIN = ["train", "--out", "x"]
     ("words", "keyword"),
     [
         (["trian"], "(did you mean train?)"),
+        (["sweep", "--out", "x"], "examples/optuna_sweep.py"),
+        (["compare", "--out", "x", "--launcher", "slurm"], "docs/many-devices.md"),
+        (["demo", "--seeds=3"], "compare"),
         ([], "name a command"),
         (["--traceback"], "COMMAND"),
         (["train"], "--out"),
@@ -134,51 +133,6 @@ def test_invalid_arguments(words, keyword, capsys, monkeypatch, tmp_path):
     assert main(words) == 2
     assert keyword in error_line(capsys)
     assert not list(tmp_path.iterdir())
-
-
-def test_truncated_npz(tmp_path, capsys):
-    path = tmp_path / "data.npz"
-    images = np.zeros((40, 8, 8), np.uint8)
-    np.savez(path, x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
-    path.write_bytes(path.read_bytes()[:-200])
-    assert train(tmp_path / "run", data__kind="npz", data__root=path) == 1
-    assert "data.npz" in error_line(capsys)
-
-
-def test_a_diverging_loss_names_the_step(tmp_path, capsys):
-    assert train(tmp_path / "run", optimizer__kind="sgd", optimizer__lr=1e30, optimizer__weight_decay=1) == 1
-    assert "at step" in error_line(capsys)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of one epoch."""
-    folder = tmp_path_factory.mktemp("main") / "run"
-    assert train(folder, training__epochs=1) == 0
-    return folder
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-def test_a_cut_checkpoint_is_refused(run, capsys):
-    checkpoint = run / "checkpoint.ckpt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    (run / "result.json").unlink()
-    assert train(run, "--resume", training__epochs=1) == 1
-    assert "checkpoint.ckpt" in error_line(capsys)
-
-
-def test_weights_of_another_network_are_refused(run, capsys):
-    from shortcut_snn.deploy import read_network, save_network
-
-    _, about = read_network(run / "network.safetensors")
-    save_network(torch.nn.Linear(2, 2), run / "network.safetensors", about)
-    assert main(["evaluate", str(run)]) == 1
-    assert "does not fit" in error_line(capsys)
 
 
 def test_recipes_lists_recipes_and_presets(capsys):

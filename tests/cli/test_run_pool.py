@@ -1,4 +1,4 @@
-"""Child processes: they are stopped once, waited for, and never left behind."""
+"""Runs in processes of their own: they are stopped once, waited for, and never left training."""
 
 import os
 import signal
@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli._executors import ChildProcess, Job, Local, failure_reason
+from shortcut_snn.cli._run_pool import RunPool, failure_reason, start_python
+from shortcut_snn.cli.train import PARENT
+from shortcut_snn.training import RunFolder, read_rows
+
+from ..training.small import train
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -17,12 +21,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 CHILD = """
 import signal, sys, time
 from pathlib import Path
-from shortcut_snn.cli._executors import follow_parent
 folder, name, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 received = []
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: received.append(signal.Signals(number).name))
-follow_parent()
 (folder / f"{name}.began").touch()
 while not received:
     time.sleep(0.01)
@@ -30,33 +32,34 @@ time.sleep(seconds)
 (folder / f"{name}.saved").write_text(" ".join(received))
 sys.exit(143)
 """
-PARENT = """
+PROGRAM = """
 import sys
 from pathlib import Path
-from shortcut_snn.cli._executors import ChildProcess
-from shortcut_snn.cli._run_pool import RunPool, TrainingRun
+from shortcut_snn.cli import _run_pool
 from shortcut_snn.recipes import recipe_of
 from shortcut_snn.training import RunFolder
 folder, seconds, fails = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-class Executor:
-    def submit(self, arguments, log):
-        return ChildProcess([str(folder / "child.py"), str(folder), log.stem, seconds], log)
-def stops_early():
+start, sleep = _run_pool.start_python, _run_pool.time.sleep
+def start_child(arguments, log, threads):
+    return start([str(folder / "child.py"), str(folder), log.stem, seconds], log, threads)
+def fail(duration):
+    sleep(duration)
     if fails and all((folder / f"{name}.began").exists() for name in "ab"):
         raise RuntimeError("a bug")
-pool = RunPool(Executor(), 2, log=lambda line: print(line, flush=True))
-pool.map(lambda name: pool.train(TrainingRun(name, recipe_of(), RunFolder(folder / name)), stops_early), "abc")
+_run_pool.start_python, _run_pool.time.sleep = start_child, fail
+pool = _run_pool.RunPool(2, log=lambda line: print(line, flush=True))
+pool.train([_run_pool.TrainingRun(name, recipe_of(), RunFolder(folder / name)) for name in "abc"], str)
 """
 
 
 class Terminal:
     """A session with a parent, two running children and a third one that waits."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         (folder / "child.py").write_text(CHILD)
         self.folder = folder
         self.parent = subprocess.Popen(
-            [sys.executable, "-c", PARENT, str(folder), str(seconds)],
+            [sys.executable, "-c", PROGRAM, str(folder), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,8 +82,8 @@ class Terminal:
 def terminal(tmp_path):
     opened = []
 
-    def make(seconds: float) -> Terminal:
-        opened.append(Terminal(tmp_path, seconds))
+    def make(*words: str) -> Terminal:
+        opened.append(Terminal(tmp_path, *words))
         return opened[-1]
 
     yield make
@@ -91,10 +94,10 @@ def terminal(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_children_once_and_waits(terminal, tmp_path, number):
-    session = terminal(0.5)
+    session = terminal("0.5")
     os.killpg(session.parent.pid, number)
     lines = session.parent.communicate(timeout=60)[0].splitlines()
-    assert sorted(line.split(":")[0] for line in lines if line.startswith("stopping")) == ["stopping a", "stopping b"]
+    assert [line for line in lines if line.startswith("stopping 2 runs")]
     assert [(tmp_path / f"{name}.saved").read_text() for name in "ab"] == ["SIGTERM", "SIGTERM"]
     assert not (tmp_path / "c.began").exists()
     if number == signal.SIGINT:
@@ -104,7 +107,7 @@ def test_a_signal_stops_children_once_and_waits(terminal, tmp_path, number):
 
 
 def test_a_second_signal_kills_children(terminal, tmp_path):
-    session = terminal(1000)
+    session = terminal("1000")
     session.press_ctrl_c()
     assert session.parent.stdout.readline().startswith("stopping")
     session.press_ctrl_c()
@@ -112,33 +115,27 @@ def test_a_second_signal_kills_children(terminal, tmp_path):
     assert not list(tmp_path.glob("*.saved"))
 
 
-def test_children_of_a_killed_parent_save_and_stop(terminal, tmp_path):
-    session = terminal(0)
-    session.parent.kill()
+def test_an_error_in_the_parent_stops_children(terminal, tmp_path):
+    session = terminal("0", "fails")
+    assert session.parent.communicate(timeout=60)[0].splitlines()[-1] == "RuntimeError: a bug"
     session.wait_for("a.saved", "b.saved")
-    assert [(tmp_path / f"{name}.saved").read_text() for name in "ab"] == ["SIGTERM", "SIGTERM"]
-
-
-def test_an_error_in_the_parent_stops_children(tmp_path):
-    (tmp_path / "child.py").write_text(CHILD)
-    command = [sys.executable, "-c", PARENT, str(tmp_path), "0", "fails"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.splitlines()[-1] == "RuntimeError: a bug"
-    deadline = time.monotonic() + 60
-    while not all((tmp_path / f"{name}.saved").exists() for name in "ab"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
     assert not (tmp_path / "c.began").exists()
 
 
-def wait(job: Job) -> int:
-    while (status := job.poll()) is None:
-        time.sleep(0.01)
-    return status
+def test_a_run_whose_parent_is_killed_saves_and_ends(tmp_path, monkeypatch):
+    run, parent = RunFolder(tmp_path / "run"), os.getppid()
+    monkeypatch.setenv(PARENT, str(parent))
+    # An orphan has another parent; here, from its first epoch on.
+    monkeypatch.setattr(os, "getppid", lambda: parent + run.table("metrics").exists())
+    assert train(run.path, training__epochs=9) == 128 + signal.SIGTERM
+    assert len(read_rows(run.table("metrics"))) == 1
+    assert (run / "checkpoint.ckpt").is_file()
+    # The processes that a run starts have another parent than the run.
+    assert PARENT not in os.environ
 
 
 def run(code: str, log: Path) -> int:
-    return wait(ChildProcess(["-c", code], log))
+    return start_python(["-c", code], log, threads=3).wait(60)
 
 
 @pytest.mark.parametrize(
@@ -169,19 +166,24 @@ def test_children_import_nothing_from_the_current_folder(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_text() == "mine\n"
 
 
-def test_threads_of_the_user_and_cores_that_are_allowed_are_respected(tmp_path, monkeypatch):
-    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+@pytest.mark.usefixtures("nothing_imported")
+def test_children_know_their_parent_and_respect_the_users_threads(tmp_path, monkeypatch):
+    code = f"import os; print(os.environ['OMP_NUM_THREADS'], os.environ['{PARENT}'] == str(os.getppid()))"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    wait(Local(jobs=2).submit(["-c", code], tmp_path / "log"))
+    run(code, tmp_path / "log")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    wait(Local(jobs=2).submit(["-c", code], tmp_path / "log"))
-    assert (tmp_path / "log").read_text() == "3\n5\n"
+    run(code, tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "3 True\n5 True\n"
+
+
+def test_runs_share_the_cores_that_are_allowed(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    assert [RunPool(jobs).threads for jobs in (1, 2, 9)] == [6, 3, 1]
 
 
 def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
     (tmp_path / "mine").write_text("mine\n")
     (tmp_path / "log").symlink_to(tmp_path / "mine")
     with pytest.raises(OSError, match="log"):
-        Local().submit(["-c", "print('theirs')"], tmp_path / "log")
+        run("print('theirs')", tmp_path / "log")
     assert (tmp_path / "mine").read_text() == "mine\n"

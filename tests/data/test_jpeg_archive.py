@@ -11,7 +11,7 @@ from shortcut_snn.data import ImageArchive
 
 from .files import NAMES
 
-SCRIPT = Path(__file__).parents[2] / "studies" / "cifar10_npz.py"
+SCRIPT = Path(__file__).parents[2] / "research" / "studies" / "cifar10_npz.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the studies are not part of this copy of the source")
 
 

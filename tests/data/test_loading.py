@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder, Loaders
+from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder
 
+from .batches import epoch, equal
 from .files import NAMES, write_folder
 
 ALL = (Crop(), Flip(), AutoAugment(), Cutout())
@@ -25,17 +25,6 @@ def numbered(count: int) -> ArrayImages:
 def data_of(train: int, validation: int, test: int, **fields: Any) -> ImageData:
     parts = [numbered(count) for count in (train, validation, test)]
     return ImageData(*parts, ["a", "b"], (0.5,), (0.5,), **fields)
-
-
-def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
-    made.train.sampler.set_epoch(number)
-    return list(made.train)
-
-
-def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
-    )
 
 
 @pytest.fixture(scope="module", params=["memory", "files"])

@@ -35,7 +35,7 @@ NMNIST = {"kind": "nmnist", "root": "x"}
         ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be a valid integer, got 2.5"),
         ({"kind": "nmnist"}, "root: nmnist"),
         ({"kind": "digits", "size": 8}, "data.size"),
-        ({**NMNIST, "augment": ["autoaugment"]}, "augment: autoaugment"),
+        ({**NMNIST, "augment": ["autoaugment"]}, "augment: AutoAugment"),
         ({**NMNIST, "sensor": [34, 34]}, "data.sensor"),
         ({**NMNIST, "slicing": "space"}, "data.slicing .* 'time' or 'count', got 'space'"),
         ({**NMNIST, "cache": ""}, "data.cache .* at least 1 character"),
@@ -78,11 +78,11 @@ def test_default_augmentations_and_their_order() -> None:
 
 def test_a_set_is_written_and_read_back() -> None:
     made = read(
-        kind="nmnist_npz", root="x", size=17, folds=5, fold=2, augment=["flip", {"kind": "crop", "padding": 0.25}]
+        kind="events_npz", root="x", size=17, folds=5, fold=2, augment=["flip", {"kind": "crop", "padding": 0.25}]
     )
     written = components.write(made)
     assert (written["kind"], written["sensor"], written["augment"][1]) == (
-        "nmnist_npz", [34, 34], {"kind": "crop", "padding": 0.25}
+        "events_npz", [34, 34], {"kind": "crop", "padding": 0.25}
     )  # fmt: skip
     assert read(**written) == made
 

@@ -66,5 +66,5 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(folder: Path) -> None:
     ],
 )
 def test_it_needs_a_folder_and_a_size_and_comes_first(make) -> None:
-    with pytest.raises(ValueError, match=r"^augment: resized_crop"):
+    with pytest.raises(ValueError, match=r"^augment: ResizedCrop"):
         make()

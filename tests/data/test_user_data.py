@@ -1,5 +1,6 @@
 """The user's data sets and loaders: order and random transforms survive a resume bit for bit."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import v2
 
-from shortcut_snn.data import Data, Loaders, as_data
+from shortcut_snn.data import Data, as_data
+
+from ..stateful import Stateful
+from .batches import epoch, equal
 
 
 class Numbers(Dataset[tuple[Tensor, int]]):
@@ -48,32 +52,33 @@ def plain_loaders(workers: int) -> Data:
     return as_data([train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)])
 
 
-KINDS = [sets, given_loaders, plain_loaders]
+def stateful_loaders(workers: int) -> Data:
+    return as_data((Stateful(Numbers(26), 4), DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)))
 
 
-def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
-    made.train.sampler.set_epoch(number)  # type: ignore[attr-defined]
-    return list(made.train)
+KINDS = [sets, plain_loaders, stateful_loaders]
 
 
-def equal(first: list[Any], second: list[Any]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
-    )
-
-
-@pytest.mark.parametrize(("make", "workers"), [*((make, 0) for make in KINDS), (sets, 2), (given_loaders, 2)])
+@pytest.mark.parametrize(("make", "workers"), [*((make, 0) for make in KINDS), (sets, 2), (plain_loaders, 2)])
 def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     whole, resumed = make(workers).loaders(3), make(workers).loaders(3)
     first, second, third = (epoch(whole, number) for number in range(3))
     assert not equal(first, second)
     numbers = [sorted(int(x) for images, _ in batches for x in images[:, 0, 0, 0]) for batches in (first, second)]
     assert numbers == [list(range(26))] * 2
+    if make is stateful_loaders:
+        interrupted = make(workers).loaders(3)
+        interrupted.train.sampler.set_epoch(1)
+        list(itertools.islice(interrupted.train, 3))
+        state = interrupted.train.state_dict()
     torch.manual_seed(99)
     random.seed(99)
     np.random.seed(99)
     resumed.begin(1, 3)
-    assert equal(list(resumed.train), second[3:])
+    if make is stateful_loaders:
+        resumed.train.load_state_dict(state)
+    assert resumed.skips_batches == (make is sets)
+    assert equal(list(resumed.train), second[0 if make is plain_loaders else 3 :])
     assert equal(epoch(resumed, 2), third)
     assert not equal(epoch(make(workers).loaders(4), 1), second)
 
@@ -133,10 +138,8 @@ class Stream(IterableDataset[Tensor]):
 
 def test_streams_come_in_loaders() -> None:
     data = as_data((DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=4)))
-    whole, resumed = data.loaders(0), data.loaders(0)
-    expected = list(whole.train)[1:]
-    resumed.begin(0, 1)
-    assert all(torch.equal(a, b) for a, b in zip(expected, resumed.train, strict=True))
+    whole = data.loaders(0)
+    assert all(torch.equal(a, b) for a, b in zip(whole.train, data.loaders(0).train, strict=True))
     assert data.sample(3).shape == (4, 2)
     assert data.fingerprint() == ""
     with pytest.raises(TypeError, match="Stream needs a __len__"):

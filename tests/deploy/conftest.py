@@ -54,7 +54,7 @@ def trained_on_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("events")
     archive = write_npz(folder / "set.npz", samples, labels, {"is_test": np.arange(80) >= 60})
     changes = {
-        "data__kind": "nmnist_npz",
+        "data__kind": "events_npz",
         "data__root": archive,
         "data__size": 12,
         "data__cache": folder / "cache",

@@ -94,7 +94,9 @@ class MixedNeurons(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("second", "span"), [(LIF(threshold=8.0), 32.0), (ILIF(most=16, threshold=0.5), 8.0)], ids=["threshold", "counts"]
+    ("second", "span"),
+    [(LIF(threshold=8.0), 32.0), (ILIF(max_spikes=16, threshold=0.5), 8.0)],
+    ids=["threshold", "counts"],
 )
 @torch.no_grad()
 def test_currents_are_scaled_by_their_own_neurons(second, span):

@@ -12,8 +12,7 @@ from sklearn.datasets import load_digits
 
 from shortcut_snn import load
 from shortcut_snn.cli import main
-from shortcut_snn.cli.predict import predict
-from shortcut_snn.deploy import card
+from shortcut_snn.deploy import card, predict
 from shortcut_snn.recipes import open_run
 
 from ..data.events.recordings import atis_bin, nmnist, write

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors
+from huggingface_hub.utils import filter_repo_objects
 
 from shortcut_snn.deploy import TRAINED, card, load, push_to_hub
 
@@ -70,10 +71,13 @@ def hub(tmp_path, monkeypatch) -> Path:
             if self.token != "token":
                 raise errors.LocalEntryNotFoundError("401: invalid token\nmore lines")
 
-        def create_commit(self, repository, files, commit_message):
-            for file in files:
-                with file.as_file() as content:
-                    (folder / file.path_in_repo).write_bytes(content.read())
+        def upload_file(self, repo_id, path_in_repo, path_or_fileobj):
+            (folder / path_in_repo).write_bytes(path_or_fileobj)
+
+        def upload_folder(self, repo_id, folder_path, allow_patterns, commit_message):
+            found = [str(path.relative_to(folder_path)) for path in folder_path.rglob("*")]
+            for name in filter_repo_objects(found, allow_patterns=allow_patterns):
+                shutil.copy(folder_path / name, folder / name)
             return SimpleNamespace(commit_url="https://hub/commit")
 
     def snapshot_download(repository, revision, allow_patterns):
@@ -108,18 +112,18 @@ def test_errors_of_the_hub_are_one_line(hub):
         load("someone/else")
 
 
-@pytest.mark.parametrize(
-    ("files", "keyword"),
-    [({"onnx": "../secret"}, r"\.\./secret"), ({"onnx": "network.onnx"}, r"no network\.safetensors")],
-)
-def test_only_files_of_the_network_are_pushed(tmp_path, files, keyword):
+def test_only_files_of_the_network_are_pushed(hub, tmp_path):
     folder = shutil.copytree(TRAINED / "digits-resnet18", tmp_path / "network")
-    (tmp_path / "secret").touch()
-    (folder / "network.onnx").touch()
+    for path in (tmp_path / "secret", folder / "notes"):
+        path.touch()
     entries = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(entries | {"files": files}))
-    with pytest.raises(FileNotFoundError, match=keyword):
-        push_to_hub(folder, "someone/digits-v1.0")
+    entries["files"] |= {"onnx": "../secret", "nir": "*"}
+    (folder / "card.json").write_text(json.dumps(entries))
+    push_to_hub(folder, "someone/digits", private=True, token="token")
+    assert {path.name for path in hub.iterdir()} == {"network.safetensors", "card.json", "README.md"}
+    (folder / "network.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no network\.safetensors"):
+        push_to_hub(folder, "someone/digits")
 
 
 def test_without_huggingface_hub(monkeypatch):

@@ -12,13 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import Shortcut, attach, components, nets
+from shortcut_snn import attach, components, nets
 from shortcut_snn.diagnosis import diagnose, judge, neuron_remedies
 from shortcut_snn.initialisation import initialise
 from shortcut_snn.measurement import LayerReport, Setup, examine
 from shortcut_snn.measurement.layers import default_loss
 from shortcut_snn.neurons import IF, LIF, ATan, Rectangle, Triangle
 
+from ..method.wrapped import wrapped
 from .helpers import batch, network
 
 LABELS = torch.tensor([0, 1, 2, 3])
@@ -110,7 +111,7 @@ def test_silent_neurons_get_lower_thresholds():
 @pytest.mark.parametrize("kind", ["triangle", "tanh"])
 def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
     surrogate = components.surrogate.make(kind)
-    setup = Setup(Shortcut(network(surrogate), [], num_classes=10), F.cross_entropy)
+    setup = Setup(wrapped(network(surrogate), [], num_classes=10), F.cross_entropy)
     (remedy,) = [each for each in neuron_remedies(setup, [batch()]) if each.text.startswith("surrogate width 1.5 ")]
     options = re.findall(r"--neuron\.surrogate\.(\w+) (\S+?)[ )]", remedy.text)
     made = components.surrogate.make(kind, **{name: float(value) for name, value in options})
@@ -120,7 +121,7 @@ def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
 
 def test_integrate_and_fire_gets_no_decay():
     net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: IF(surrogate=Rectangle(4.0)))
-    setup = Setup(Shortcut(net, [], num_classes=10), F.cross_entropy)
+    setup = Setup(wrapped(net, [], num_classes=10), F.cross_entropy)
     groups = {remedy.group for remedy in neuron_remedies(setup, [batch()])}
     assert "threshold" in groups
     assert "decay" not in groups

@@ -48,7 +48,7 @@ def test_operations_counted_by_hand():
 )
 def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layout):
     """Each layer does the ACs of the unrolled spikes, up to 3 per time step."""
-    net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, most=3))
+    net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, max_spikes=3))
     settle(net, torch.randn(16, 3, 16, 16))
     net.eval().to(memory_format=layout)
     images = torch.randn(5, 3, 16, 16).contiguous(memory_format=layout)
@@ -161,6 +161,21 @@ def test_each_batch_starts_from_the_initial_state():
     measure_energy(net, batches[:1], 1, reset=lambda model: (calls.append(model), functional.reset_net(model)))
     assert calls
     assert not any(model is net for model in calls), "it is measured in a copy"
+
+
+def test_a_layer_over_spikes_costs_the_same_with_time_and_batch_apart_or_merged():
+    class Net(nn.Module):
+        def __init__(self, merged):
+            super().__init__()
+            self.fire, self.conv, self.merged = LIF(), nets.SpikeConv2d(16, 16, 3, padding=1), merged
+
+        def forward(self, x):
+            spikes = self.fire(x)
+            return self.conv(spikes.flatten(0, 1)).view_as(x) if self.merged else self.conv(spikes)
+
+    frames = 2 * torch.rand(4, 3, 16, 6, 6)
+    energies = [measure_energy(Net(merged), [frames], 4).layers[0] for merged in (True, False)]
+    assert energies[0].acs == energies[1].acs > 0
 
 
 @pytest.mark.parametrize("over_time", [True, False])

@@ -10,9 +10,11 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from shortcut_snn import Shortcut, attach
+from shortcut_snn import attach
 from shortcut_snn.energy import count_operations, measure_energy
 from shortcut_snn.neurons import LIF
+
+from ..method.wrapped import wrapped
 
 # Different samples. Equal numbers of samples and time steps give no hint.
 FRAMES = 3 * torch.rand(4, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -200,7 +202,7 @@ def test_uncounted_products_are_named() -> None:
 
 def test_a_wrapper_costs_what_its_network_costs() -> None:
     network, x = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 3)), 3 * torch.rand(4, 10, 6)
-    model = Shortcut(network, ["1"], num_classes=3, example=x, time_axis=0, readout=lambda output: output.mean(0))
+    model = wrapped(network, ["1"], num_classes=3, example=x, time_axis=0, readout=lambda output: output.mean(0))
     found, expected = measure_energy(model, [x]), measure_energy(network, [x])
     assert (found.energy, found.relu_energy) == (expected.energy, expected.relu_energy)
 

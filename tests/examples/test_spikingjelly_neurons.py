@@ -27,7 +27,7 @@ def test_spikingjellys_neuron_is_ours(surrogate: Surrogate) -> None:
     current[0, 0] = 0.5
     outputs = []
     for neuron in (
-        LIF(0.25, 0.5, surrogate),
+        LIF(0.25, 0.5, surrogate=surrogate),
         theirs("spikingjelly_lif", decay=0.25, threshold=0.5, surrogate=surrogate),
     ):
         for _ in range(2):  # the second sequence starts from rest
@@ -42,7 +42,7 @@ def test_spikingjellys_i_lif_is_ours() -> None:
     torch.manual_seed(0)
     current = 3 * torch.randn(4, 3, 5)
     outputs = []
-    for neuron in (ILIF(0.5, 3, threshold=0.75), theirs("spikingjelly_ilif", decay=0.5, threshold=0.75, most=3)):
+    for neuron in (ILIF(0.5, 3, threshold=0.75), theirs("spikingjelly_ilif", decay=0.5, threshold=0.75, max_spikes=3)):
         for _ in range(2):  # the second sequence starts from rest
             x = current.clone().requires_grad_()
             counts = neuron(x)

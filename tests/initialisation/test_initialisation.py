@@ -1,6 +1,8 @@
 """An initialised network passes on its input, its rates and its gradient, whichever library its neurons come from."""
 
 import copy
+import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from spikingjelly.activation_based.model import spiking_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, spectral_norm
 
 from shortcut_snn import attach, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
+from shortcut_snn.initialisation.matching import matched_layers
+from shortcut_snn.initialisation.structure import declared_layers
 from shortcut_snn.introspection import find_neurons
 from shortcut_snn.measurement import chain, examine
-from shortcut_snn.neurons import ILIF, LIF, PLIF, ATan, Rectangle, Scaled, Triangle
+from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Scaled, Triangle
 
 from ..deep_peers import DEEP, digits, leaky, plain
 from ..diagnosis.helpers import batch
@@ -37,7 +42,7 @@ def lif() -> LIF:
     return LIF(0.25, surrogate=Triangle())
 
 
-def way(layers: Any) -> list[Any]:
+def main_path(layers: Any) -> list[Any]:
     """The neurons after the sums of basic blocks, and all layers of other networks."""
     return [layer for layer in chain(layers) if not layer.layer.endswith("spike1")]
 
@@ -60,13 +65,25 @@ def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any,
     layers = chain(examine(net, [unseen]).layers)
     rates = [layer.rate for layer in layers]
     assert max(rates) < 2 * min(rates)
-    norms = [layer.norm for layer in way(layers)]
+    norms = [layer.norm for layer in main_path(layers)]
     assert max(norms) < 2 * min(norms)
     # Blocks of one stage keep nearly all, and a transition between stages loses the most.
-    stages = {layer.layer: layer.kept for layer in way(layers)}
+    stages = {layer.layer: layer.kept for layer in main_path(layers)}
     for stage in ("layer1", "layer2", "layer3"):
         assert stages[f"{stage}.2.spike2"] > stages[f"{stage}.0.spike2"] - 0.25
     assert layers[-1].kept > before[-1].kept + 0.05
+
+
+@pytest.mark.parametrize("name", ["vgg11", "qkformer", "basic", "ms", "plain", "sew"])
+def test_built_in_networks_declare_what_a_pass_shows(name: str) -> None:
+    networks = {"vgg11": nets.spiking_vgg11, "qkformer": nets.SpikingTransformer}
+    net = networks[name](10, 2, width=4) if name in networks else resnet(name, lif, name="resnet19")
+    x = batch(16, 16)[0]
+    declared, matched = (find(net, lambda: net(x)) for find in (declared_layers, matched_layers))
+    if name == "sew":
+        # The sum of the last stage is only averaged, which a pass does not show.
+        declared, matched = declared[:-6], matched[:-6]
+    assert declared == matched
 
 
 def test_basic_blocks_change_few_spikes() -> None:
@@ -247,32 +264,164 @@ def test_a_silent_network_fires() -> None:
 
 
 def test_what_could_not_be_set_is_named() -> None:
-    class Halved(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x / 2
-
     net = nn.Sequential(
-        nn.Linear(64, 30), Halved(), LIF(), nn.Linear(30, 30), nn.LayerNorm(30), LIF(), nn.Linear(30, 10)
+        nn.Linear(64, 30), nn.Tanh(), LIF(), nn.Linear(30, 30), nn.LayerNorm(30), LIF(), nn.Linear(30, 10)
     )
     report = initialise(net, *digits(), loss_of_mean)
     assert list(report.skipped) == ["2", "5"]
     assert "not set: 2: its current is not the output" in str(report)
 
 
-def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, calls = resnet("basic", lif, 1, "resnet8"), []
+class Convolutions(nn.Module):
+    """Three convolutions with time and batch merged, and what lies between them and the neurons."""
+
+    def __init__(self, norm: bool, between: Callable[[Tensor], Tensor], make: Any = lif) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolutions = nn.ModuleList(nn.Conv2d(8 if i else 1, 8, 3, padding=1) for i in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) if norm else nn.Identity() for _ in range(3))
+        self.neurons, self.classifier, self.between = (
+            nn.ModuleList(make() for _ in range(3)),
+            nn.LazyLinear(10),
+            between,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (1, 8, 8))
+        for convolution, norm, spike in zip(self.convolutions, self.norms, self.neurons, strict=True):
+            x = spike(self.between(norm(convolution(x.flatten(0, 1)))).unflatten(0, x.shape[:2]))
+        return self.classifier(x.flatten(2))
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["weights", "norm"])
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.Identity(),
+        lambda x: F.max_pool2d(x, 2),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.25),
+        lambda x: F.max_pool2d(x.transpose(-1, -2).contiguous(), 2),
+    ],
+    ids=["merged time", "max pool", "average pool", "dropout", "transposed"],
+)
+def test_it_sees_through_what_keeps_the_size_of_a_current(norm: bool, between: Any) -> None:
+    net, (x, labels) = Convolutions(norm, between), digits()
+    net(x)
+    report = initialise(net, x, labels, loss_of_mean)
+    assert not report.skipped
+    assert len(report.norms) == (3 if norm else 0)
+    assert all(0.1 < layer.rate < 0.4 for layer in examine(net, [digits()], loss_of_mean).layers)
+    if not norm:
+        smallest, largest = min(report.weights.values()), max(report.weights.values())
+        assert f"those of 3 layers multiplied by {smallest:.3g} to {largest:.3g}" in str(report)
+        fresh = Convolutions(norm, between)
+        for name, factor in report.weights.items():
+            torch.testing.assert_close(net.get_submodule(name).weight, fresh.get_submodule(name).weight * factor)
+
+
+def test_snntorch_with_a_pool_before_its_neurons() -> None:
+    net = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 6, 3),
+        nn.MaxPool2d(2),
+        leaky(),
+        nn.Flatten(),
+        nn.Linear(54, 10),
+        leaky(),
+    )
+    x, labels = digits()
+    report = initialise(attach(net, [], example=x, labels=labels, log=len), x, labels)
+    assert "3" not in report.skipped
+    assert "1" in report.weights
+
+
+@pytest.mark.parametrize("parametrise", [parametrizations.weight_norm, parametrizations.spectral_norm, spectral_norm])
+def test_parametrised_weights_are_not_set(parametrise: Any) -> None:
+    net, seen = plain(lif), digits()
+    parametrise(net[2])
+    state = copy.deepcopy(net[2].state_dict())
+    report = initialise(net, *seen, loss_of_mean)
+    assert list(report.skipped) == ["3"]
+    assert "the weights of 2 are parametrised" in report.skipped["3"]
+    assert all(torch.equal(value, state[name]) for name, value in net[2].state_dict().items() if "._" not in name)
+
+
+def test_frozen_parameters_are_left_alone_and_listed() -> None:
+    net, seen = resnet("basic", lif), batch(32, 8)
+    frozen = {"stem": net.stem, "layer1.0.conv2": net.layer1[0].conv2, "layer3.0.project": net.layer3[0].project}
+    for module in frozen.values():
+        module.requires_grad_(False)
     state = copy.deepcopy(net.state_dict())
+    report = initialise(net, *seen)
+    assert report.skipped == {
+        "stem.spike": "stem.spike.norm is frozen",
+        "layer1.0.spike2": "layer1.0.conv2 is frozen",
+        "layer3.0.spike2": "layer3.0.project.norm is frozen",
+    }
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, state[name]) or not name.startswith(tuple(frozen)), name
+    net.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen: call requires_grad_"):
+        initialise(net, *seen)
 
-    def interrupt(*args: Any) -> None:
+
+def test_neurons_whose_rate_cannot_be_reached_are_named() -> None:
+    class Never(LIF):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0 * super().forward(x)
+
+    net = resnet("basic", lambda: Never(0.25), name="resnet8")
+    report = initialise(net, *batch(16, 8))
+    assert set(report.skipped) >= {"stem.spike", "layer1.0.spike1"}
+    assert report.skipped["stem.spike"] == "its firing rate is 0, and 0.2 was not reached"
+    assert "stem.spike" in initialise(resnet("basic", lambda: PSN(2), name="resnet8"), *batch(16, 8)).skipped
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((16,), 50), "labels lie from 50 to 50, but the network has 10 outputs"),
+        (torch.arange(16) % 10 - 1, "labels lie from -1 to 8"),
+        (torch.zeros(0, dtype=torch.long), "the batch for initialise has no samples"),
+    ],
+)
+def test_wrong_labels_are_named(labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        initialise(resnet("basic", lif, name="resnet8"), torch.randn(len(labels), 3, 8, 8), labels)
+
+
+def test_a_small_batch_is_named() -> None:
+    report = initialise(resnet("basic", lif, name="resnet8"), *batch(8, 8))
+    assert "measured on 8 samples: pass a batch of at least 16" in str(report)
+
+
+@pytest.mark.parametrize("function", ["set_heights", "set_surrogates", "_set"])
+def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    net = resnet("basic", lif, 1, "resnet8")
+    wrapper = attach(net, [], example=batch(16, 8)[0], log=len)
+    state, calls = copy.deepcopy(net.state_dict()), []
+    module = "surrogates" if function == "_set" else "initialisation"
+    target = f"shortcut_snn.initialisation.{module}.{function}"
+    original = pkgutil.resolve_name(
+        target.replace(".initialisation.initialisation.", ".initialisation.initialisation:")
+    )
+
+    def interrupt(*args: Any) -> Any:
+        result = original(*args)
         calls.append(args)
-        if len(calls) == 3:
+        if len(calls) == 3 or function == "set_surrogates":
             raise KeyboardInterrupt
+        return result
 
-    monkeypatch.setattr("shortcut_snn.diagnosis.initialisation.set_heights", interrupt)
+    monkeypatch.setattr(target, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        initialise(net, *batch(16, 8))
+        initialise(wrapper, *batch(16, 8))
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
-    assert {module.surrogate for module in find_neurons(net).values()} == {Triangle()}
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert {(module.surrogate, module.detach_membrane) for module in find_neurons(net).values()} == {
+        (Triangle(), False)
+    }
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 

@@ -58,8 +58,8 @@ def spikes_by_hand(peer: Peer, network: nn.Module, x: Tensor) -> tuple[Tensor, T
 def test_layout_and_outputs_of_each_library(peer: Peer) -> None:
     model, x = wrap(peer), frames()
     assert [tap.time_axis for tap in model.taps.taps] == [peer.axis]
-    assert (model.run is not None) == peer.looped
-    assert (model._reset is not None) == peer.stateful
+    assert (model.layout.run is not None) == peer.looped
+    assert (model.layout.reset is not None) == peer.stateful
     assert model.branches[0].classifier.weight.shape == (CLASSES, 4)
     # The main output and the branch are means over time.
     tapped, outputs = spikes_by_hand(peer, model.network, x)
@@ -147,7 +147,7 @@ def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
     model = attach(network, example=images, loop=5, **RATES)
     shown = attach(copy.deepcopy(network), example=images.expand(5, -1, -1, -1, -1), batch_axis=1, **RATES)
     shown.load_state_dict(model.state_dict())
-    assert model.run == TimeLoop(5)
+    assert model.layout.run == TimeLoop(5)
     output, expected = model(images), shown(images.expand(5, -1, -1, -1, -1))
     assert torch.equal(output.main, expected.main)
     assert torch.equal(output.branches[0], expected.branches[0])
@@ -177,7 +177,7 @@ def test_ambiguous_time_loop_raises() -> None:
     with pytest.raises(ValueError, match=r"loop=4.*loop='network'"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network", readout=lambda output: output[0])
-    assert model.run is None
+    assert model.layout.run is None
     assert model(frames()[0]).branches[0].shape == (2, CLASSES)
     with pytest.raises(ValueError, match=r"loop must be 'auto', 'network', 'input' or a number.*got 'outside'"):
         attach(snntorch_step(), example=frames(), loop="outside")
@@ -239,7 +239,7 @@ def test_plain_and_built_in_networks() -> None:
         assert [tap.time_axis for tap in taps] == [0] * 3
     ours = attach(small("resnet18", num_classes=5, time_steps=3))
     assert [tap.time_axis for tap in ours.taps.taps] == [0] * 3
-    assert ours._reset is None
+    assert ours.layout.reset is None
     assert [branch.shape for branch in ours(torch.rand(2, 3, 8, 8)).branches] == [(2, 5)] * 3
 
 
@@ -500,8 +500,8 @@ def test_state_of_a_compiled_network_is_carried() -> None:
     }
     plain = attach(cells, **options)
     compiled = attach(torch.compile(cells, backend="eager"), **options)
-    assert isinstance(compiled.run, TimeLoop)
-    assert compiled.run.carry
+    assert isinstance(compiled.layout.run, TimeLoop)
+    assert compiled.layout.run.carry
     with torch.compiler.set_stance("force_eager"):
         assert torch.equal(compiled(frames).main, plain(frames).main)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import attach
-from shortcut_snn.introspection import introspect, reproducing_arguments, verify
+from shortcut_snn.introspection import introspect, reproducing_arguments
 
 
 class Population(nn.Module):
@@ -172,7 +172,7 @@ def test_folded_samples_of_sinabs_lead_to_a_wrapper() -> None:
 def test_a_layout_is_verified_and_written_as_arguments() -> None:
     network, x = Population(), VOTES["example"]
     layout = introspect(network, x, labels=VOTES["labels"], num_classes=20, readout="sum")
-    checked = verify(network, layout, x, VOTES["labels"])
+    checked = attach(network, example=x, labels=VOTES["labels"], layout=layout, log=len).layout
     assert (checked.taps, checked.readout, checked.num_classes) == (layout.taps, layout.readout, 20)
     arguments = {name: eval(value) for name, value in reproducing_arguments(layout).items()}
     assert arguments == {

@@ -192,7 +192,7 @@ class Late(Spiking):
 
 def test_time_is_told_from_classes_where_inputs_act_late() -> None:
     x = 3 * torch.rand(5, 4, 6)
-    assert wrapped(Late(), x).readout.time_axis == 1
+    assert wrapped(Late(), x).layout.readout.time_axis == 1
 
 
 class Outside(nn.Module):
@@ -271,7 +271,7 @@ class OfLibrary(nn.Module):
 
 
 def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
-    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).run == TimeLoop(carry=("mem1", "mem2"))
+    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).layout.run == TimeLoop(carry=("mem1", "mem2"))
 
 
 class Words(Spiking):
@@ -291,7 +291,7 @@ class Words(Spiking):
 
 def test_a_network_of_words_may_go_through_time_itself() -> None:
     words = torch.arange(35).view(7, 5) % 9
-    assert wrapped(Words(), words, readout="mean").run is None
+    assert wrapped(Words(), words, readout="mean").layout.run is None
     assert wrapped(Words(), words, torch.randint(4, (7, 5)), step_axis=0)(words).main.shape == (7, 5, 4)
 
 
@@ -309,7 +309,7 @@ def test_initial_states_may_be_part_of_the_batch() -> None:
     network, x = ByName(), SEQUENCES.transpose(0, 1)
     batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
     model = wrapped(network, batch, loop="input", readout="mean").eval()
-    assert model.run == TimeLoop(carry=("first", "second", "last"))
+    assert model.layout.run == TimeLoop(carry=("first", "second", "last"))
     torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
 
 

@@ -53,7 +53,7 @@ def wrapped(network: nn.Module, labels: Tensor, x: Tensor = X, **options: Any) -
 
 def moved_by(model: Shortcut, step: int, x: Tensor = X) -> list[int]:
     """Return the steps of a branch that an input at one step changes."""
-    axis, other = model.step_axis, x.clone()
+    axis, other = model.layout.step_axis, x.clone()
     other[:, step] += 1
     changed = (model(x).branches[0] - model(other).branches[0]).abs().movedim(axis, 0).flatten(1).amax(1)
     return (changed > 0).nonzero().flatten().tolist()
@@ -82,7 +82,7 @@ def test_a_branch_predicts_each_step(calls: bool, labels: Tensor) -> None:
 def test_all_steps_may_be_predicted_at_once() -> None:
     model = wrapped(Steps(), NUMBERS, step_axis=None)
     assert model(X).branches[0].shape == (5, 7, 4)
-    assert model.step_axis is None
+    assert model.layout.step_axis is None
     assert wrapped(Steps(axis=1), CLASSES, step_axis=None)(X).branches[0].shape == (5, 4, 7)
 
 
@@ -128,7 +128,7 @@ def test_labels_of_steps_where_a_call_computes_one_step() -> None:
     out = model.train()(x)
     assert out.main.shape == out.branches[0].shape == (7, 5, 4)
     expected = F.cross_entropy(out.main.flatten(0, 1), labels.flatten())
-    torch.testing.assert_close(model.objective(out, labels, 0.0), expected)
+    torch.testing.assert_close(model.weighted_loss(out, labels, 0.0), expected)
 
 
 class Beginning(Steps):

@@ -218,7 +218,7 @@ def test_one_error_asks_all_that_is_open(case: str) -> None:
     lines = str(raised.value).splitlines()[1:]
     assert all(name in line for name, line in zip(names, lines, strict=True))
     model = attach(network, **options, **answers)
-    model.objective(model(options["example"]), options["labels"], 0.5).backward()
+    model.weighted_loss(model(options["example"]), options["labels"], 0.5).backward()
 
 
 class Prompt(nn.Module):

@@ -34,7 +34,7 @@ def test_sequences_are_stepped_together(axis: int, named: bool) -> None:
     network, batch = Pair(), tuple(one.movedim(0, axis) for one in (FRAMES, COUNTS))
     example: Any = dict(zip(("frames", "counts"), batch, strict=True)) if named else batch
     model = attach(network, example=example, labels=LABELS, log=len).eval()
-    assert model.run == TimeLoop(axis=axis, sequences=("counts",))
+    assert model.layout.run == TimeLoop(axis=axis, sequences=("counts",))
     assert (model.layout.batch_axis, model.layout.time_steps) == (1 - axis, 7)
     functional.reset_net(network)
     with torch.no_grad():
@@ -86,7 +86,7 @@ class Numbered(nn.Module):
 def test_a_step_may_take_its_number() -> None:
     network, x = Numbered(), 4 * torch.rand(7, 5, 6)
     model = attach(network, example=(x, torch.arange(7)), labels=LABELS, loop="input", log=len).eval()
-    assert model.run == TimeLoop(sequences=("time_step",))
+    assert model.layout.run == TimeLoop(sequences=("time_step",))
     with torch.no_grad():
         expected = torch.stack([network(step, number) for number, step in enumerate(x)]).mean(0)
     torch.testing.assert_close(model(x, torch.arange(7)).main, expected)
@@ -97,6 +97,6 @@ def test_a_step_may_take_its_number() -> None:
 
 def test_numbers_count_time_steps_where_there_are_as_many_samples() -> None:
     example = 4 * torch.rand(5, 5, 6), torch.arange(5)
-    assert attach(Numbered(), example=example, loop="input", log=len).run == TimeLoop(sequences=("time_step",))
+    assert attach(Numbered(), example=example, loop="input", log=len).layout.run == TimeLoop(sequences=("time_step",))
     with pytest.raises(ValueError, match=r"pass loop='input' for"):
         attach(Numbered(), example=example, labels=LABELS, log=len)

@@ -10,6 +10,7 @@ from shortcut_snn import LogitSum, Shortcut, attach
 from shortcut_snn.neurons import ATan, straight_through
 
 from ..method.toys import Staged, small
+from ..method.wrapped import wrapped
 
 
 class Stateful(nn.Module):
@@ -29,7 +30,7 @@ class Stateful(nn.Module):
 
 
 def wrap(network: nn.Module, mode: str) -> Shortcut:
-    return Shortcut(network, num_classes=3, example=10 * torch.rand(6, 2, 4), time_axis=0 if mode == "m" else None)
+    return wrapped(network, num_classes=3, example=10 * torch.rand(6, 2, 4), time_axis=0 if mode == "m" else None)
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])
@@ -130,15 +131,15 @@ def test_old_style_weight_norm_is_supported() -> None:
     with pytest.warns(FutureWarning, match="weight_norm"):
         nn.utils.weight_norm(network.layer1[0])
     x = torch.randn(2, 3, 4)
-    model = Shortcut(network, num_classes=3, example=x)
+    model = wrapped(network, num_classes=3, example=x)
     model(x).branches[0].sum().backward()
     assert network.layer1[0].weight_g.grad is not None
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_readout_averages_the_logits_of_every_step(training: bool) -> None:
-    model = Shortcut(small(readout="sequence"), num_classes=3, readout=lambda logits: logits.mean(0)).train(training)
-    plain = Shortcut(small(), num_classes=3).train(training)
+    model = wrapped(small(readout="sequence"), num_classes=3, readout=lambda logits: logits.mean(0)).train(training)
+    plain = wrapped(small(), num_classes=3).train(training)
     plain.load_state_dict(model.state_dict())
     images = torch.rand(4, 3, 8, 8)
     output, expected = model(images), plain(images)

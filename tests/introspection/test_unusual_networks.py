@@ -38,7 +38,7 @@ class Positional(Step):
 def test_a_class_may_be_called_by_position_alone() -> None:
     network, x = Positional(), torch.rand(7, 5, 6)
     model = attach(network, example=x, labels=LABELS, log=len).eval()
-    assert model.run == TimeLoop(carry=("state",))
+    assert model.layout.run == TimeLoop(carry=("state",))
     state, expected = None, []
     for step in x:
         logits, state = network(step, state)
@@ -349,5 +349,5 @@ def test_a_pair_as_one_input_is_stepped() -> None:
     network, x = Pair(), torch.rand(7, 5, 6)
     network.spiking = snntorch.Leaky(0.9, threshold=0.1, init_hidden=True, output=True)
     model = attach(network, example=(x, torch.ones_like(x)), labels=LABELS, log=len)
-    assert isinstance(model.run, TimeLoop)
+    assert isinstance(model.layout.run, TimeLoop)
     assert model((x, torch.ones_like(x))).main.shape == (5, 4)

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import FiringRatePenalty, firing_rates, nets
-from shortcut_snn.method import FiringRates, first_tensor
+from shortcut_snn.method import FiringRates, Method, first_tensor
 from shortcut_snn.neurons import ILIF, LIF, NormNeuron, bits_of, use_backend
 from shortcut_snn.recipes import build, parse_options, recipe_of
-from shortcut_snn.training.gradient_mechanisms import RateShortcut
 
+from ..method.wrapped import wrapped
 from ..training import tiny
 
 X = 3 * torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(0))
@@ -98,7 +98,7 @@ def test_neurons_of_other_libraries(library):
 
 
 def test_rate_based_training_counts_its_pass_with_a_graph():
-    model = RateShortcut(built_in(), [], num_classes=10)
+    model = wrapped(built_in(), [], num_classes=10, gradient="rate")
     with firing_rates(model.network) as rates:
         model(torch.rand(2, 3, 8, 8))
     with torch.no_grad(), firing_rates(model.network) as spiking:
@@ -146,14 +146,13 @@ def test_a_plain_loop_buys_fewer_spikes_and_learns():
 
 
 def test_a_task_adds_its_penalty_at_every_step(tmp_path):
-    task, rates = tiny.task(epochs=1), []
+    rates = []
 
     def penalty(recorded: FiringRates) -> torch.Tensor:
         rates.append(recorded.mean)
         return 100.0 + recorded.mean
 
-    task.penalty = penalty
-    tiny.run(tmp_path / "run", task)
+    tiny.run(tmp_path / "run", tiny.task(epochs=1, method=Method(penalty=penalty)))
     assert len(rates) == 5
     assert all(0 < rate < 1 for rate in rates)
     row = next(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
@@ -165,4 +164,4 @@ def test_a_recipe_names_its_penalty():
     assert str(recipe).endswith("penalty firing_rate")
     small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"kind": "resnet8", "width": 2}}
     task, _ = build(recipe_of(recipe.to_dict(), small))
-    assert task.penalty == FiringRatePenalty(target=0.1)
+    assert task.method.penalty == FiringRatePenalty(target=0.1)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, Shortcut, nets
+from shortcut_snn import LogitSum, nets, wrap
 from shortcut_snn.measurement import first_to_last_ratio, gradient_rms, measure_gradients
 
 
 @pytest.fixture
 def model():
-    return Shortcut(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
+    network = nets.spiking_resnet8(10, 2, width=4)
+    return wrap(network, network.layout("stages"), "evolutionary", log=len)
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def batch():
 def test_lambda_zero_gives_the_gradients_of_the_network_alone(model, batch):
     plain = copy.deepcopy(model.network).train()
     F.cross_entropy(plain(batch[0]), batch[1]).backward()
-    report = measure_gradients(model, *batch, LogitSum(), 0.0)
+    report = measure_gradients(model, *batch, 0.0)
     names = list(report.rms)
     assert (names[0], names[-1], len(names)) == ("stem.conv", "layer3.0.conv2", 7), "no projections, no readout"
     for name, rms in report.rms.items():
@@ -32,7 +33,7 @@ def test_lambda_zero_gives_the_gradients_of_the_network_alone(model, batch):
         assert rms == pytest.approx(expected, rel=1e-6)
     assert torch.equal(report.first, plain.stem.conv.weight.grad.flatten())
     assert report.ratio == report.rms["stem.conv"] / report.rms["layer3.0.conv2"]
-    assert measure_gradients(model, *batch, LogitSum(), 1.0).rms["stem.conv"] != report.rms["stem.conv"]
+    assert measure_gradients(model, *batch, 1.0).rms["stem.conv"] != report.rms["stem.conv"]
 
 
 def test_measuring_changes_nothing(model, batch):
@@ -40,7 +41,7 @@ def test_measuring_changes_nothing(model, batch):
     model.eval()
     state = copy.deepcopy(model.state_dict())
     grads = [p.grad.clone() for p in model.parameters()]
-    measure_gradients(model, *batch, LogitSum(), 0.25)
+    measure_gradients(model, *batch, 0.25)
     assert not model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), grads, strict=True))

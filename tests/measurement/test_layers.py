@@ -60,11 +60,11 @@ def test_reports_agree_with_autograd():
 
 def test_the_weights_of_a_projection_are_its_own():
     net, x, labels = nets.spiking_resnet8(10, 2, width=4, block="sew"), torch.randn(16, 3, 8, 8), torch.arange(16) % 10
-    found = {layer.layer: layer.weight_rms for layer in examine(net, [(x, labels)]).layers}
+    reports = {layer.layer: layer.weight_rms for layer in examine(net, [(x, labels)]).layers}
     F.cross_entropy(net(x), labels).backward()
     for spikes, weights in (("layer2.0.project.spike", "layer2.0.project.conv"), ("layer2.0.spike2", "layer2.0.conv2")):
         grad = net.get_submodule(weights).weight.grad
-        assert found[spikes] == pytest.approx(grad.square().mean().sqrt().item(), rel=1e-4)
+        assert reports[spikes] == pytest.approx(grad.square().mean().sqrt().item(), rel=1e-4)
 
 
 def test_examining_changes_nothing():
@@ -98,10 +98,10 @@ def test_saturated_and_silent_layers():
     with torch.no_grad():
         net.layer2[0].spike1.norm.bias.fill_(50.0)
         net.layer3[0].spike1.norm.bias.fill_(-50.0)
-    found = {layer.layer: layer for layer in examine(net, [batch()]).layers}
-    assert found["layer2.0.spike1"].saturated == 1.0
-    assert found["layer3.0.spike1"].silent == 1.0
-    assert found["stem.spike"].silent < 0.5
+    reports = {layer.layer: layer for layer in examine(net, [batch()]).layers}
+    assert reports["layer2.0.spike1"].saturated == 1.0
+    assert reports["layer3.0.spike1"].silent == 1.0
+    assert reports["stem.spike"].silent < 0.5
 
 
 @pytest.mark.parametrize("mode", ["s", "m"])
@@ -161,9 +161,9 @@ def test_no_grad_outside_does_not_matter(look, origin):
     else:
         arguments = spikingjelly("m"), [digits()], lambda output, labels: F.cross_entropy(output.mean(0), labels)
     with torch.no_grad():
-        found = look(*copy.deepcopy(arguments))
+        reports = look(*copy.deepcopy(arguments))
         assert not torch.is_grad_enabled()
-    assert str(found) == str(look(*arguments))
+    assert str(reports) == str(look(*arguments))
 
 
 def test_norses_neurons_are_found_and_examined():

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from shortcut_snn import LossSum, Shortcut, components
+from shortcut_snn import LossSum, components
 from shortcut_snn.method import ConvHead, DenseHead
 from shortcut_snn.method.heads import LinearHead, pool
 
 from .toys import small
+from .wrapped import wrapped
 
 
 @given(space=st.lists(st.integers(1, 4), max_size=3), time_axis=st.sampled_from([0, 1, None]))
@@ -55,12 +56,12 @@ def test_a_linear_head_starts_as_wide_as_one_says(init_std: float | str) -> None
 
 
 def test_zero_initialised_branches_leave_logit_sum_unchanged() -> None:
-    model = Shortcut(small(), num_classes=3, head={"kind": "linear", "init_std": 0.0})
+    model = wrapped(small(), num_classes=3, head={"kind": "linear", "init_std": 0.0})
     assert not any(logits.any() for logits in model(torch.rand(2, 3, 8, 8)).branches)
 
 
 def test_a_conv_head_on_rates() -> None:
-    model = Shortcut(small(), ["layer1"], num_classes=3, head={"kind": "conv", "width": 7})
+    model = wrapped(small(), ["layer1"], num_classes=3, head={"kind": "conv", "width": 7})
     (head,) = model.branches
     assert isinstance(head, ConvHead)
     assert head.conv.weight.shape == (7, 4, 3, 3)
@@ -96,7 +97,7 @@ class Segments(nn.Module):
 
 def test_dense_predictions_have_dense_branches_of_their_size() -> None:
     network, x = Segments(), torch.rand(3, 3, 8, 8)
-    model = Shortcut(network, ["layer1", "layer2"], num_classes=2, example=x, time_axis=None)
+    model = wrapped(network, ["layer1", "layer2"], num_classes=2, example=x, time_axis=None)
     assert all(isinstance(head, DenseHead) for head in model.branches)
     output = model(x)
     assert [y.shape for y in output.branches] == [(3, 2, 8, 8)] * 2
@@ -107,7 +108,7 @@ def test_dense_predictions_have_dense_branches_of_their_size() -> None:
 
 
 def test_a_head_of_ones_own_may_be_any_function() -> None:
-    model = Shortcut(small(), num_classes=3, head=lambda channels, outputs: nn.Linear(channels, outputs, bias=False))
+    model = wrapped(small(), num_classes=3, head=lambda channels, outputs: nn.Linear(channels, outputs, bias=False))
     assert [head.bias for head in model.branches] == [None] * 3
     with pytest.raises(ValueError, match="unknown head 'quadratic'; available: linear, conv, dense"):
-        Shortcut(small(), num_classes=3, head="quadratic")
+        wrapped(small(), num_classes=3, head="quadratic")

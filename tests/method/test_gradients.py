@@ -8,13 +8,14 @@ from torch.nn import functional as F
 from shortcut_snn import LogitSum, LossSum, Shortcut
 
 from .toys import Staged
+from .wrapped import wrapped
 
 LABELS = torch.tensor([0, 2, 1, 1, 0])
 
 
-def wrapped(activation: type[nn.Module]) -> tuple[Shortcut, Tensor]:
+def wrapped_toy(activation: type[nn.Module]) -> tuple[Shortcut, Tensor]:
     x = torch.randn(3, 5, 4, dtype=torch.float64)
-    return Shortcut(Staged(activation).double(), num_classes=3, example=x), x
+    return wrapped(Staged(activation).double(), num_classes=3, example=x), x
 
 
 def numerical(loss, weight: Tensor, eps: float = 1e-6) -> Tensor:
@@ -34,7 +35,7 @@ def numerical(loss, weight: Tensor, eps: float = 1e-6) -> Tensor:
 @pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
 def test_gradients_of_first_layer_and_branches_equal_numerical_ones(objective, branch_weight: float) -> None:
-    model, x = wrapped(nn.Tanh)
+    model, x = wrapped_toy(nn.Tanh)
 
     def loss() -> Tensor:
         return objective(model(x), LABELS, branch_weight)
@@ -57,7 +58,7 @@ def paths(model: Shortcut, x: Tensor, through: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
 def test_logit_sum_gradient_of_the_first_layer_sums_over_paths(branch_weight: float) -> None:
-    model, x = wrapped(nn.Identity)
+    model, x = wrapped_toy(nn.Identity)
     output = model(x)
     LogitSum()(output, LABELS, branch_weight).backward()
     logits = output.main + branch_weight * sum(output.branches)
@@ -72,7 +73,7 @@ def test_logit_sum_gradient_of_the_first_layer_sums_over_paths(branch_weight: fl
 
 @pytest.mark.parametrize(("average", "share"), [(False, 1.0), (True, 0.5)])
 def test_with_loss_sum_each_path_carries_its_own_gradient(average: bool, share: float) -> None:
-    model, x = wrapped(nn.Identity)
+    model, x = wrapped_toy(nn.Identity)
     output = model(x)
     LossSum(average=average)(output, LABELS, 0.25).backward()
     through = [(logits.softmax(1) - F.one_hot(LABELS, 3)) / 5 for logits in (output.main, *output.branches)]
@@ -83,7 +84,7 @@ def test_with_loss_sum_each_path_carries_its_own_gradient(average: bool, share: 
 
 
 def test_a_branch_sends_no_gradient_to_later_layers() -> None:
-    model, x = wrapped(nn.Tanh)
+    model, x = wrapped_toy(nn.Tanh)
     model(x).branches[0].square().sum().backward()
     assert model.network.layer1[0].weight.grad.abs().max() > 0
     assert model.network.layer2[0].weight.grad is None

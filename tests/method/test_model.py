@@ -6,15 +6,16 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from shortcut_snn import LossSum, Shortcut, attach
+from shortcut_snn import LossSum, attach
 from shortcut_snn.method.heads import pool
 
 from .toys import Recurrent, Staged, StepByStep, hooks, small
+from .wrapped import wrapped
 
 
 def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
-    model = Shortcut(network, ["layer2", "layer1"], num_classes=7, example=x)
+    model = wrapped(network, ["layer2", "layer1"], num_classes=7, example=x)
     output = model(x)
     first = network.layer1(x)
     for branch, features, logits in zip(model.branches, [network.layer2(first), first], output.branches, strict=True):
@@ -23,7 +24,7 @@ def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
 
 
 def test_a_network_from_elsewhere_without_a_time_axis() -> None:
-    model = Shortcut(resnet18(num_classes=4), num_classes=4, example=torch.zeros(2, 3, 32, 32), time_axis=None)
+    model = wrapped(resnet18(num_classes=4), num_classes=4, example=torch.zeros(2, 3, 32, 32), time_axis=None)
     assert [branch.classifier.in_features for branch in model.branches] == [64, 128, 256]
     output = model(torch.rand(2, 3, 32, 32))
     assert [logits.shape for logits in (output.main, *output.branches)] == [(2, 4)] * 4
@@ -32,13 +33,13 @@ def test_a_network_from_elsewhere_without_a_time_axis() -> None:
 def test_time_on_the_second_axis() -> None:
     network = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
     x = torch.randn(3, 6, 4)  # N = 3, T = 6
-    model = Shortcut(network, ["0"], num_classes=2, example=x, time_axis=1)
+    model = wrapped(network, ["0"], num_classes=2, example=x, time_axis=1)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[0](x).mean(1)))
 
 
 def test_outputs_of_a_single_step_module_are_averaged() -> None:
     network, x = StepByStep(), torch.randn(5, 2, 4)
-    model = Shortcut(network, ["layer"], num_classes=3, example=x, time_axis=None)
+    model = wrapped(network, ["layer"], num_classes=3, example=x, time_axis=None)
     logits = model(x).branches[0]
     torch.testing.assert_close(logits, model.branches[0](torch.stack([network.layer(step) for step in x]).mean(0)))
     again = model(x).branches[0]
@@ -47,22 +48,22 @@ def test_outputs_of_a_single_step_module_are_averaged() -> None:
 
 def test_the_first_entry_of_a_tuple_is_tapped() -> None:
     network, x = Recurrent(), torch.randn(5, 2, 4)
-    model = Shortcut(network, ["pair"], num_classes=3, example=x)
+    model = wrapped(network, ["pair"], num_classes=3, example=x)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network.pair(x)[0].mean(0)))
 
 
 def test_an_output_without_an_obvious_tensor_needs_extract() -> None:
     network, x = Recurrent(), torch.randn(5, 2, 4)
     with pytest.raises(TypeError, match="extract="):
-        Shortcut(network, ["named"], num_classes=3, example=x)
+        wrapped(network, ["named"], num_classes=3, example=x)
     assert hooks(network) == 0
-    model = Shortcut(network, ["named"], num_classes=3, example=x, extract=lambda output: output["spikes"])
+    model = wrapped(network, ["named"], num_classes=3, example=x, extract=lambda output: output["spikes"])
     expected = model.branches[0](network.named(network.pair(x)[0])["spikes"].mean(0))
     torch.testing.assert_close(model(x).branches[0], expected)
 
 
 def test_in_eval_mode_no_branch_is_computed() -> None:
-    model = Shortcut(small(), num_classes=3)
+    model = wrapped(small(), num_classes=3)
     calls = []
     for branch in model.branches:
         branch.register_forward_hook(lambda *_: calls.append(1))
@@ -73,7 +74,7 @@ def test_in_eval_mode_no_branch_is_computed() -> None:
 
 
 def test_no_taps_is_vanilla() -> None:
-    model = Shortcut(Staged(), [], num_classes=3)
+    model = wrapped(Staged(), [], num_classes=3)
     x = torch.randn(2, 3, 4)
     output = model(x)
     assert output.branches == ()
@@ -83,7 +84,7 @@ def test_no_taps_is_vanilla() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_branches_follow_the_dtype_of_the_network(dtype: torch.dtype) -> None:
-    model = Shortcut(small().to(dtype), num_classes=3)
+    model = wrapped(small().to(dtype), num_classes=3)
     output = model(torch.rand(2, 3, 8, 8, dtype=dtype))
     assert {logits.dtype for logits in (output.main, *output.branches)} == {dtype}
     sum(logits.sum() for logits in output.branches).backward()
@@ -91,7 +92,7 @@ def test_branches_follow_the_dtype_of_the_network(dtype: torch.dtype) -> None:
 
 
 def test_mixed_precision() -> None:
-    model = Shortcut(small(), num_classes=3)
+    model = wrapped(small(), num_classes=3)
     with torch.autocast("cpu", torch.bfloat16):
         output = model(torch.rand(4, 3, 8, 8))
         loss = sum(logits.float().square().sum() for logits in (output.main, *output.branches))
@@ -102,13 +103,13 @@ def test_mixed_precision() -> None:
 
 def test_a_wrapper_is_not_wrapped_again() -> None:
     with pytest.raises(ValueError, match=r"wrapped already.*strip\(\)"):
-        Shortcut(Shortcut(Staged(), [], num_classes=3), [], num_classes=3)
+        wrapped(wrapped(Staged(), [], num_classes=3), [], num_classes=3)
 
 
 def test_without_an_example_the_message_asks_for_one() -> None:
     network = Staged()
     with pytest.raises(ValueError, match=r"pass example=\.\.\..*Staged has no example_input\(\)"):
-        Shortcut(network, num_classes=3)
+        wrapped(network, num_classes=3)
     assert hooks(network) == 0
 
 
@@ -123,7 +124,7 @@ def test_spikingjellys_own_reset_takes_the_wrapper_too() -> None:
 
 
 def test_a_replica_of_data_parallel_is_refused() -> None:
-    model = Shortcut(small("resnet18", num_classes=5, time_steps=2), num_classes=5)
+    model = wrapped(small("resnet18", num_classes=5, time_steps=2), num_classes=5)
     (replica,) = [model._replicate_for_data_parallel()]
     with pytest.raises(RuntimeError, match="use DistributedDataParallel"):
         replica(torch.rand(2, 3, 8, 8))

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import LossSum, Shortcut, ShortcutOutput, StepLossSum, attach, nets
+from shortcut_snn import LossSum, ShortcutOutput, StepLossSum, attach, nets
 from shortcut_snn.recipes import build, recipe_of
+
+from .wrapped import wrapped
 
 STEPS, SAMPLES, CLASSES = 3, 2, 4
 
@@ -49,7 +51,7 @@ def test_branches_of_every_step_average_to_the_plain_branches(layout: str) -> No
     else:
         x = x if layout == "[T, N, C]" else x.transpose(0, 1)
         axis = 0 if layout == "[T, N, C]" else 1
-        model = Shortcut(
+        model = wrapped(
             network, ["0", "1"], num_classes=CLASSES, example=x, time_axis=axis, readout=lambda y: y.mean(axis)
         )
     expected = model(x).branches
@@ -67,7 +69,7 @@ def test_branches_of_every_step_average_to_the_plain_branches(layout: str) -> No
 def test_a_branch_that_keeps_space_has_it_at_every_step() -> None:
     network = nets.spiking_resnet8(CLASSES, STEPS, width=2, readout="sequence")
     head = {"kind": "conv", "width": 3}
-    model = Shortcut(network, num_classes=CLASSES, head=head)
+    model = wrapped(network, num_classes=CLASSES, head=head)
     model.taps.every_step = True
     output = model(torch.rand(SAMPLES, 3, 8, 8))
     assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(STEPS, SAMPLES, CLASSES)}
@@ -80,11 +82,9 @@ def test_a_recipe_trains_with_it() -> None:
     )
     task, data = build(recipe)
     inputs, labels = task.prepare_batch(data.sample(7))
-    with task.objective_outputs():
-        output = task.model(inputs)
+    output = task.model(inputs)
     assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(2, 7, 10)}
-    loss = task.compute_loss(output, labels, 1.0)
+    loss = task.model.weighted_loss(output, labels, 1.0, task.criterion)
     expected = [F.cross_entropy(logits.flatten(0, 1), labels.repeat(2)) for logits in (output.main, *output.branches)]
     torch.testing.assert_close(loss, sum(expected))
-    # Behind the block it is as it was.
-    assert task.model(inputs).main.shape == (7, 10)
+    assert task.model.eval()(inputs).main.shape == (7, 10), "in eval mode the steps are averaged"

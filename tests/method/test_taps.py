@@ -4,7 +4,6 @@ import pytest
 from torch import nn
 from torchvision.models import resnet18
 
-from shortcut_snn import Shortcut
 from shortcut_snn.method import every_block, resolve, stage_ends
 
 from .toys import Staged, small
@@ -67,7 +66,7 @@ def test_an_unknown_placement_is_refused() -> None:
 def test_a_network_without_stages_asks_for_names(placement: str) -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     with pytest.raises(ValueError, match=r"Sequential has no submodules named layer1.*among: 0, 1"):
-        Shortcut(network, placement, num_classes=2, example=None)
+        wrapped(network, placement, num_classes=2, example=None)
 
 
 def test_blocks_are_numbered_siblings_with_weights() -> None:

@@ -13,10 +13,11 @@ from shortcut_snn import Shortcut
 from shortcut_snn.method.heads import pool
 
 from .toys import Fickle, Staged, hooks, small
+from .wrapped import wrapped
 
 
 def fickle() -> Shortcut:
-    return Shortcut(Fickle(), ["layer1", "layer2"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
+    return wrapped(Fickle(), ["layer1", "layer2"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
 
 
 def watch(network: Fickle) -> list[weakref.ref[Tensor]]:
@@ -35,7 +36,7 @@ def test_a_tap_that_is_not_called_is_named() -> None:
     network = Staged()
     network.unused = torch.nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"tapped but not called in the forward pass: unused$"):
-        Shortcut(network, ["layer1", "unused"], num_classes=3, example=torch.zeros(2, 2, 4))
+        wrapped(network, ["layer1", "unused"], num_classes=3, example=torch.zeros(2, 2, 4))
     assert hooks(network) == 0
 
 
@@ -48,7 +49,7 @@ class Rebuilt(torch.nn.ReLU):
 
 def test_a_copy_has_taps_on_modules_that_copy_themselves() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), Rebuilt(), torch.nn.Linear(4, 3))
-    model = Shortcut(network, ["1"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
+    model = wrapped(network, ["1"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
     twin, x = copy.deepcopy(model), torch.rand(2, 4)
     assert torch.equal(twin(x).branches[0], model(x).branches[0])
     assert hooks(twin.strip()) == 0
@@ -85,7 +86,7 @@ def test_no_tensor_outlives_the_output() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copy_is_independent_of_the_original(duplicate) -> None:
-    model, x = Shortcut(Staged(), num_classes=3, example=torch.zeros(2, 2, 4)), torch.randn(2, 5, 4)
+    model, x = wrapped(Staged(), num_classes=3, example=torch.zeros(2, 2, 4)), torch.randn(2, 5, 4)
     before, state = model(x), {key: value.clone() for key, value in model.state_dict().items()}
     twin = duplicate(model)
     assert all(torch.equal(a, b) for a, b in zip(twin(x).branches, before.branches, strict=True))
@@ -110,7 +111,7 @@ def test_a_copy_is_independent_of_the_original(duplicate) -> None:
 
 
 def test_stripping_a_copy_leaves_the_original_wrapped() -> None:
-    model = Shortcut(small(), num_classes=3)
+    model = wrapped(small(), num_classes=3)
     twin = copy.deepcopy(model)
     assert hooks(twin.network) == 3
     assert hooks(twin.strip()) == 0
@@ -119,6 +120,6 @@ def test_stripping_a_copy_leaves_the_original_wrapped() -> None:
 
 
 def test_a_copy_of_the_network_gives_the_same_output() -> None:
-    model, images = Shortcut(small(), num_classes=3), torch.rand(2, 3, 8, 8)
+    model, images = wrapped(small(), num_classes=3), torch.rand(2, 3, 8, 8)
     alone = copy.deepcopy(model.network)
     assert torch.equal(alone(images), model.network(images))

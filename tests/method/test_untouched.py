@@ -6,6 +6,7 @@ import torch
 from shortcut_snn import Shortcut
 
 from .toys import Noisy, hooks, small, twins
+from .wrapped import wrapped
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_state_keys_and_outputs_equal_an_unwrapped_network(name: str, placement:
 def test_the_wrapper_holds_the_networks_own_parameters() -> None:
     network = small()
     before = list(network.parameters())
-    model = Shortcut(network, num_classes=3)
+    model = wrapped(network, num_classes=3)
     assert model.network is network
     assert all(one is other for one, other in zip(before, network.parameters(), strict=True))
     mine = {id(parameter) for parameter in network.parameters()}
@@ -38,7 +39,7 @@ def test_the_wrapper_holds_the_networks_own_parameters() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_strip_leaves_no_hooks_and_the_same_outputs(training: bool) -> None:
     network, images = small(), torch.rand(4, 3, 8, 8)
-    model = Shortcut(network, "blocks", num_classes=3).train(training)
+    model = wrapped(network, "blocks", num_classes=3).train(training)
     assert hooks(network) == 7
     sum(logits.sum() for logits in (model(images).main, *model(images).branches)).backward()
     state = {key: value.clone() for key, value in network.state_dict().items()}
@@ -62,8 +63,8 @@ def test_strip_leaves_the_hooks_of_others() -> None:
     network = small()
     calls = []
     network.layer1.register_forward_hook(lambda *_: calls.append(1))
-    other = Shortcut(network, ["layer2"], num_classes=3)
-    Shortcut(network, ["layer1", "layer2"], num_classes=3).strip()
+    other = wrapped(network, ["layer2"], num_classes=3)
+    wrapped(network, ["layer1", "layer2"], num_classes=3).strip()
     calls.clear()
     assert len(other(torch.rand(2, 3, 8, 8)).branches) == 1
     assert calls == [1]
@@ -79,7 +80,7 @@ def test_the_dry_pass_leaves_no_trace() -> None:
     state = {key: value.clone() for key, value in network.state_dict().items()}
     random = torch.get_rng_state()
 
-    Shortcut(network, num_classes=3, example=torch.rand(4, 2, 8, 8, generator=torch.Generator()), time_axis=None)
+    wrapped(network, num_classes=3, example=torch.rand(4, 2, 8, 8, generator=torch.Generator()), time_axis=None)
 
     assert [module.training for module in network.modules()] == modes
     for key, value in network.state_dict().items():
@@ -92,7 +93,7 @@ def test_a_dry_pass_that_fails_leaves_no_trace_either() -> None:
     network = Noisy()
     random = torch.get_rng_state()
     with pytest.raises(RuntimeError):
-        Shortcut(network, num_classes=3, example=torch.zeros(4, 3, 8, 8), time_axis=None)
+        wrapped(network, num_classes=3, example=torch.zeros(4, 3, 8, 8), time_axis=None)
     assert all(module.training for module in network.modules())
     assert hooks(network) == 0
     assert torch.equal(torch.get_rng_state(), random)
@@ -103,7 +104,7 @@ def test_initialising_branches_preserves_the_random_state() -> None:
         torch.manual_seed(seed)
         network = small()
         random = torch.get_rng_state()
-        model = Shortcut(network, num_classes=3)
+        model = wrapped(network, num_classes=3)
         assert torch.equal(torch.get_rng_state(), random)
         return model
 
@@ -114,7 +115,7 @@ def test_initialising_branches_preserves_the_random_state() -> None:
 
 def test_frozen_networks_and_normalisation_stay_frozen() -> None:
     network = small()
-    model = Shortcut(network, num_classes=3)
+    model = wrapped(network, num_classes=3)
     network.requires_grad_(False).eval()
     state = {key: value.clone() for key, value in network.state_dict().items()}
     sum(logits.sum() for logits in model(torch.rand(4, 3, 8, 8)).branches).backward()

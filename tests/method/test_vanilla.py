@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, LossSum, Shortcut
+from shortcut_snn import LogitSum, LossSum
 
 from .toys import small
+from .wrapped import wrapped
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -29,7 +30,7 @@ def vanilla() -> dict[str, torch.Tensor]:
 
 def shortcut(objective, placement: str, branch_weight: float) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
-    model = Shortcut(small("resnet18"), placement, num_classes=3)
+    model = wrapped(small("resnet18"), placement, num_classes=3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.02)
     for images, labels in batches():
         optimizer.zero_grad()

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, components, nets
 
+from .wrapped import wrapped
+
 
 class Staged(nn.Module):
     """Three stages over ``[T, N, C]`` and a readout: differentiable everywhere with Tanh or Identity."""
@@ -92,13 +94,13 @@ def smooth(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:
     """One of our networks, small enough to train in a test."""
-    return components.network[name].factory(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
+    return components.network.find(name).factory(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
 
 
 def twins(network: nn.Module, **options: Any) -> tuple[Shortcut, nn.Module]:
     """A wrapped network and one that never was."""
     twin = copy.deepcopy(network)
-    return Shortcut(network, **options), twin
+    return wrapped(network, **options), twin
 
 
 def hooks(network: nn.Module) -> int:

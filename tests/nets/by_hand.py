@@ -1,5 +1,8 @@
 """Layers of a network in plain torch operations, the neuron as the paper writes it."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,3 +34,13 @@ def randomise(module: nn.Module) -> None:
         if isinstance(norm, nn.BatchNorm2d):
             norm.weight.data.uniform_(0.5, 2)
             norm.bias.data.uniform_(-0.5, 0.5)
+
+
+def assert_equal(out: Tensor, expected: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Compare an output and its gradients with what plain operations give; no gradient may be 0 everywhere."""
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    gradients, references = (torch.autograd.grad((each * weight).sum(), inputs) for each in (out, expected))
+    for gradient, reference in zip(gradients, references, strict=True):
+        assert gradient.any()
+        torch.testing.assert_close(gradient, reference, rtol=1e-6, atol=1e-9)

@@ -12,7 +12,7 @@ RESNETS = [name for name in components.network if name.startswith("resnet")]
 
 def by_name(name: str, *sizes: int, **options: Any) -> nets.SpikingNetwork:
     """Build a built-in network by its name."""
-    return components.network[name].factory(*sizes, **options)
+    return components.network.find(name).factory(*sizes, **options)
 
 
 def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:

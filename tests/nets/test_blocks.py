@@ -12,6 +12,8 @@ from shortcut_snn.nets.blocks import BasicBlock
 from shortcut_snn.nets.layers import SpikePointwiseConv2d
 from shortcut_snn.neurons import LIF
 
+from .by_hand import assert_equal
+
 
 def test_the_residual_is_added_before_the_neuron() -> None:
     # Where f(x) is 0, the skip connection must reach the threshold: spikes of 1 do not exceed it.
@@ -26,16 +28,7 @@ def test_the_residual_is_added_before_the_neuron() -> None:
 def test_a_strided_pointwise_convolution_equals_torch(channels: int, size: int) -> None:
     layer = SpikePointwiseConv2d(channels, 6, 2).double()
     x = torch.rand(3, channels, size, size, dtype=torch.float64, requires_grad=True)
-    out, expected = layer(x), F.conv2d(x, layer.weight, stride=2)
-    torch.testing.assert_close(out, expected)
-    weight = torch.randn_like(out)
-    wanted = [x, layer.weight]
-    for mine, reference in zip(
-        torch.autograd.grad((out * weight).sum(), wanted),
-        torch.autograd.grad((expected * weight).sum(), wanted),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, reference)
+    assert_equal(layer(x), F.conv2d(x, layer.weight, stride=2), [x, layer.weight])
 
 
 def test_few_channels_do_not_corrupt_the_heap() -> None:
@@ -50,5 +43,5 @@ for _ in range(8):
     layer(x).sum().backward()
 """
     checked = os.environ | {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "7"}
-    done = subprocess.run([sys.executable, "-c", code], env=checked, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], env=checked, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

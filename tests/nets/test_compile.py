@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import Shortcut, ShortcutOutput, nets
+from shortcut_snn import ShortcutOutput, nets
 from shortcut_snn.method import LossSum
 from shortcut_snn.neurons import PLIF, ATan
 
 from ..compiling import FULLGRAPH
+from ..method.wrapped import wrapped
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -57,4 +58,4 @@ def test_a_network_in_the_wrapper() -> None:
         assert len(output.branches) == 1
         return LossSum()(output, torch.tensor([0, 1, 2, 1]), 0.25)
 
-    assert_equals_eager(Shortcut(small(), num_classes=3), "inductor" if HAS_COMPILER else "aot_eager", loss)
+    assert_equals_eager(wrapped(small(), num_classes=3), "inductor" if HAS_COMPILER else "aot_eager", loss)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import Shortcut
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import PLIF, ATan
 
+from ..method.wrapped import wrapped
 from .helpers import awake, by_name
 
 # Every block and every norm, and every class of networks.
@@ -41,7 +41,7 @@ def test_spikes_gradients_and_branches(name: str, block: str | None, norm: str) 
     layers = spiking_layers(network)
     for layer, module in layers.items():
         module.register_forward_hook(lambda _module, _inputs, output, layer=layer: check(layer, output))
-    model = Shortcut(network, num_classes=3)
+    model = wrapped(network, num_classes=3)
     rates.clear()
     output = model(torch.rand(8, 3, side, side))
     assert set(rates) == set(layers)

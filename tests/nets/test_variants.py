@@ -52,8 +52,8 @@ def test_resnet18_has_as_many_weights_as_torchvision() -> None:
     with torch.device("meta"):
         network = nets.spiking_resnet18(100, 4)
     # torchvision's, with a 3x3 instead of a 7x7 stem and 100 instead of 1000 classes.
-    usual = 11_689_512 - 64 * 3 * (49 - 9) - 513 * 900
-    assert sum(parameter.numel() for parameter in network.parameters()) == usual
+    expected = 11_689_512 - 64 * 3 * (49 - 9) - 513 * 900
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
 def test_recipes_list_the_options_of_a_network() -> None:
@@ -63,7 +63,7 @@ def test_recipes_list_the_options_of_a_network() -> None:
         "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
         "classifier_std": "1/inputs",
     }  # fmt: skip
-    assert all(all(components.option_help(component).values()) for component in components.network.values())
+    assert all(all(components.option_help(component).values()) for component in components.network.components.values())
     for entries, message in (
         ({"kind": "vgg11", "block": "sew"}, "network.block: network 'vgg11' has no entry 'block'"),
         ({"kind": "vgg11", "stem": "large"}, "network.stem: network 'vgg11' has no entry 'stem'"),

@@ -50,5 +50,10 @@ NEURONS: dict[str, Callable[[], Neuron]] = {
 }
 
 
+def is_active(spikes: Tensor, *gradients: Tensor) -> bool:
+    """Return whether some neurons fire and no gradient is 0 throughout: silent neurons agree with any reference."""
+    return bool(spikes.any()) and all(bool(gradient.any()) for gradient in gradients)
+
+
 def currents(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -102,8 +102,8 @@ def test_unrolled_spikes_sum_to_the_result_of_counts() -> None:
 
 
 def test_ilif_takes_another_largest_output() -> None:
-    neuron, current = ILIF(most=1), torch.full((1, 1, 1), 3.0, requires_grad=True)
-    neuron.most = 4
+    neuron, current = ILIF(max_spikes=1), torch.full((1, 1, 1), 3.0, requires_grad=True)
+    neuron.max_spikes = 4
     neuron(current).sum().backward()
     assert neuron(current).item() == 3
     assert torch.equal(current.grad, torch.ones(1, 1, 1))

@@ -1,5 +1,6 @@
 """Invalid arguments of the library's functions raise an error of one line when the function is called."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ from shortcut_snn import (
     Shortcut,
     StepDecay,
     nets,
+    wrap,
 )
+from shortcut_snn.method import Layout, Tap
 from shortcut_snn.neurons import (
     IF,
     LIF,
@@ -39,7 +42,8 @@ def net() -> nets.SpikingResNet:
 
 
 def shortcut(taps: Any = "stages", num_classes: Any = 4, **more: Any) -> Shortcut:
-    return Shortcut(net(), taps, num_classes=num_classes, **more)
+    network = net()
+    return wrap(network, dataclasses.replace(network.layout(taps), num_classes=num_classes), log=len, **more)
 
 
 def positional(call: Callable[..., Any], *values: Any) -> list[Call]:
@@ -91,11 +95,12 @@ CALLS += keyword(
     shortcut,
     taps=("stage", "layer1", "", ["layr1"], ["layer1", "layer1"], [""], [3], 3, None, [None]),
     num_classes=(0, -1, 2.5, "x", None),
-    time_axis=(7, "T"),
+    method=("loss", "sew", "tet_"),
     example=("x",),
 )
-CALLS += [(Shortcut, (thing,), {"num_classes": 3}) for thing in (None, nn.Linear(2, 2), "net")]
-CALLS += [(Shortcut, (nn.Sequential(nn.Linear(2, 2)), ["0"]), {"num_classes": 3})]
+TAPPED = Layout(num_classes=3, taps=(Tap("0"),))
+CALLS += [(Shortcut, (thing, Layout()), {}) for thing in (None, "net", Shortcut(nn.Linear(2, 2), Layout()))]
+CALLS += [(wrap, (nn.Sequential(nn.Linear(2, 2)), TAPPED), {"log": len})]
 
 
 def name(call: Call) -> str:

@@ -1,5 +1,6 @@
 """Recipes: merged once, complete, and every mistake named by its key."""
 
+import json
 import os
 
 import pytest
@@ -18,6 +19,7 @@ from shortcut_snn.recipes import (
     recipe_of,
     write_recipe,
 )
+from shortcut_snn.training import RunFolder
 
 from ..deploy.test_untrusted import mutated
 
@@ -51,6 +53,25 @@ def test_another_kind_drops_the_options_that_it_does_not_have():
     """The recipe ``digits`` sets a surrogate without naming the neuron, and I-LIF neurons have none."""
     recipe = recipe_of("digits", {"neuron": {"kind": "ilif"}})
     assert components.component_of(recipe.neuron).name == "ilif"
+
+
+@pytest.mark.parametrize(
+    "layers", [({"neuron": {"kind": "ilif", "most": 2}},), ("cifar10-cpu", {"neuron": {"most": 2}})]
+)
+def test_a_renamed_option_is_read_by_its_old_name(layers):
+    assert components.write(recipe_of(*layers).neuron)["max_spikes"] == 2
+
+
+def test_a_run_with_former_names_resumes(tmp_path):
+    data = {"kind": "nmnist_npz", "root": "x.npz", "augment": [{"kind": "crop", "padding": 0.25}]}
+    recipe = recipe_of({"data": data, "neuron": {"kind": "ilif", "most": 2}})
+    assert (components.write(recipe.data)["kind"], recipe.data.root) == ("events_npz", "x.npz")
+    former = recipe.to_dict()
+    former["data"]["kind"], former["neuron"]["most"] = "nmnist_npz", former["neuron"].pop("max_spikes")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(former))
+    (tmp_path / "environment.json").write_text("{}")
+    RunFolder(tmp_path).check_recipe(recipe.to_dict())
+    assert components.read(components.augmentation, {"kind": "resized_crop", "least": 0.1}, "").min_area == 0.1
 
 
 def test_an_option_may_stand_before_its_kind():

@@ -9,9 +9,9 @@ import torch
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, StepLossSum, load
 from shortcut_snn.data import Digits
+from shortcut_snn.method.gradient import RateCall
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
 from shortcut_snn.recipes import PRESETS, Recipe, build, changed, recipe_of
-from shortcut_snn.training import RateShortcut
 
 SMALL = {"network": {"width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}}
 # Objective, lambda, number of branches.
@@ -48,12 +48,12 @@ def test_objects_of_a_preset(name: str, data: Any) -> None:
     preset = recipe(name)
     task, _ = build(preset, data)
     objective, schedule, branches = EXPECTED[name]
-    assert task.objective == objective
+    assert task.method.objective == objective
     assert (preset.method.branches and preset.method.branches.branch_weight) == schedule
     assert task.current_branch_weight == (schedule(0, 1) if schedule else 0)
     assert len(task.model.branches) == branches
     assert preset.method.initialise is (name in ("initialised", "initialised_loss_sum", "stages_and_steps"))
-    assert (type(task.model) is RateShortcut) == (name == "rate")
+    assert isinstance(task.model.layout.run, RateCall) == (name == "rate")
     network: Any = task.model.network
     block = network.layer1[0]
     assert type(block) is {"sew": SEWBlock, "ms": MSBlock}.get(name, BasicBlock)
@@ -68,10 +68,11 @@ def test_the_default_method_is_vanilla() -> None:
 
 
 def test_parts_of_a_method_combine(data: Any) -> None:
-    assert type(build(recipe("evolutionary", method={"gradient": "rate"}), data)[0].model) is RateShortcut
+    assert isinstance(build(recipe("evolutionary", method={"gradient": "rate"}), data)[0].model.layout.run, RateCall)
     branches = {"branch_weight": {"kind": "linear", "initial": 0.3}, "taps": "blocks"}
     task, _ = build(recipe("deep_supervision", method={"branches": branches}), data)
-    assert (len(task.model.branches), task.objective, task.branch_weight) == (7, LossSum(), LinearDecay(0.3))
+    assert len(task.model.branches) == 7
+    assert (task.method.objective, task.method.branch_weight) == (LossSum(), LinearDecay(0.3))
     assert recipe("tet", method={"objective": {"weight": 0.05, "target": 0.0}}).method.objective == TET(0.05, 0.0)
     assert (
         len(build(recipe("initialised_loss_sum", method={"branches": {"taps": "stages"}}), data)[0].model.branches) == 3

@@ -7,8 +7,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, Shortcut
+from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum
 
+from ..method.wrapped import wrapped
 from .tiny import network
 
 STEPS, IMAGES = 4, 12
@@ -27,7 +28,7 @@ def steps(case: str, rank: int, world: int) -> Steps:
     torch.manual_seed(0)
     # Without batch norms, whose statistics would be those of each process.
     net = network(norm=False).double()
-    model: torch.nn.Module = Shortcut(net, taps, num_classes=2, example=torch.rand(2, 1, 4, 4).double())
+    model: torch.nn.Module = wrapped(net, taps, num_classes=2, example=torch.rand(2, 1, 4, 4).double())
     if world > 1:
         model = DistributedDataParallel(model)
     images, labels = torch.rand(STEPS, IMAGES, 1, 4, 4, dtype=torch.float64), torch.randint(2, (STEPS, IMAGES))

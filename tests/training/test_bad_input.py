@@ -83,7 +83,7 @@ COMMANDS = [
 CONTRADICTIONS = [
     {"data__train_limit": 5},
     {"data__augment": "[resized_crop]"},
-    {"data__kind": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
+    {"data__kind": "events_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
     {"data__size": 12},
     {"preset": "tet", "method__gradient__kind": "rate"},
     {"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"},

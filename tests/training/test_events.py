@@ -25,7 +25,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def events(archive: Path, **changes: object) -> dict[str, object]:
     return {
-        "data__kind": "nmnist_npz",
+        "data__kind": "events_npz",
         "data__root": archive,
         "data__size": 12,
         "data__cache": archive.parent / "cache",
@@ -82,7 +82,7 @@ def test_a_run_is_not_resumed_on_another_split(
 
 
 def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None:
-    said = {"kind": "nmnist_npz", "root": str(archive), "cache": "off", "batch_size": 7, "augment": []}
+    said = {"kind": "events_npz", "root": str(archive), "cache": "off", "batch_size": 7, "augment": []}
     task, data = build(recipe_of({"data": said, "network": {"time_steps": 4, "width": 4}}))
     frames, labels = next(iter(data.loaders(0).test))
     prepared, target = task.prepare((frames, labels))

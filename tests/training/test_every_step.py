@@ -62,5 +62,5 @@ def test_an_exception_restores_the_readout(tmp_path: Path) -> None:
 
 
 def test_a_network_without_such_logits_is_refused() -> None:
-    with pytest.raises(ValueError, match="Net has no attribute readout"):
+    with pytest.raises(ValueError, match="which Net does not return"):
         task(network())

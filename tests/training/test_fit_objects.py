@@ -1,5 +1,6 @@
 """``fit`` with a user's objects: data sets, loaders, data modules, a network."""
 
+import csv
 import json
 import signal
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shortcut_snn import Shortcut, components
+from shortcut_snn import components
 from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, load_data, recipe_of, train
 
+from ..method.wrapped import wrapped
+from ..stateful import Stateful
 from .same import assert_same_run
 from .tiny import Net, Sides, network, run, task
 
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("bare")
 
 DATA: dict[str, Callable[[], Any]] = {
     "two data sets": lambda: (Sides(40), Sides(12)),
-    "three loaders": lambda: tuple(DataLoader(Sides(count), 8, shuffle=count == 40) for count in (40, 12, 12)),
+    "three loaders": lambda: (Stateful(Sides(40), 8), DataLoader(Sides(12), 8), DataLoader(Sides(12), 8)),
 }
 
 
@@ -59,7 +62,7 @@ def test_it_learns_from_them_and_resumes_within_an_epoch(tmp_path: Path, name: s
     def make() -> Any:
         # Dropout draws from the global generator, whose state is part of the checkpoint.
         torch.manual_seed(0)
-        model = Shortcut(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
+        model = wrapped(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
         return task(net=model, epochs=3, checkpoint_every=1)
 
     result = run(tmp_path / "whole", make(), DATA[name]())
@@ -69,6 +72,18 @@ def test_it_learns_from_them_and_resumes_within_an_epoch(tmp_path: Path, name: s
     steps = 1 if name == "two data sets" else 5
     interrupted(tmp_path / "run", make, DATA[name], after=steps + 3 if steps == 5 else 2)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_plain_loader_starts_its_epoch_again(tmp_path: Path) -> None:
+    def data() -> Any:
+        return DataLoader(Sides(40), 8, shuffle=True), DataLoader(Sides(12), 8)
+
+    lines: list[str] = []
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tmp_path / "run", task(checkpoint_every=1), data(), callbacks=[Stop(8)])
+    run(tmp_path / "run", task(checkpoint_every=1), data(), resume=True, log=lines.append)
+    assert any("no state_dict: epoch 2 begins again" in line for line in lines)
+    assert [row["step"] for row in csv.DictReader((tmp_path / "run" / "metrics.csv").open())] == ["5", "10"]
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +146,7 @@ def test_build_and_fit_initialise_as_the_recipe_says(tmp_path):
     train(recipe, tmp_path / "recipe", log=lambda line: None)
     made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
     assert made[0] == made[1]
-    task, data = build(recipe)
-    task.initialise = False
-    run(tmp_path / "not", task, data)
+    run(tmp_path / "not", *build(recipe_of("digits", "vanilla", small)))
     assert not (tmp_path / "not" / "surrogates.json").exists()
 
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
+from shortcut_snn import TET, LogitSum, LossSum, attach, components, nets
 from shortcut_snn.measurement import probe
+from shortcut_snn.method.gradient import check_gradient
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
-from shortcut_snn.training.gradient_mechanisms import RateShortcut, check_gradient, sltt
+
+from ..method.wrapped import wrapped
 
 
 def recursion(
@@ -122,7 +124,7 @@ def test_a_network_against_the_authors_formulas(backend: str) -> None:
         expected_logits = by_formula(network, x)
         expected = gradients(network, F.cross_entropy(expected_logits, labels))
     with use_backend(backend):
-        logits = RateShortcut(network, [], num_classes=3)(x).main
+        logits = wrapped(network, [], num_classes=3, gradient="rate")(x).main
         found = gradients(network, F.cross_entropy(logits, labels))
     torch.testing.assert_close(logits, expected_logits, rtol=1e-5, atol=1e-5)
     for name, gradient in expected.items():
@@ -147,7 +149,7 @@ def test_with_one_time_step_it_is_ordinary_back_propagation(name: str, options: 
     net = network(name, time_steps=1, **options)
     twin = copy.deepcopy(net)
     x, labels = torch.randn(4, 2, 16, 16), torch.tensor([0, 1, 2, 0])
-    ours = gradients(net, F.cross_entropy(RateShortcut(net, [], num_classes=3)(x).main, labels))
+    ours = gradients(net, F.cross_entropy(wrapped(net, [], num_classes=3, gradient="rate")(x).main, labels))
     expected = gradients(twin, F.cross_entropy(twin(x), labels))
     for key, gradient in expected.items():
         torch.testing.assert_close(ours[key], gradient, rtol=2e-2, atol=2e-4 * float(gradient.abs().max()), msg=key)
@@ -160,7 +162,7 @@ def test_built_in_networks(name: str, options: dict[str, Any]) -> None:
     net = network(name, **options)
     keys, twin = list(net.state_dict()), copy.deepcopy(net)
     x = torch.randn(4, 2, 16, 16) if options else torch.randn(4, 4, 2, 16, 16)
-    model = RateShortcut(net, [], num_classes=3)
+    model = wrapped(net, [], num_classes=3, gradient="rate")
     logits = model(x).main
     if name != "vgg11":
         torch.testing.assert_close(logits, twin(x), rtol=1e-4, atol=1e-5)
@@ -208,9 +210,9 @@ def test_the_graph_does_not_grow_with_time() -> None:
 
 def test_branches_read_averages() -> None:
     net, x, labels = network("resnet8"), torch.randn(4, 4, 2, 16, 16), torch.tensor([0, 1, 2, 0])
-    model = RateShortcut(net, "stages", num_classes=3)
+    model = wrapped(net, "stages", num_classes=3, gradient="rate")
     output = model(x)
-    plain = Shortcut(copy.deepcopy(net), "stages", num_classes=3)
+    plain = wrapped(copy.deepcopy(net), "stages", num_classes=3)
     plain.branches.load_state_dict(model.branches.state_dict())
     for ours, theirs in zip(output.branches, plain(x).branches, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -221,7 +223,7 @@ def test_branches_read_averages() -> None:
 
 def test_hooks_on_neurons_still_fire() -> None:
     net = network("resnet8")
-    model, x = RateShortcut(net, [], num_classes=3), torch.randn(4, 4, 2, 16, 16)
+    model, x = wrapped(net, [], num_classes=3, gradient="rate"), torch.randn(4, 4, 2, 16, 16)
     with probe(net, membrane=False) as found:
         model(x)
     twin = copy.deepcopy(net)
@@ -234,7 +236,7 @@ def test_hooks_on_neurons_still_fire() -> None:
 
 def test_a_failed_pass_restores_the_network() -> None:
     net = network("resnet8")
-    model = RateShortcut(net, [], num_classes=3)
+    model = wrapped(net, [], num_classes=3, gradient="rate")
     with pytest.raises(ValueError, match="channels"):
         model(torch.randn(4, 4, 3, 16, 16))
     assert not any("forward" in vars(module) for module in net.modules())
@@ -244,7 +246,7 @@ def test_a_failed_pass_restores_the_network() -> None:
 
 def test_frozen_norms_stay_frozen() -> None:
     net, x, labels = Small(), torch.randn(1, 6, 2, 7, 7), torch.tensor([0, 1, 2, 0, 1, 2])
-    model = RateShortcut(net, [], num_classes=3)
+    model = wrapped(net, [], num_classes=3, gradient="rate")
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -296,17 +298,16 @@ def test_sequences_of_any_number_of_axes_are_averaged_over_time(shape: tuple[int
     network(x)
     model = attach(network, method="rate", example=x, labels=labels)
     output = model(x)
-    LossSum()(output, labels, 0.5).backward()
+    model.loss(output, labels, 0, 1).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.network.parameters())
     assert network[0].weight.grad.any()
     torch.testing.assert_close(output.main, model.eval()(x).main)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("bptt", Shortcut), ("sltt", Shortcut), ("rate", RateShortcut)])
-def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> None:
+@pytest.mark.parametrize("name", ["bptt", "sltt", "rate"])
+def test_mechanisms_are_components_and_wrap_a_network(name: str) -> None:
     net = network("resnet8")
-    model = components.gradient.make(name)(net, "stages", num_classes=3, head="conv")
-    assert type(model) is kind
+    model = wrapped(net, "stages", num_classes=3, head="conv", gradient=name)
     assert model.network is net
     assert {module.detach_membrane for module in net.modules() if isinstance(module, LIF)} == {name == "sltt"}
     LossSum()(model(torch.randn(4, 2, 16, 16)), torch.tensor([0, 1, 2, 0]), 0.5).backward()
@@ -315,7 +316,7 @@ def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> 
 
 def test_unsupported_combinations_are_refused() -> None:
     with pytest.raises(ValueError, match="gradient sltt needs neurons of shortcut_snn"):
-        sltt(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
+        wrapped(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2, gradient="sltt")
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
         check_gradient(components.gradient.make("rate"), TET())
     with pytest.raises(ValueError, match=r"initialise.*rate"):
@@ -324,4 +325,4 @@ def test_unsupported_combinations_are_refused() -> None:
         check_gradient(gradient, TET(), initialise=True)
     check_gradient(components.gradient.make("rate"), LossSum())
     with pytest.raises(ValueError, match="learned decay"):
-        RateShortcut(network("resnet8", make_neuron=PLIF), [], num_classes=3)
+        wrapped(network("resnet8", make_neuron=PLIF), [], num_classes=3, gradient="rate")

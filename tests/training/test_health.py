@@ -25,7 +25,7 @@ class Plain(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net: nn.Module = nets.spiking_resnet18(
-            10, 2, width=2, block="plain", make_neuron=lambda: LIF(0.5, 1.0, Rectangle(4.0))
+            10, 2, width=2, block="plain", make_neuron=lambda: LIF(surrogate=Rectangle(4.0))
         )
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor:

@@ -168,7 +168,9 @@ def test_matrices_of_third_party_neurons_are_no_weights() -> None:
     assert weights == {id(weight) for weight in connections}
 
 
-TORCHS = [name for name, one in components.optimizer.items() if one.definition.__module__.startswith("torch.")]
+TORCHS = [
+    name for name, one in components.optimizer.components.items() if one.definition.__module__.startswith("torch.")
+]
 
 
 @pytest.mark.parametrize("name", TORCHS)

@@ -55,10 +55,13 @@ def network(norm: bool = True) -> Net:
         return Net(norm)
 
 
-def task(*, net: nn.Module | None = None, optimizer: Any = None, lr_schedule: Any = None, **training: Any) -> Any:
+def task(
+    *, net: nn.Module | None = None, method: Any = None, optimizer: Any = None, lr_schedule: Any = None, **training: Any
+) -> Any:
     """Return a task around the network."""
     return Classification(
         network() if net is None else net,
+        method=method,
         optimizer=optimizer or components.optimizer.make("adamw", lr=0.02),
         lr_schedule=lr_schedule,
         training=Training(**{"epochs": 2, "accelerator": "cpu", "threads": 1} | training),

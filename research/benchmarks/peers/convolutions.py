@@ -1,5 +1,7 @@
 """The dense convolutions and the classifier of a network alone: what a library takes that multiplies every zero."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,8 @@ class ConvolutionsOnly:
     def __init__(self, network: SpikingResNet, images: Tensor, dtype: torch.dtype, time_steps: int) -> None:
         self.images = images
         self.stem, self.classifier = network.stem.conv, network.classifier
-        self.blocks = [block for name in network.stage_names for block in network.get_submodule(name)]
+        stages: list[Any] = [network.get_submodule(name) for name in network.stage_names]
+        self.blocks = [block for stage in stages for block in stage]
         with torch.no_grad():
             stem = self.stem(images)
         shape = (time_steps * images.shape[0], *stem.shape[1:])

@@ -17,13 +17,13 @@ def network(cell: Cell) -> nets.SpikingResNet:
         cell.classes,
         cell.time_steps,
         width=cell.width,
-        make_neuron=lambda: LIF(DECAY, THRESHOLD, ATan(ATAN_ALPHA), detach_reset=True),
+        make_neuron=lambda: LIF(DECAY, THRESHOLD, surrogate=ATan(ATAN_ALPHA), detach_reset=True),
     )
     return built
 
 
 NEURONS: dict[str, Callable[[], nn.Module]] = {
-    "linear-lif": lambda: LIF(DECAY, THRESHOLD, Triangle(TRIANGLE_HEIGHT), detach_reset=True),
+    "linear-lif": lambda: LIF(DECAY, THRESHOLD, surrogate=Triangle(TRIANGLE_HEIGHT), detach_reset=True),
     "linear-clif": lambda: CLIF(DECAY, threshold=THRESHOLD, surrogate=Rectangle()),
     "linear-klif": lambda: KLIF(DECAY, threshold=THRESHOLD, surrogate=ATan(ATAN_ALPHA), detach_reset=True),
     "linear-ilif": lambda: ILIF(DECAY, threshold=THRESHOLD),

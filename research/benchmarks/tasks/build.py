@@ -38,7 +38,7 @@ def _ours(kind: Callable[..., Task], cell: Cell, device: str, state: State, **op
 def _peer(
     kind: Callable[..., Task], library: str, variant: str, cell: Cell, device: str, state: State, **options: Any
 ) -> Task:
-    peer = import_module(f"benchmarks.peers.{library}")
+    peer = import_module(f"research.benchmarks.peers.{library}")
     return kind(_loaded(getattr(peer, variant)(cell), state), cell, device, **options)
 
 
@@ -58,13 +58,14 @@ def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
         return NeuronTask(layer, cell, device)
     if library == "shortcut-snn":
         return NeuronTask(nn.Sequential(layer, this_package.NEURONS[cell.network]()), cell, device)
-    peer = import_module(f"benchmarks.peers.{library}")
+    peer = import_module(f"research.benchmarks.peers.{library}")
     if library == "spikingjelly":
         return NeuronTask(peer.linear_neuron(layer, cell.network), cell, device)
     return NeuronTask(peer.linear_lif(layer), cell, device, getattr(peer, "WEIGHT_FACTOR", 1.0))
 
 
-_CONTIGUOUS, _CHANNELS_LAST = {"channels_last": False}, {"channels_last": True}
+_CONTIGUOUS: dict[str, Any] = {"channels_last": False}
+_CHANNELS_LAST: dict[str, Any] = {"channels_last": True}
 _CONVOLUTIONS: dict[str, Build] = {
     "dense convolutions": partial(_ours, ConvolutionsTask, **_CONTIGUOUS),
     "dense convolutions, channels-last": partial(_ours, ConvolutionsTask, **_CHANNELS_LAST),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from shortcut_snn import LogitSum, Shortcut, ShortcutOutput
+from shortcut_snn import LogitSum, ShortcutOutput, wrap
 from shortcut_snn.nets import SpikingResNet
 
 from ..cell import Cell
@@ -19,7 +19,7 @@ class MethodTask(NetworkTask):
     def __init__(self, network: SpikingResNet, cell: Cell, device: str, taps: str | list[str]) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = Shortcut(network, taps, num_classes=cell.classes)
+            model = wrap(network, network.layout(taps), log=len)
         super().__init__(model, cell, device)
         self.objective, self.branch_weight = LogitSum(), BRANCH_WEIGHT
 

@@ -64,7 +64,7 @@ class NetworkTask:
         self, network: nn.Module, cell: Cell, device: str, channels_last: bool = True, pooled: bool = True
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(device=device, memory_format=layout)
+        self.network: nn.Module = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         images, self.labels = batch(cell, device)
         self.images = images.contiguous(memory_format=layout)
         self.cell, self.device, self.pooled = cell, device, pooled
@@ -126,7 +126,7 @@ class ConvolutionsTask:
 
     def __init__(self, network: nn.Module, cell: Cell, device: str, channels_last: bool) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        network = network.to(device=device, memory_format=layout)
+        network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         images = batch(cell, device)[0].contiguous(memory_format=layout)
         dtype = torch.bfloat16 if cell.precision == "bfloat16" else torch.float32
         self.cell, self.device = cell, device

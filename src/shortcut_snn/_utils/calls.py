@@ -49,8 +49,8 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         if isinstance(leaf, Tensor):
             return function(leaf)
         if is_dataclass(leaf) and not isinstance(leaf, type):
-            values = {one.name: getattr(leaf, one.name) for one in fields(leaf) if one.init}
-            return replace(leaf, **{name: map_tensors(function, one) for name, one in values.items()})
+            values = {field.name: getattr(leaf, field.name) for field in fields(leaf) if field.init}
+            return replace(leaf, **{name: map_tensors(function, value) for name, value in values.items()})
         return leaf
 
     return tree_map(mapped, value)

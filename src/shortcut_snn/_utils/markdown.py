@@ -17,7 +17,7 @@ def printable(text: str, keep: str = "") -> str:
         >>> print(printable("cat\x1b[2J"))
         cat\x1b[2J
     """
-    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+    return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -37,6 +37,35 @@ def hooked(
 
 
 @contextmanager
+def restored_on_error(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes of all modules, and values and flags of parameters, if a block raises or is interrupted.
+
+    Example:
+        >>> import contextlib
+        >>> net = nn.Linear(2, 2)
+        >>> with contextlib.suppress(KeyboardInterrupt), restored_on_error(net):
+        ...     net.out_features, net.bias.requires_grad = 3, False
+        ...     raise KeyboardInterrupt
+        >>> net.out_features, net.bias.requires_grad
+        (2, True)
+    """
+    parameters = [(p, p.detach().clone(), p.requires_grad) for p in model.parameters()]
+    tables = [vars(module) for module in nn.Module.modules(model)]
+    tables += [table[key] for table in tables for key in ("_parameters", "_buffers", "_modules")]
+    saved = [(table, dict(table)) for table in tables]
+    try:
+        yield
+    except BaseException:
+        for table, entries in saved:
+            table.clear()
+            table.update(entries)
+        with torch.no_grad():
+            for parameter, value, requires_grad in parameters:
+                parameter.copy_(value).requires_grad_(requires_grad)
+        raise
+
+
+@contextmanager
 def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     """Restore every module's mode, buffers and gradients, and all random states, after a block.
 

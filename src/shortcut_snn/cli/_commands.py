@@ -48,18 +48,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     add_imports(parser)
 
 
-def _launcher(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument(
-        "--launcher", default="local", choices=["local", "slurm"],
-        help="where runs execute: on this machine, or in jobs of SLURM (submitit)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--launch", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of submitit's executor, as in timeout_min=240; repeatable",
-    )  # fmt: skip
-
-
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the comparison; created")
     parser.add_argument(
@@ -78,23 +66,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         "in optimizer.lr=0.03,0.1,0.3; repeatable",
     )  # fmt: skip
     parser.add_argument("--tune-epochs", type=int, default=None, help="epochs of the runs that tune, one seed each")
-    _launcher(parser)
-
-
-def _sweep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, help="folder of the search; created")
-    parser.add_argument(
-        "--space", required=True, metavar="FILE",
-        help="YAML file of the search space: for each entry {low: 0.001, high: 0.1, log: true}, {low: 1, high: 9, "
-        "step: 2} or {choices: [a, b]}",
-    )  # fmt: skip
-    parser.add_argument("--trials", type=int, default=40, help="trials in all, with earlier ones")
-    parser.add_argument("--sampler", default="tpe", choices=["tpe", "gp", "random"], help="Optuna's sampler")
-    parser.add_argument(
-        "--pruner", default="median", choices=["median", "hyperband", "none"],
-        help="Optuna's pruner, which stops unpromising trials after an epoch",
-    )  # fmt: skip
-    _launcher(parser)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
@@ -156,13 +128,6 @@ COMMANDS: dict[str, Command] = {
         _compare,
         "recipe",
     ),
-    "sweep": Command(
-        "search for the best entries of a recipe",
-        "Search for the entries of a recipe that are best on validation data, with Optuna. Every trial is a run, and "
-        "unpromising trials are stopped early. The same command continues a search that was interrupted.",
-        _sweep,
-        "recipe",
-    ),
     "report": Command(
         "write an HTML page of a run or a comparison",
         "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser.",
@@ -198,3 +163,13 @@ COMMANDS: dict[str, Command] = {
         _demo,
     ),
 }
+
+REMOVED = {
+    "sweep": "examples/optuna_sweep.py searches with Optuna, and compare --tune tries listed values",
+    "compare --launcher": "for SLURM, submit one train command per run; docs/many-devices.md shows an array of jobs",
+    "compare --launch": "for SLURM, submit one train command per run; docs/many-devices.md shows an array of jobs",
+    "demo --seeds": "compare trains several seeds",
+    "export --name": "the network has the name of the folder --out",
+    "predict --weights": "name the file of the weights, as in RUN/best.safetensors",
+}
+"""What replaces commands and options of earlier versions."""

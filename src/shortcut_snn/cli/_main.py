@@ -1,6 +1,7 @@
 """The entry point of ``shortcut-snn``: parse the command line, run the command, print errors as one line."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from importlib import metadata
 
 from .. import __version__
 from ..components import suggestion
-from ._commands import COMMANDS
+from ._commands import COMMANDS, REMOVED
 from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
 from ._terminal import STOPPED, Parser, UsageError, discard, one_line, prepare_streams, print_error
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 for an error of the run, 2 for invalid arguments."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
+    # Lightning imports onnxruntime where there is one. It and huggingface_hub report to their makers otherwise.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         return _run_and_report(words)
     except KeyboardInterrupt:
@@ -61,6 +65,9 @@ def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     if not words:
         raise UsageError(f"name a command: {', '.join(COMMANDS)}. {START}")
+    for word in (name, *(f"{name} {word.partition('=')[0]}" for word in words)):
+        if word in REMOVED:
+            raise UsageError(f"{word} was removed: {REMOVED[word]}")
     if name is not None and name not in COMMANDS:
         raise UsageError(f"no command {name!r}{suggestion(name, COMMANDS)}: use one of {', '.join(COMMANDS)}")
     parser = Parser(

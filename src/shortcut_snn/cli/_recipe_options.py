@@ -90,15 +90,15 @@ def parse_with_run(parser: Parser, words: list[str]) -> argparse.Namespace:
 
 def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the words that are not entries of a recipe, and the entries as KEY=VALUE."""
-    others: list[str] = []
+    own_words: list[str] = []
     entries: list[str] = []
     remaining = iter(words)
     for word in remaining:
         if word == "--":
-            return [*others, word, *remaining], entries
+            return [*own_words, word, *remaining], entries
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or key.split(".")[0] not in SECTIONS:
-            others.append(word)
+            own_words.append(word)
             continue
         if not equals:
             value = next(remaining, "--")
@@ -107,7 +107,7 @@ def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:
         if key == "method":
             raise UsageError(f"--method is not an option: a method is a preset, as in --preset {value}")
         entries.append(f"{key}={value}")
-    return others, entries
+    return own_words, entries
 
 
 def _refuse(words: list[str]) -> NoReturn:

@@ -1,12 +1,12 @@
-"""A pool that trains many runs, some of them at the same time, and stops all of them together."""
+"""A pool of training runs: each is a process of its own, and a signal stops all of them."""
 
-import errno
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,15 +14,17 @@ from typing import Any
 
 from ..recipes import Recipe, write_recipe
 from ..training import RunFolder, handling_signals
-from ._executors import Executor, Job, failure_reason
-from ._terminal import STOPPED
+from ._terminal import ERROR, STOPPED
+from .train import PARENT
 
 POLL_SECONDS = 0.1
+Result = Mapping[str, Any]
+"""The content of ``result.json``."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """A run to train in a process of its own; its recipe and its log are written next to its folder."""
+    """A run to train; its recipe and its log are written next to its folder."""
 
     label: str
     recipe: Recipe
@@ -35,120 +37,146 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. A run that was stopped before its end has neither a result nor an error."""
+    """How a run ended: with a result, or else with an error."""
 
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: str = ""
-
-    @property
-    def is_disk_full(self) -> bool:
-        """True if the run failed because no file could be written, as every other run would."""
-        return any(os.strerror(number) in self.error for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class RunPool:
-    """Threads, each of which trains one run at a time in a process and waits for it.
-
-    The first signal asks all runs to save and stop, and a second one kills them. The signal takes effect in this
-    process when all runs have ended.
+    """Trains runs, some of them at the same time; they share the CPU threads of the machine.
 
     Args:
-        jobs: how many run at the same time.
+        jobs: how many runs train at the same time.
         imports: files and modules that every run imports.
+        log: receives a line as each run ends.
     """
 
-    def __init__(
-        self, executor: Executor, jobs: int, imports: Sequence[str] = (), log: Callable[[str], None] = print
-    ) -> None:
-        self.executor, self.jobs, self.imports, self.log = executor, jobs, imports, log
-        self._stopping = threading.Event()
+    def __init__(self, jobs: int, imports: Sequence[str] = (), log: Callable[[str], None] = print) -> None:
+        self.jobs, self.imports, self.log = jobs, imports, log
+        # A container or a batch system may allow fewer cores than the machine has.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = max(1, cores // jobs)
+        self._processes: dict[TrainingRun, subprocess.Popen[bytes]] = {}
         self._signals: list[int] = []
+        self._passed_on = 0
 
-    @property
-    def is_stopping(self) -> bool:
-        """True once a signal or an error has stopped the runs."""
-        return self._stopping.is_set()
+    def train(self, runs: Sequence[TrainingRun], describe: Callable[[Result], str]) -> list[Outcome]:
+        """Train runs, and return how each of them ended. A run that is finished is not trained again.
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """Call a function, which trains a run, with each item in a thread; return its values.
+        A signal asks all runs to save and stop, and a second one kills them. It takes effect here when they have ended.
 
-        Items that are left when the pool stops have None.
+        Args:
+            runs: the runs.
+            describe: returns what the log says about a result.
 
         Raises:
             KeyboardInterrupt: Ctrl-C stopped the runs.
             SystemExit: another signal stopped them.
         """
-
-        def call(item: Any) -> Any:
+        waiting, outcomes = deque(runs), dict[TrainingRun, Outcome]()
+        with handling_signals(self._note):
             try:
-                return None if self.is_stopping else function(item)
-            except BaseException:
-                self._stopping.set()
-                raise
-
-        with handling_signals(self._note), ThreadPoolExecutor(self.jobs) as threads:
-            values = list(threads.map(call, items))
+                while self._processes or (waiting and not self._signals):
+                    if waiting and len(self._processes) < self.jobs and not self._signals:
+                        ended = self._start(waiting.popleft())
+                    else:
+                        time.sleep(POLL_SECONDS)
+                        self._pass_on_signals()
+                        ended = self._collect()
+                    for run, outcome in ended.items():
+                        text = "" if outcome.result is None else f"{run.label}: {describe(outcome.result)}"
+                        self.log(text or f"FAILED {run.label}: {outcome.error} (log: {run.file('.log')})")
+                    outcomes |= ended
+            finally:
+                for process in self._processes.values():
+                    process.terminate()
         if self._signals:
             number = self._signals[0]
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        return values
+        return [outcomes[run] for run in runs]
 
-    def train(self, run: TrainingRun, stops_early: Callable[[], bool] = lambda: False) -> Outcome:
-        """Train a run in a process, and wait until it ends. A run that is finished already is not trained again.
-
-        Args:
-            run: the run.
-            stops_early: polled while the run trains; once it returns True, the run is stopped.
-        """
+    def _start(self, run: TrainingRun) -> dict[TrainingRun, Outcome]:
+        """Start the process of a run; return the run's outcome if it needs none."""
         try:
             if run.folder.is_finished:
                 run.folder.check_recipe(run.recipe.to_dict())
-                return Outcome(run.folder.read_result())
+                return {run: Outcome(run.folder.read_result())}
             write_recipe(run.recipe, run.file(".yaml"))
             command = ["-m", "shortcut_snn", "train", "--config", str(run.file(".yaml"))]
             command += ["--out", str(run.folder.path), "--resume"]
             command += [word for name in self.imports for word in ("--import", name)]
-            status, stopped = self._wait(run, self.executor.submit(command, run.file(".log")), stops_early)
-            if status == 0:
-                return Outcome(run.folder.read_result())
+            self._processes[run] = start_python(command, run.file(".log"), self.threads)
         except (ValueError, OSError) as error:
-            return Outcome(error=str(error))
-        if not stopped:
-            return Outcome(error=failure_reason(status, run.file(".log")))
-        if self.is_stopping:
-            self.log(f"stopped {run.label}; {STOPPED}")
-        return Outcome()
+            return {run: Outcome(error=str(error))}
+        return {}
 
-    def _wait(self, run: TrainingRun, job: Job, stops_early: Callable[[], bool]) -> tuple[int, bool]:
-        """Return the exit status of a job, and whether it was asked to stop."""
-        stopped = False
-        try:
-            while (status := job.poll()) is None:
-                if not stopped and (self.is_stopping or stops_early()):
-                    stopped = True
-                    job.stop()
-                    if self._signals:
-                        self.log(f"stopping {run.label}: it saves its state; a second signal kills it")
-                if len(self._signals) > 1:
-                    job.kill()
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            job.stop()
-            raise
-        return status, stopped
+    def _collect(self) -> dict[TrainingRun, Outcome]:
+        """Return the outcomes of the processes that have ended, without those that were stopped."""
+        outcomes = {}
+        for run, process in list(self._processes.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._processes[run]
+            if status and self._signals:
+                self.log(f"stopped {run.label}; {STOPPED}")
+            else:
+                outcomes[run] = _outcome(run, status)
+        return outcomes
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
-        self._stopping.set()
+
+    def _pass_on_signals(self) -> None:
+        """Ask all processes to save and stop at the first signal, and kill them at the second."""
+        if self._passed_on == len(self._signals):
+            return
+        self._passed_on += 1
+        if self._passed_on == 1:
+            self.log(f"stopping {len(self._processes)} runs: they save their state; a second signal kills them")
+        for process in self._processes.values():
+            process.terminate() if self._passed_on == 1 else process.kill()
 
 
-def changed_imports(folders: Iterable[RunFolder], imported: Sequence[dict[str, Any]], remedy: str) -> list[str]:
-    """Return a line, which ends with a remedy, for each imported file that changed since runs finished with it."""
-    runs: dict[str, list[RunFolder]] = {}
-    for folder in folders:
-        for name in folder.changed_imports(imported) if folder.is_finished else ():
-            runs.setdefault(name, []).append(folder)
-    return [
-        f"{name} has changed since {len(of)} finished runs were trained with it (first {of[0]}): {remedy}"
-        for name, of in runs.items()
-    ]
+def start_python(arguments: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Start Python in a session of its own, so that Ctrl-C in a terminal reaches this process alone.
+
+    Nothing is imported from the current folder; ``PYTHONPATH`` is respected.
+
+    Args:
+        arguments: Python's, as in ``["-m", "shortcut_snn", "train"]``.
+        log: the file to which output is appended.
+        threads: CPU threads, unless the environment's ``OMP_NUM_THREADS`` sets them.
+    """
+    # A link is not followed: in a folder from elsewhere it may point at any file of the user's.
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(descriptor, "ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": str(threads)} | os.environ | {PARENT: str(os.getpid())},
+            start_new_session=True,
+        )
+
+
+def _outcome(run: TrainingRun, status: int) -> Outcome:
+    """Return the outcome of a run whose process has ended."""
+    if status:
+        return Outcome(error=failure_reason(status, run.file(".log")))
+    try:
+        return Outcome(run.folder.read_result())
+    except (ValueError, OSError) as error:
+        return Outcome(error=str(error))
+
+
+def failure_reason(status: int, log: Path) -> str:
+    """Return why a command failed: the signal that ended it, its last error message, or the last line of its log."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (was there enough memory?)" if name == "SIGKILL" else "")
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return (errors or lines or [f"exit status {status}"])[-1]

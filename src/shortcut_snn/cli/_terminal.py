@@ -34,7 +34,7 @@ def print_line(line: str) -> None:
 def print_error(message: str) -> None:
     """Print a line about an error on stderr, if anybody still reads it."""
     try:
-        print(f"shortcut-snn: error: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"{ERROR}{printable(message)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         discard("stderr")
 
@@ -55,6 +55,7 @@ def discard(name: str) -> None:
         os.close(nowhere)
 
 
+ERROR = "shortcut-snn: error: "
 STOPPED = "the same command (train: with --resume) resumes it"
 
 

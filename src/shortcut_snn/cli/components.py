@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
 def component_table(kind: Kind) -> str:
     """Return a table of the components of a kind: name, description, options with their defaults."""
     rows = []
-    for name, component in kind.items():
+    for name, component in kind.components.items():
         options = ", ".join(f"{option.name}={option.value}" for option in component.options.values())
         rows.append([name, first_sentence(component), options])
     return markdown_table([kind.name, "description", "options"], rows)

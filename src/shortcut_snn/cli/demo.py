@@ -11,11 +11,10 @@ from pathlib import Path
 from .. import plots
 from ..measurement import chain
 from ..recipes import Recipe, recipe_of
-from ..training import Metric, RunFolder
+from ..training import Metric, RunFolder, read_rows
 from ._terminal import print_line
 from .compare import Plan, Variant, compare
 from .gradients import examine_new_network
-from .report import read_rows
 
 BASELINE, METHOD = "baseline", "initialised"
 INTRODUCTION = f"""A spiking ResNet-34 with basic blocks, trained twice on 1,797 images of digits.

@@ -2,8 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,10 @@ from torch import Tensor
 from .. import __version__, components
 from ..components import component_of, write
 from ..data import Data, ImageData
-from ..deploy import (
-    CARD,
-    ENERGY,
-    README,
-    Card,
-    Exporter,
-    Inference,
-    InputSpec,
-    NetworkSpec,
-    describe_inputs,
-    export_network,
-    load,
-    onnx_logits,
-    read_card,
-    write_card,
-)
-from ..energy import measure_energy
+from ..deploy import CARD, ENERGY, README, Card, Exporter, InputSpec, NetworkSpec, describe_inputs, export_with_card
 from ..recipes import Recipe, keeps_result, open_run
-from ..training import ENERGY_SAMPLES, RunFolder
+from ..training import RunFolder
 from ._terminal import UsageError, at_least_one
-
-OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
-"""Options of formats, and how the card calls them."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,49 +23,23 @@ def run(options: argparse.Namespace) -> int:
     at_least_one(options, "images")
     if options.to is None:
         raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
-    chosen = [option for option in OPTIONS if getattr(options, option)]
+    chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     exporter: Exporter = components.read(components.exporter, entries, "export")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
-    _check_target(folder)
-    batch, _ = data.sample(options.images)
-    spec = NetworkSpec(recipe.network, recipe.neuron, _description(dict(data.description) | task.description, batch))
-    # Before the export, which would leave a file if files of the run or the folder turn out to be damaged.
-    card = _card(options, recipe, data, spec)
-    _earlier_card(folder)
-    task.model.strip()
-    path, agreement = export_network(task.model, spec, batch, exporter, folder)
-    if options.half:
-        network = load(path)
-        card = replace(card, accuracy=_accuracy(network.predict, data, task.metric), energy=_energy(network, data))
-    elif options.int8:
-        logits = onnx_logits(path, spec)
-        accuracy = _accuracy(lambda inputs: logits(inputs).argmax(-1), data, task.metric)
-        card = replace(card, accuracy=accuracy, energy=None)
-    label = ", ".join([options.to, *(OPTIONS[option] for option in chosen)])
-    # Read again: another export to this folder may have ended in the meantime.
-    earlier = _earlier_card(folder) or card
-    # The card lists all files of the same weights. Rounded weights have another accuracy.
-    same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
-    files = {key: value for key, value in earlier.files.items() if same and value != path.name}
-    write_card(replace(card, files=files | {label: path.name}), folder)
-    print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
-    for part, value in card.accuracy.items() if options.half or options.int8 else ():
-        print(f"{part} accuracy in {OPTIONS['half' if options.half else 'int8']}: {100 * value:.2f} %")
-    return 0
-
-
-def _earlier_card(folder: Path) -> Card | None:
-    return read_card(folder) if (folder / CARD).is_file() else None
-
-
-def _check_target(folder: Path) -> None:
-    """Check that an export to this folder replaces nothing but an earlier export."""
-    if (folder / README).is_file() and not (folder / CARD).is_file():
-        raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, whose network the export would replace: choose another folder")
+    batch, _ = data.sample(options.images)
+    spec = NetworkSpec(recipe.network, recipe.neuron, _description(dict(data.description) | task.description, batch))
+    task.model.strip()
+    test = data.loaders(0).test if task.metric == "accuracy" else ()
+    card = _card(options, recipe, data, spec)
+    path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
+    print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
+    for part, value in card.accuracy.items() if options.half or options.int8 else ():
+        print(f"{part} accuracy in {'half precision' if options.half else 'int8'}: {100 * value:.2f} %")
+    return 0
 
 
 def _description(description: dict[str, Any], batch: Tensor) -> dict[str, Any]:
@@ -151,18 +105,3 @@ def _public_recipe(recipe: Recipe) -> dict[str, Any]:
     entries["loggers"] = []
     public: dict[str, Any] = write(entries)
     return public
-
-
-def _accuracy(predict: Callable[[Tensor], Tensor], data: Data, metric: str) -> dict[str, float]:
-    """Return the accuracy of rounded weights on all test data, for the card."""
-    if metric != "accuracy":
-        return {}
-    right = torch.cat([predict(images) == labels for images, labels in data.loaders(0).test])
-    return {"test": int(right.sum()) / len(right)}
-
-
-def _energy(network: Inference, data: Data) -> dict[str, float]:
-    """Return the energy of a network with rounded weights, for the card."""
-    inputs = network.prepare(data.sample(ENERGY_SAMPLES)[0])
-    report = measure_energy(network.network, [inputs], network.spec.time_steps)
-    return {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}

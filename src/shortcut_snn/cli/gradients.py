@@ -15,13 +15,13 @@ from .._utils.random_state import preserve_random_state
 from ..data import Data
 from ..diagnosis import Diagnosis, Remedy, diagnose_setup, judge, neuron_remedies
 from ..measurement import Batch, GradientReport, LayerReport, Setup, measure_gradients
+from ..method import initialises
 from ..recipes import (
     Recipe,
     build,
     build_task,
     changed,
     check_data,
-    describe_method,
     load_data,
     load_network,
     run_recipe,
@@ -31,7 +31,6 @@ from ..training import (
     RunFolder,
     Task,
     initialise_task,
-    initialises,
     layer_rows,
     layer_table,
     seeded,
@@ -94,7 +93,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         titles, reports = {"without": "without the method"}, {"without": report}
         if recipe.method != vanilla.method:
             reports = {"without": _report(source.task(vanilla), inputs[0]), "with": report}
-            titles["with"] = describe_method(recipe.method)
+            titles["with"] = str(recipe.method)
         setup = _setup(task)
         diagnosis = diagnose_setup(setup, inputs, partial(remedies_for, recipe, source, setup, inputs))
     return Gradients(titles, reports, diagnosis, task.count_samples(inputs[0][1]))
@@ -143,22 +142,13 @@ def _prepare(recipe: Recipe, batches: int, run: RunFolder | None) -> tuple[Sourc
     return source, task, [task.prepare_batch(batch) for batch in stream]
 
 
-def _initial_weight(task: Task) -> float:
-    """Return lambda at the first step, 0 without branches."""
-    return float(task.branch_weight(0, 1)) if task.model.branches else 0.0
-
-
 def _report(task: Task, batch: Batch) -> GradientReport:
-    with task.objective_outputs():
-        return measure_gradients(task.model, *batch, task.compute_loss, _initial_weight(task))
+    return measure_gradients(task.model, *batch, task.model.branch_weight(0, 1), task.criterion)
 
 
 def _setup(task: Task) -> Setup:
-    if task.every_step:
-        # The task is not used otherwise, so this is not undone.
-        network: Any = task.model.network
-        network.readout, task.model.taps.every_step = "sequence", True
-    return Setup(task.model, partial(task.compute_loss, branch_weight=_initial_weight(task)))
+    loss = partial(task.model.loss, step=0, steps=1, criterion=task.criterion)
+    return Setup(task.model, loss)
 
 
 def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:

@@ -27,11 +27,11 @@ surrogate = Kind("surrogate", context=("v",))
 objective = Kind("objective", context=("output", "target", "branch_weight", "criterion"))
 branch_weight = Kind("branch_weight", context=("step", "total"))
 penalty = Kind("penalty", context=("rates",))
-gradient = Kind("gradient", context=("taps",))
+gradient = Kind("gradient", context=("layout",))
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(
     "task",
-    context=("model", "objective", "branch_weight", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
+    context=("model", "method", "optimizer", "lr_schedule", "training", "description"),
 )
 optimizer = Kind("optimizer", context=("params",))
 lr_schedule = Kind("lr_schedule", context=("optimizer", "total"))

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .registry import KINDS, REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
+from .registry import REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
+from .renamed import named_component, named_options
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,16 @@ class Slot:
 
 
 def slot(annotation: Any) -> Slot | None:
-    """Return the slot of an annotation, or None if the annotation is that of a plain value."""
+    """Return the slot of an annotation, or None if the annotation is that of a plain value.
+
+    A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
+
+    Example:
+        >>> from shortcut_snn.components import neuron
+        >>> one, many = slot(Annotated[Any, neuron] | None), slot(Annotated[tuple[Any, ...], neuron])
+        >>> (one.many, one.optional), (many.many, many.optional), slot(int | None)
+        ((False, True), (True, False), None)
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         kind = next((note for note in arguments[1:] if isinstance(note, Kind)), None)
@@ -39,12 +49,9 @@ def slot(annotation: Any) -> Slot | None:
         members = get_args(arguments[0]) if is_union else arguments[:1]
         return Slot(kind, any(get_origin(member) in (tuple, list) for member in members), type(None) in members)
     if origin in (Union, types.UnionType):
-        others = [member for member in arguments if member is not type(None)]
-        inner = slot(others[0]) if len(others) == 1 else None
-        return None if inner is None else dataclasses.replace(inner, optional=len(others) < len(arguments))
-    for kind in KINDS.values():
-        if kind.type is not None and kind.type is annotation:
-            return Slot(kind)
+        present = [member for member in arguments if member is not type(None)]
+        inner = slot(present[0]) if len(present) == 1 else None
+        return None if inner is None else dataclasses.replace(inner, optional=len(present) < len(arguments))
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
@@ -92,16 +99,15 @@ def _mapping(entries: Any, path: str, form: str) -> dict[str, Any]:
 
 def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, dict[str, Any]]:
     """Return the component that entries name, and the other entries."""
-    if isinstance(entries, str):
-        entries = {"kind": entries}
-    values = _mapping(entries, path, "{kind: NAME, ...} or a name")
+    values = _mapping(named_component(kind, entries), path, "{kind: NAME, ...} or a name")
     name = values.pop("kind", None)
     if not isinstance(name, str):
         raise ValueError(f"{path}.kind is missing: one of {', '.join(kind)}")
     try:
-        return kind[name], values
+        component = kind.find(name)
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
+    return component, named_options(kind, component.options, values)
 
 
 def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
@@ -140,7 +146,7 @@ def _over_default(content: Any, option: Option, value: Any) -> Any:
     default = option.value
     if default is None or default is REQUIRED or not isinstance(content, Kind):
         return value
-    entries = {"kind": value} if isinstance(value, str) else value
+    entries = named_component(content, value)
     name = component_of(default).name
     if not isinstance(entries, Mapping) or entries.get("kind", name) != name:
         return value
@@ -178,7 +184,7 @@ def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
         "should be another type"
     ]
     messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
-    first, *others = dict.fromkeys(messages)
+    first, *alternatives = dict.fromkeys(messages)
     choices = [
         str(choice)
         for part in (annotation, *get_args(annotation))
@@ -186,7 +192,7 @@ def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
         for choice in get_args(part)
     ]
     hint = suggestion(value, choices) if isinstance(value, str) else ""
-    return " or ".join([first, *(message.removeprefix("should be ") for message in others)]) + hint
+    return " or ".join([first, *(message.removeprefix("should be ") for message in alternatives)]) + hint
 
 
 def write(value: Any) -> Any:
@@ -214,14 +220,15 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
         changes: entries that override those of the base.
     """
     if isinstance(content, Kind):
-        base, changes = ({"kind": entries} if isinstance(entries, str) else entries for entries in (base, changes))
+        base, changes = named_component(content, base), named_component(content, changes)
     if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
         return changes
     if isinstance(content, Kind):
         name = changes.get("kind", base.get("kind"))
         # A name that is not text is an error of read(), which knows its path.
-        component = content.get(name) if isinstance(name, str) else None
+        component = content.components.get(name) if isinstance(name, str) else None
         options: Mapping[str, Option] = {} if component is None else component.options
+        base, changes = (named_options(content, options, entries) for entries in (base, changes))
     else:
         options = {} if content is None else fields_of(content)
     merged = dict(base)

@@ -38,8 +38,8 @@ def first_sentence(component: Component) -> str:
     text = " ".join((inspect.getdoc(component.definition) or "").split("\n\n")[0].split())
     if not isinstance(component.factory, functools.partial):
         return text
-    given = inspect.signature(component.definition).bind_partial(*component.factory.args, **component.factory.keywords)
-    return f"{text} With {', '.join(f'{name} {value}' for name, value in given.arguments.items())}."
+    fixed = inspect.signature(component.definition).bind_partial(*component.factory.args, **component.factory.keywords)
+    return f"{text} With {', '.join(f'{name} {value}' for name, value in fixed.arguments.items())}."
 
 
 def type_text(annotation: Any) -> str:

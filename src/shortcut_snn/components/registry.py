@@ -1,4 +1,4 @@
-"""The registry: a kind of component is a decorator, and a dictionary of its components by name."""
+"""The registry: a kind of component is a decorator that registers components by name."""
 
 import dataclasses
 import difflib
@@ -6,9 +6,9 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 T = TypeVar("T")
 REQUIRED = dataclasses.MISSING
@@ -68,7 +68,7 @@ class Component:
 
 
 def _look_up(kind: str, name: str) -> Component:
-    return KINDS[kind][name]
+    return KINDS[kind].find(name)
 
 
 @dataclass(frozen=True)
@@ -95,27 +95,28 @@ class Config:
         return options[name]
 
     def accepts(self, name: str) -> bool:
-        """Return whether the component has this parameter, or passes the context of its kind on as ``**kwargs``."""
-        parameters = inspect.signature(self.component.factory).parameters
-        keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        return name in parameters or (keywords and name in KINDS[self.component.kind].context)
+        """Return whether the component has a parameter of this name."""
+        return name in inspect.signature(self.component.factory).parameters
 
-    def build(self, *args: Any, **context: Any) -> Any:
-        """Call the component with its options, and with the part of the context that it accepts."""
+    def build(self, **context: Any) -> Any:
+        """Call the component with its options, and with the part of the context that its parameters name."""
         keywords = {**self.options, **{name: value for name, value in context.items() if self.accepts(name)}}
+        signature = inspect.signature(self.component.factory)
         try:
-            inspect.signature(self.component.factory).bind(*args, **keywords)
+            if context.keys() - keywords and any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+                raise TypeError(f"name the parameters that it takes of {', '.join(context)}; ** is not followed")
+            signature.bind(**keywords)
         except TypeError as error:
             raise ValueError(f"{self.component.kind} {self.component.name!r}: {error}") from None
-        return self.component.factory(*args, **keywords)
+        return self.component.factory(**keywords)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call a component that is a function, such as a surrogate or an objective."""
+        """Call the component with its options and all of these arguments."""
         return self.component.factory(*args, **self.options, **kwargs)
 
 
-class Kind(dict[str, Component]):
-    """A kind of component: a decorator that registers components, and a dictionary of them by name.
+class Kind:
+    """A kind of component: a decorator that registers components, and the ``components`` by name.
 
     Args:
         name: the module attribute under which the kind is found, as in ``components.network``.
@@ -131,17 +132,13 @@ class Kind(dict[str, Component]):
     """
 
     def __init__(self, name: str, context: tuple[str, ...] = ()) -> None:
-        super().__init__()
         self.name, self.context = name, context
-        self.type: type | None = None
-        """The annotation of a parameter that takes a component of this kind, unless it is ``Annotated[..., kind]``."""
+        self.components: dict[str, Component] = {}
         KINDS[name] = self
 
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the components."""
+        return iter(self.components)
 
     def __call__(self, name: str) -> Callable[[T], T]:
         """Register the decorated class or function under a name.
@@ -154,25 +151,32 @@ class Kind(dict[str, Component]):
 
         def register(factory: T) -> T:
             component = Component(self.name, name, factory, options_of(factory, self.context))  # type: ignore[arg-type]
-            previous = self.get(name)
+            previous = self.components.get(name)
             # A file that is imported a second time replaces its own components.
             if previous is not None and _origin(previous.factory) != _origin(factory):
                 raise ValueError(
                     f"the {self.name} {name!r} exists already, in {_origin(previous.factory)[0]}: choose another name"
                 )
-            self[name] = component
+            self.components[name] = component
             if dataclasses.is_dataclass(factory):
                 DATACLASSES[factory] = component  # type: ignore[index]
             return factory
 
         return register
 
-    def __missing__(self, name: str) -> Component:
-        raise ValueError(f"unknown {self.name} {name!r:.80}{suggestion(name, self)}; available: {', '.join(self)}")
+    def find(self, name: str) -> Component:
+        """Return the component of a name.
+
+        Raises:
+            ValueError: the name is unknown.
+        """
+        if (component := self.components.get(name)) is None:
+            raise ValueError(f"unknown {self.name} {name!r:.80}{suggestion(name, self)}; available: {', '.join(self)}")
+        return component
 
     def make(self, name: str, **options: Any) -> Any:
         """Return a component with values for some of its options."""
-        return self[name].configure(**options)
+        return self.find(name).configure(**options)
 
 
 KINDS: dict[str, Kind] = {}
@@ -197,23 +201,29 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     """Return the options of a dataclass, a class or a function.
 
     They are the fields of a dataclass, or else the parameters that have a default and are not part of the context.
-    A default that YAML cannot hold, such as a function or a class, makes a parameter not an option.
+    A default that YAML cannot hold, such as a function or a class, makes a parameter not an option. An option whose
+    default is a component holds components of that kind.
     """
     if dataclasses.is_dataclass(target):
         hints = _hints(target)
         options = [
-            Option(field.name, hints.get(field.name, Any), field.default, field.default_factory)
+            Option(field.name, _annotation(hints, field.name, field.default), field.default, field.default_factory)
             for field in dataclasses.fields(target)
         ]
     else:
         definition = _definition(target)
         hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
         options = [
-            Option(parameter.name, hints.get(parameter.name, Any), parameter.default, REQUIRED)
+            Option(parameter.name, _annotation(hints, parameter.name, parameter.default), parameter.default, REQUIRED)
             for parameter in inspect.signature(target).parameters.values()
             if parameter.default is not parameter.empty and parameter.name not in context
         ]
     return {option.name: option for option in options if option.default is REQUIRED or _in_yaml(option.default)}
+
+
+def _annotation(hints: Mapping[str, Any], name: str, default: Any) -> Any:
+    hint = hints.get(name, Any)
+    return Annotated[hint, KINDS[component_of(default).kind]] if is_component(default) else hint
 
 
 def _hints(target: Any) -> dict[str, Any]:

@@ -19,10 +19,10 @@ def class_names(folder: Path) -> list[str]:
 def check_same_classes(root: Path, train: str, part: str) -> None:
     """Check that two parts of a data set have the same class folders."""
     training, other = class_names(root / train), class_names(root / part)
-    odd = sorted(set(training) ^ set(other))
-    if odd:
-        having, lacking = (train, part) if odd[0] in training else (part, train)
-        raise ValueError(f"{root}: {having} has a class {odd[0]!r} that {lacking} does not have")
+    unmatched = sorted(set(training) ^ set(other))
+    if unmatched:
+        having, lacking = (train, part) if unmatched[0] in training else (part, train)
+        raise ValueError(f"{root}: {having} has a class {unmatched[0]!r} that {lacking} does not have")
 
 
 def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """Return at most ``most`` of the positions 0 to ``count - 1``, evenly spaced."""
-    positions: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Return at most ``limit`` of the positions 0 to ``count - 1``, evenly spaced."""
+    positions: list[int] = np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
     return positions
 
 

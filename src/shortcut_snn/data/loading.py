@@ -31,12 +31,15 @@ class Loaders:
         test: every test sample once, in order.
         begin: ``begin(epoch, batches)`` skips the first ``batches`` batches of ``epoch``; all other epochs are served
             in full. Call it before the first iteration.
+        skips_batches: False if ``begin`` cannot skip. ``train`` then serves ``epoch`` from its start, or its
+            ``load_state_dict`` restores the position.
     """
 
     train: Loader
     validation: Loader | None
     test: Loader
     begin: Callable[[int, int], None]
+    skips_batches: bool = True
 
     @property
     def samples(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Wrap the user's data sets and DataLoaders so that a run resumes on them bit for bit."""
+"""Wrap the user's data sets and DataLoaders, so that the samples of a run do not depend on training."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,20 +14,16 @@ from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset
 
 
-class ReplayedLoader:
-    """Wrap a DataLoader so that each epoch is a function of (seed, epoch), for a constant number of workers.
+class UserLoader:
+    """Wrap a DataLoader so that the random numbers of a batch belong to (seed, epoch, number of the batch).
 
-    At the start of an epoch the loader's generator, its samplers' generators and, while a batch is drawn, the global
-    generators are seeded from (seed, epoch). Training between two batches neither changes the samples nor sees their
-    random numbers.
+    Training between two batches neither changes the samples nor sees their random numbers. A loader that has a state,
+    such as torchdata's ``StatefulDataLoader``, lends its ``state_dict`` and ``load_state_dict``.
 
     Example:
-        >>> loader = ReplayedLoader(DataLoader(range(6), shuffle=True), seed=0)
+        >>> loader = UserLoader(DataLoader(range(6), shuffle=True), seed=0)
         >>> [int(batch) for batch in loader] == [int(batch) for batch in loader]
         True
-        >>> loader.begin(epoch=0, batches=4)
-        >>> len(list(loader))
-        2
     """
 
     batch_sampler = None
@@ -36,10 +32,14 @@ class ReplayedLoader:
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
         self.loader, self.seed, self.epoch = loader, seed, 0
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
-        self._first_epoch, self._skipped = -1, 0
+        self._first = (0, 0)
+        self.has_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        if self.has_state:
+            # Lightning writes the state of any loader with these methods into checkpoints.
+            self.state_dict, self.load_state_dict = loader.state_dict, loader.load_state_dict  # type: ignore[attr-defined]
 
     @property
-    def sampler(self) -> "ReplayedLoader":
+    def sampler(self) -> "UserLoader":
         """The loader itself, because Lightning calls ``sampler.set_epoch``."""
         return self
 
@@ -48,9 +48,12 @@ class ReplayedLoader:
         self.epoch = epoch
 
     def begin(self, epoch: int, batches: int) -> None:
-        """Skip the first ``batches`` batches of ``epoch``; all other epochs are served in full."""
-        self.epoch = self._first_epoch = epoch
-        self._skipped = batches
+        """Start with an epoch after some of its batches, where ``load_state_dict`` then restores the loader.
+
+        A loader without a state cannot skip batches, and yields the epoch from its start.
+        """
+        self.epoch = epoch
+        self._first = (epoch, batches if self.has_state else 0)
 
     def __len__(self) -> int:
         try:
@@ -60,29 +63,22 @@ class ReplayedLoader:
             raise TypeError(f"{name} needs a __len__ that returns its number of samples, to count epochs") from None
 
     def __iter__(self) -> Iterator[Any]:
-        stream = RandomStream(int(random_bits(self.seed, Stream.ORDER, self.epoch)[0]) >> 1)
-        batch_sampler = self.loader.batch_sampler
-        parts: list[Any] = [self.loader, self.loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
-        for part in parts:
-            if isinstance(getattr(part, "generator", None), torch.Generator):
-                part.generator.manual_seed(stream.seed)
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(self.epoch)
-        # Persistent workers would keep the random states of the epoch before.
-        self.loader._iterator = None
-        skipped = self._skipped if self.epoch == self._first_epoch else 0
-        with stream:
+        epoch, number = self.epoch, self._first[1] if self.epoch == self._first[0] else 0
+        if hasattr(self.loader.sampler, "set_epoch"):
+            self.loader.sampler.set_epoch(epoch)
+        with self._random_numbers(epoch, 0):
             batches = iter(self.loader)
         end = object()
-        number = 0
         while True:
-            with stream:
+            number += 1
+            with self._random_numbers(epoch, number):
                 batch = next(batches, end)
             if batch is end:
                 return
-            if number >= skipped:
-                yield batch
-            number += 1
+            yield batch
+
+    def _random_numbers(self, epoch: int, number: int) -> RandomStream:
+        return RandomStream(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
 
 
 ACCEPTED = (
@@ -99,7 +95,8 @@ def as_data(
     """Wrap data sets or loaders as data for training.
 
     For data sets, the order of the training samples and the random numbers of each sample are functions of (seed,
-    epoch, index). DataLoaders keep their own order, drawn with generators that are seeded from (seed, epoch).
+    epoch, index). DataLoaders keep their own order. A run resumes within an epoch of a loader that has ``state_dict``
+    and ``load_state_dict``; any other loader starts the epoch again.
 
     Args:
         source: a :class:`.Data`; or (train, test) or (train, validation, test), each a map-style data set or a
@@ -243,20 +240,20 @@ class SampleData(UserData, SeededData):
 
 
 class LoaderData(UserData):
-    """A user's DataLoaders, replayed from seeds."""
+    """A user's DataLoaders."""
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of the only process; see :meth:`.Data.loaders`."""
         if world > 1:
             raise ValueError(f"DataLoaders cannot be shared among {world} processes: pass the Datasets instead")
-        validation = None if self.validation is None else ReplayedLoader(self.validation, seed)
-        train = ReplayedLoader(self.train, seed)
-        return Loaders(train, validation, ReplayedLoader(self.test, seed), train.begin)
+        validation = None if self.validation is None else UserLoader(self.validation, seed)
+        train = UserLoader(self.train, seed)
+        return Loaders(train, validation, UserLoader(self.test, seed), train.begin, skips_batches=False)
 
     def sample(self, count: int) -> Any:
         """Return one batch of at most ``count`` test samples; of an iterable data set, the loader's first batch."""
         if not _is_map_style(self.test.dataset):
-            return next(iter(ReplayedLoader(self.test, SAMPLE_SEED)))
+            return next(iter(UserLoader(self.test, SAMPLE_SEED)))
         samples = SeededSamples(self.test.dataset, SAMPLE_SEED)
         order = permutation(len(samples), SAMPLE_SEED, Stream.SAMPLE)[:count]
         return self.test.collate_fn([samples[0, index] for index in order.tolist()])

@@ -10,7 +10,7 @@ from .. import components
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml
 
-CARD, README = "card.json", "README.md"
+CARD, README, WEIGHTS = "card.json", "README.md", "network.safetensors"
 ENERGY = {
     "energy_pj": "AC and MAC operations",
     "relu_energy_pj": "the same network with ReLUs",
@@ -73,7 +73,52 @@ def read_card(folder: Path) -> Card:
 
 def readme(card: Card, name: str = "path/of/this/folder") -> str:
     """Return the README of a card, with metadata for the Hugging Face hub; ``name`` is what ``load`` takes."""
-    return f"---\n{as_yaml(_hub_metadata(card))}---\n\n{_text(card, name)}"
+    network = {"kind": "network", "time_steps": "?"} | card.recipe.get("network", {})
+    data = {"name": "images", "classes": (), "samples": {}} | card.data
+    energy = {ENERGY.get(key, key): value for key, value in (card.energy or {}).items()}
+    facts = {
+        "Weights": card.weights,
+        "Inputs": card.inputs,
+        "Classes": ", ".join(map(str, data["classes"])),
+        "Samples": _join(f"{count:,} ({part})" for part, count in data["samples"].items()),
+        "Licence of the data": data.get("licence") or "not stated",
+        "Accuracy": _join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
+        "Energy of an input in 45 nm": _join(f"{value / 1000:,.1f} nJ ({what})" for what, value in energy.items()),
+    }
+    is_events = data.get("kind") == "events"
+    inputs = "float32 counts [N, T, C, H, W]" if is_events else "uint8 [N, C, H, W], as images are stored"
+    use = f"""```python
+from shortcut_snn import load
+
+network = load("{name}")
+labels = network.predict(images)  # {inputs}
+# In a terminal: shortcut-snn predict {name} FILE ...
+```"""
+    if WEIGHTS not in card.files.values():
+        use = "Open a file with the runtime of its format."
+    return f"""---
+{as_yaml(_hub_metadata(card))}---
+
+# {card.name}
+
+A spiking {network["kind"]} (T = {network["time_steps"]}) for {data["name"]}, trained with shortcut-snn {card.version}.
+
+{_list(facts)}
+
+## Use
+
+{use}
+
+## Files
+
+{_list({f"`{file}`": what for what, file in card.files.items()})}
+
+## Recipe
+
+```json
+{json.dumps(card.recipe, indent=2)}
+```
+"""
 
 
 def _hub_metadata(card: Card) -> dict[str, Any]:
@@ -96,89 +141,8 @@ def _hub_metadata(card: Card) -> dict[str, Any]:
     }
 
 
-_TEMPLATE = """\
-# {card.name}
-
-A spiking {network[kind]} (T = {network[time_steps]}) for {data[name]}, trained with shortcut-snn {card.version}.
-
-- Weights: {card.weights}
-- Inputs: {card.inputs}
-- Classes: {classes}
-- Samples: {samples}
-- Licence of the data: {data[licence]}
-- Accuracy: {accuracy}
-- Energy of an input in 45 nm: {energy}
-
-## Use
-
-{use}
-
-## Files
-
-{files}
-
-## Recipe
-
-```json
-{recipe}
-```
-"""
-# Code that runs a file, by the file's name. Normalisation is part of all files but those of NIR.
-_USES = {
-    "network.safetensors": """\
-from shortcut_snn import load
-
-network = load("{name}")
-labels = network.predict(images)  # {inputs}
-# In a terminal: shortcut-snn predict {name} FILE ...""",
-    "network.onnx": """\
-import onnxruntime
-
-session = onnxruntime.InferenceSession("network.onnx")
-(logits,) = session.run(None, {{"images": images}})  # {inputs}
-labels = logits.argmax(-1)""",
-    "network.pt2": """\
-import torch
-
-network = torch.export.load("network.pt2").module()
-(logits,) = network(images)  # {inputs}
-labels = logits.argmax(-1)""",
-    "network-step.onnx": """\
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("network-step.onnx")
-first, *others = session.get_inputs()
-state = {{x.name: np.zeros((len(frames[0]), *x.shape[1:]), np.float32) for x in others}}
-total = 0
-for frame in frames:  # {frames}
-    logits, *after = session.run(None, {{first.name: frame, **state}})
-    state, total = dict(zip(state, after)), total + logits
-labels = total.argmax(-1)""",
-}
-
-
-def _text(card: Card, name: str) -> str:
-    unknown = {"kind": "network", "time_steps": "?", "name": "images", "licence": None}
-    data = unknown | card.data
-    is_events = data.get("kind") == "events"
-    inputs = "float32 counts [N, T, C, H, W]" if is_events else "uint8 [N, C, H, W], as images are stored"
-    frames = "float32 counts [N, C, H, W] of each step" if is_events else "the same images uint8 [N, C, H, W] T times"
-    uses = [
-        _USES[file].format(name=name, inputs=inputs, frames=frames) for file in card.files.values() if file in _USES
-    ]
-    return _TEMPLATE.format(
-        card=card,
-        network=unknown | card.recipe.get("network", {}),
-        data=data | {"licence": data["licence"] or "not stated"},
-        classes=", ".join(map(str, data.get("classes", ()))),
-        samples=_join(f"{count:,} ({part})" for part, count in data.get("samples", {}).items()),
-        accuracy=_join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
-        energy=_join(f"{value / 1000:,.1f} nJ ({ENERGY.get(key, key)})" for key, value in (card.energy or {}).items()),
-        use="\n\n".join(f"```python\n{use}\n```" for use in uses) or "Open a file with the runtime of its format.",
-        files="\n".join(f"- `{file}`: {what}" for what, file in card.files.items()),
-        recipe=json.dumps(card.recipe, indent=2),
-    )
+def _list(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 
 def _join(parts: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Export of a trained network: fold, write, load back, compare on real data, and only then keep the file."""
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..components import component_of
 from ..method import Shortcut
 from ..neurons import Neuron
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
-from .exporter import Exporter
+from .exporter import Exporter, Logits
 from .folding import fold
 from .onnx_export import ONNX
 from .spec import NetworkSpec, Prepare
@@ -25,18 +26,18 @@ class OneCall(nn.Module):
 
     def __init__(self, model: Shortcut) -> None:
         super().__init__()
-        self.network, self.run, self.readout, self.reset = model.network, model.run, model.readout, model._reset
+        self.network, self.layout = model.network, model.layout
 
     def forward(self, x: Tensor) -> Any:
         """Return the logits, and leave the network in its initial state."""
         self._reset_network()
-        output = call_on(self.network, self.run, x)
+        output = call_on(self.network, self.layout.run, x)
         self._reset_network()
-        return output if self.readout is None else self.readout(output)
+        return self.layout.read(output)
 
     def _reset_network(self) -> None:
-        if self.reset is not None:
-            self.reset(self.network)
+        if self.layout.reset is not None:
+            self.layout.reset(self.network)
 
 
 def without_wrapper(network: nn.Module) -> nn.Module:
@@ -84,6 +85,27 @@ def export_network(
         ('network.safetensors', 4, ('cat', 'dog'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
+    exported = export_checked(network, spec, images, exporter, folder)
+    return exported.path, exported.agreement
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that has passed its check.
+
+    Args:
+        logits: runs the file.
+        is_rounded: whether its weights are rounded, and may predict other classes than the network's.
+    """
+
+    path: Path
+    agreement: Agreement
+    logits: Logits
+    is_rounded: bool
+
+
+def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path) -> Exported:
+    """Write a file, check it and return it; see :func:`export_network`."""
     network = without_wrapper(network)
     if isinstance(network, OneCall):
         if exporter not in (ONNX(), TorchExport()):
@@ -102,4 +124,4 @@ def export_network(
         agreement = check(network if rounded is folded else rounded, spec, logits, images)
         if rounded is not folded:
             agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
-    return folder / exporter.file, agreement
+    return Exported(folder / exporter.file, agreement, logits, rounded is not folded)

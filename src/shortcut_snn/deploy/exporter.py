@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import components
 from .spec import NetworkSpec
 
 
@@ -67,9 +66,6 @@ class Exporter(ABC):
             OSError: a package that the format needs is not installed.
             ValueError: the format cannot represent a part of the network; the message names it.
         """
-
-
-components.exporter.type = Exporter
 
 
 def frames_of(images: Tensor, spec: NetworkSpec) -> list[Tensor]:

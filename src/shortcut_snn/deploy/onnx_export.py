@@ -108,13 +108,13 @@ def onnx_logits(path: Path, spec: NetworkSpec) -> Logits:
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    first, *others = session.get_inputs()
+    first, *potentials = session.get_inputs()
 
     def run(images: Tensor, state: Sequence[Tensor] = ()) -> Sequence[Tensor]:
         feeds = {first.name: images.to(input_dtype(spec)).numpy()}
-        feeds |= {value.name: x.numpy() for value, x in zip(others, state, strict=True)}
+        feeds |= {value.name: x.numpy() for value, x in zip(potentials, state, strict=True)}
         return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
-    if others:
-        return mean_over_steps(run, [value.shape[1:] for value in others], spec)
+    if potentials:
+        return mean_over_steps(run, [value.shape[1:] for value in potentials], spec)
     return lambda images: run(images)[0]

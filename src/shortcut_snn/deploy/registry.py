@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,10 +11,10 @@ import torch
 
 from .. import __version__
 from ..components import suggestion
-from .card import CARD, README, Card, read_card, readme
+from .card import CARD, README, WEIGHTS, Card, read_card, readme
 from .exporter import require
 from .inference import Inference, Precision
-from .safetensors_files import Safetensors, read_folded
+from .safetensors_files import read_folded
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -26,11 +27,11 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         revision: branch, tag or commit; only a commit always names the same network.
     """
     with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
-        files = [Safetensors.file, CARD, README]
+        files = [WEIGHTS, CARD, README]
         # If the hub does not answer, this returns what was fetched before.
         folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=files))
-    if not (folder / Safetensors.file).is_file():
-        raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {Safetensors.file}")
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {WEIGHTS}")
     return folder
 
 
@@ -52,20 +53,19 @@ def push_to_hub(folder: str | Path, repository: str, private: bool | None = None
     """
     folder = Path(folder)
     card = read_card(folder)
-    paths: dict[str, str | bytes] = {}
-    for name in (CARD, *card.files.values()):
-        # A card from elsewhere could name any file of this machine.
-        if Path(name).name != name or not (folder / name).is_file():
-            raise FileNotFoundError(f"the card in {folder} names a file that is not in the folder: {name}")
-        paths[name] = str(folder / name)
-    if Safetensors.file not in paths:
-        raise FileNotFoundError(f"the card in {folder} has no {Safetensors.file}: export the run to safetensors first")
-    paths[README] = readme(card, repository).encode()
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS}: export the run to safetensors first")
     with _hub(f"{repository} cannot be pushed to the Hugging Face hub") as hub:
         api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
         api.create_repo(repository, private=private, exist_ok=True)
-        files = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in paths.items()]
-        commit = api.create_commit(repository, files, commit_message=f"{card.name}, shortcut-snn {card.version}")
+        api.upload_file(repo_id=repository, path_in_repo=README, path_or_fileobj=readme(card, repository).encode())
+        # Only files in the folder itself match, whatever the card names.
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=[escape(name) for name in (CARD, *card.files.values())],
+            commit_message=f"{card.name}, shortcut-snn {card.version}",
+        )
     return str(commit.commit_url)
 
 
@@ -80,7 +80,6 @@ def _hub(failure: str) -> Iterator[Any]:
         raise OSError(f"{failure}: {reason}") from None
 
 
-WEIGHTS = Safetensors.file
 TRAINED = Path(__file__).parents[1] / "trained"
 """Networks that come with the package: one folder each, as ``shortcut-snn export`` writes it."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -120,8 +119,8 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     )
 
 
-def card(name: str | Path, revision: str | None = None) -> Card:
-    """Return the card of a network; the arguments are those of :func:`load`.
+def card(name: str | Path) -> Card:
+    """Return the card of a network; ``name`` is that of :func:`load`.
 
     Raises:
         FileNotFoundError: the network does not exist, or has no card.
@@ -132,7 +131,7 @@ def card(name: str | Path, revision: str | None = None) -> Card:
         >>> card("digits-resnet18").data["name"]
         "scikit-learn's digits"
     """
-    path = find(name, revision)
+    path = find(name)
     return read_card(path if path.is_dir() else path.parent)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import components
 from .._utils.files import replacing
+from .card import WEIGHTS
 from .exporter import Exporter, Logits
 from .folding import fold
 from .inference import Inference
@@ -85,7 +86,7 @@ class Safetensors(Exporter):
 
     half: bool = False
 
-    file = "network.safetensors"
+    file = WEIGHTS
     summary = "weights with batch norms folded in, for load()"
 
     def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:

@@ -14,6 +14,7 @@ from annotated_types import Interval, Len
 from torch import Tensor, nn
 
 from .. import components
+from .._utils.normalisation import normalise
 from ..nets import build_network
 
 # Larger values than those of any real network: they would only exhaust the memory.
@@ -185,14 +186,11 @@ class Prepare(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.scale = 255.0 if spec.inputs.kind == "static" else 1.0
+        self.kind = spec.inputs.kind
         for name, values in (("mean", spec.inputs.mean), ("std", spec.inputs.std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map bytes ``[N, C, H, W]`` to floats, or frames ``[N, T, C, H, W]`` to floats ``[T, N, C, H, W]``."""
         x = x.transpose(0, 1) if x.dim() == 5 else x
-        # Training applies the same operations in the same order, so the results are equal bit for bit.
-        scaled = x.to(torch.float32) / self.scale if self.scale != 1.0 else x.to(torch.float32)
-        normalised: Tensor = (scaled - self.mean) / self.std
-        return normalised
+        return normalise(x, self.mean, self.std, self.kind)

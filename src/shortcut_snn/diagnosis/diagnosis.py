@@ -12,8 +12,9 @@ from torch import nn
 from .. import components
 from .._utils.calls import Reset
 from ..initialisation import initialise
-from ..introspection import NORMS, find_neurons, is_layer, steepness
-from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, default_loss, wrapped_copy
+from ..introspection import NORMS, custom_neurons, find_neurons, is_layer, steepness
+from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, wrapped_copy
+from ..method import default_loss
 from ..neurons import IF, LIF, Neuron, Resizable
 from .tips import Remedy, Tip, measure_remedies
 from .verdict import Verdict, judge
@@ -56,6 +57,7 @@ def diagnose(
     loss: Loss = default_loss,
     *,
     reset: Reset | None = None,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
 ) -> Diagnosis:
     """Return whether the gradient vanishes or explodes, the input is lost, or layers are dead, and what helps.
 
@@ -70,6 +72,7 @@ def diagnose(
             the cross-entropy of the logits ``[N, classes]``, or the squared error for targets that are not classes. The
             loss of a wrapper takes the wrapper's output.
         reset: resets the neurons before each batch; inferred by default.
+        spiking: classes of custom neurons, whose first output is spikes.
 
     Raises:
         ValueError: there are no batches or no known neurons, or a property of the network cannot be inferred.
@@ -81,9 +84,10 @@ def diagnose(
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "lost", "vanishes", "explodes", "silent")
         True
     """
-    check_can_examine(network, batches)
-    setup = wrapped_copy(network, batches[0], loss, reset)
-    return diagnose_setup(setup, batches, partial(neuron_remedies, setup, batches))
+    with custom_neurons(spiking):
+        check_can_examine(network, batches)
+        setup = wrapped_copy(network, batches[0], loss, reset)
+        return diagnose_setup(setup, batches, partial(neuron_remedies, setup, batches))
 
 
 def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callable[[], Iterable[Remedy]]) -> Diagnosis:

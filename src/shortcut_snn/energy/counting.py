@@ -132,7 +132,7 @@ class _LayerCounter:
         self.layers.setdefault(layer_name, LayerOperations()).updates += spikes.numel()
         neuron = module.neuron if isinstance(module, CurrentNeuron) else module
         if isinstance(neuron, ILIF):
-            self.max_spikes[_storage(spikes)] = neuron.most
+            self.max_spikes[_storage(spikes)] = neuron.max_spikes
 
     def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         # The maximum of integers is one of them.

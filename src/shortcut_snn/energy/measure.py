@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import fields, replace
 from math import inf, prod
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, call_on, dry_copy, primary
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
-from ..introspection import adapters_of, describe, find_neurons, single_step_neurons
-from ..method import Shortcut, first_tensor
+from ..introspection import adapters_of, custom_neurons, describe, find_neurons, single_step_neurons
+from ..method import Layout, Shortcut, first_tensor
 from ..nets import SpikingNetwork
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
 from .report import WORD_BITS, EnergyReport, LayerEnergy
@@ -30,6 +29,7 @@ def measure_energy(
     *,
     labels: Tensor | None = None,
     reset: Reset | None = None,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
 ) -> EnergyReport:
     """Return the energy of a network for one input sample, the mean over the samples of some batches.
 
@@ -45,6 +45,7 @@ def measure_energy(
         time_steps: T; inferred by default. A network of one time step per call is called T times on a static batch.
         labels: labels of the first batch; their number distinguishes samples from time steps.
         reset: resets the neurons; inferred by default.
+        spiking: classes of custom neurons, whose membrane updates are counted then.
 
     Raises:
         ValueError: there are no inputs or no such layers, or a property of the network cannot be inferred.
@@ -63,6 +64,13 @@ def measure_energy(
         >>> f"it fires at {report.firing_rate:.0%}; break-even at {report.break_even_rate:.1%}"
         'it fires at 25%; break-even at 1.0%'
     """
+    with custom_neurons(spiking):
+        return _measure_energy(network, inputs, time_steps, labels, reset)
+
+
+def _measure_energy(
+    network: nn.Module, inputs: Sequence[Any], time_steps: int | None, labels: Tensor | None, reset: Reset | None
+) -> EnergyReport:
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
         raise ValueError(
@@ -72,91 +80,77 @@ def measure_energy(
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
-    call = _infer_call(network, inputs[0], time_steps, labels, reset)
-    layers, products = _count_batches(inner, call, inputs)
+    layout = _layout_of(network, inputs[0], time_steps, labels, reset)
+    layers, products = _count_batches(inner, layout, inputs)
     uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
             "layers that are called as modules, and matmul, bmm and attention are counted.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return EnergyReport(tuple(layers), uncounted)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """How a network is called on a batch."""
-
-    run: Any
-    """Runs the time loop; None calls the network once."""
-    reset: Reset | None
-    batch_axis: int | None
-    """Axis of the samples in the input; None for a built-in network, which takes images or frames ``[T, N, ...]``."""
-    time_steps: int | None
-
-    def samples(self, batch: Any) -> int:
-        """Return the number of samples of a batch."""
-        shape = primary(batch).shape
-        axis = (1 if len(shape) == 5 else 0) if self.batch_axis is None else self.batch_axis
-        return int(shape[axis])
-
-    def time_and_batch(self, batch: Any) -> tuple[int, int]:
-        """Return the sizes of time and batch in the order in which a layer that gets the whole sequence has them."""
-        shape, samples, steps = primary(batch).shape, self.samples(batch), self.time_steps or 1
-        batch_first = self.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == steps
-        return (samples, steps) if batch_first else (steps, samples)
-
-
-def _infer_call(
+def _layout_of(
     network: nn.Module, example: Any, time_steps: int | None, labels: Tensor | None, reset: Reset | None
-) -> _Call:
+) -> Layout:
+    """Return how the network inside a wrapper is called, with the axis of the samples."""
     inner = network.network if isinstance(network, Shortcut) else network
     if isinstance(inner, SpikingNetwork) and not adapters_of(inner):
-        return _Call(None, reset, None, time_steps or inner.time_steps)
-    if isinstance(network, Shortcut):
-        reset = reset or network._reset
-        if network.layout is not None:
-            layout = network.layout
-            return _Call(network.run, reset, layout.batch_axis, time_steps or layout.time_steps)
-    infer = partial(describe, inner, example, reset=reset or "auto", samples=None if labels is None else len(labels))
-    try:
+        # It takes images, or frames [T, N, C, H, W].
+        layout = replace(inner.layout(), batch_axis=1 if primary(example).dim() == 5 else 0)
+    elif isinstance(network, Shortcut) and network.layout.batch_axis is not None:
+        layout = network.layout
+    else:
+        layout = _infer_layout(inner, example, time_steps, None if labels is None else len(labels), reset or "auto")
+    return replace(layout, reset=reset or layout.reset, time_steps=time_steps or layout.time_steps)
+
+
+def _infer_layout(
+    network: nn.Module, example: Any, time_steps: int | None, samples: int | None, reset: Reset | str
+) -> Layout:
+    loops: list[Any] = ["auto"]
+    # An axis of T elements may be that of time. Without one, the batch is static.
+    if time_steps == 1 or (time_steps is not None and time_steps not in primary(example).shape[:2]):
+        loops.append("network" if time_steps == 1 else time_steps)
+    for loop in loops:
         try:
-            layout = infer()
-        except ValueError:
-            # An axis of T elements may be that of time. Without one, the batch is static.
-            if time_steps is None or (time_steps > 1 and time_steps in primary(example).shape[:2]):
-                raise
-            layout = infer(loop="network" if time_steps == 1 else time_steps)
-    except ValueError as error:
-        # The message names an argument, as in "pass loop=...".
-        hint = " (an argument of attach: measure the wrapper that it returns)" if "=" in str(error) else ""
-        raise ValueError(f"{error}{hint}") from error
-    return _Call(layout.run, layout.reset, layout.batch_axis, time_steps or layout.time_steps)
+            return describe(network, example, loop=loop, reset=reset, samples=samples)
+        except ValueError as error:
+            refusal = error
+    # The message names an argument, as in "pass loop=...".
+    hint = " (an argument of attach: measure the wrapper that it returns)" if "=" in str(refusal) else ""
+    raise ValueError(f"{refusal}{hint}") from refusal
 
 
-def _count_batches(inner: nn.Module, call: _Call, inputs: Sequence[Any]) -> tuple[list[LayerEnergy], set[str]]:
+def _count_batches(inner: nn.Module, layout: Layout, inputs: Sequence[Any]) -> tuple[list[LayerEnergy], set[str]]:
     """Run a copy of the network on all batches; return each layer's means per sample, and the uncounted products."""
-    network = dry_copy(inner, call.reset)
+    network = dry_copy(inner, layout.reset)
     batches: dict[str, list[LayerEnergy]] = {}
     uncounted: set[str] = set()
     with preserve_random_state(), torch.no_grad():
-        if call.time_steps is None:
-            call = replace(call, time_steps=_time_steps_of_neurons(network, call, inputs[0]))
+        if layout.time_steps is None:
+            layout = replace(layout, time_steps=_time_steps_of_neurons(network, layout, inputs[0]))
         for batch in inputs:
             with count_operations(network) as operations:
-                _run(network, call, batch)
+                _run(network, layout, batch)
             uncounted |= operations.uncounted
             for name, layer in operations.layers.items():
-                batches.setdefault(name, []).append(_energy_of_batch(name, layer, call, batch))
-    samples = sum(map(call.samples, inputs))
+                batches.setdefault(name, []).append(_energy_of_batch(name, layer, layout, batch))
+    samples = sum(_samples(layout, batch) for batch in inputs)
     return [_mean(layers, samples) for layers in batches.values()], uncounted
 
 
-def _energy_of_batch(name: str, layer: LayerOperations, call: _Call, batch: Any) -> LayerEnergy:
+def _samples(layout: Layout, batch: Any) -> int:
+    assert layout.batch_axis is not None
+    return primary(batch).shape[layout.batch_axis]
+
+
+def _energy_of_batch(name: str, layer: LayerOperations, layout: Layout, batch: Any) -> LayerEnergy:
     """Return the operations of a layer for a whole batch, with the bits of its input in the quantised network."""
-    steps = call.time_steps
-    passes = min(_passes_per_sample(layer, call.samples(batch), call.time_and_batch(batch)), steps or inf)
+    steps = layout.time_steps
+    passes = min(_passes_per_sample(layer, layout, batch), steps or inf)
     # If any input is numbers, all inputs of the batch are. Otherwise the result would depend on whether the layer is
     # called once a batch or once a time step.
     numbers = layer.has_numbers
@@ -184,13 +178,13 @@ def _mean(batches: Sequence[LayerEnergy], samples: int) -> LayerEnergy:
     return LayerEnergy(batches[0].layer, bits=max(batch.bits for batch in batches), **means)
 
 
-def _run(network: nn.Module, call: _Call, batch: Any) -> None:
-    if call.reset is not None:
-        call.reset(network)
-    call_on(network, call.run, batch)
+def _run(network: nn.Module, layout: Layout, batch: Any) -> None:
+    if layout.reset is not None:
+        layout.reset(network)
+    call_on(network, layout.run, batch)
 
 
-def _time_steps_of_neurons(network: nn.Module, call: _Call, batch: Any) -> int | None:
+def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> int | None:
     """Return T of a network with an inner time loop, as its neurons see it; None if it has no known neurons."""
     steps: dict[str, int] = {}
     stepwise_neurons = single_step_neurons(network)
@@ -199,18 +193,26 @@ def _time_steps_of_neurons(network: nn.Module, call: _Call, batch: Any) -> int |
         steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(first_tensor(output))
 
     with hooked(find_neurons(network), count_steps):
-        _run(network, call, batch)
+        _run(network, layout, batch)
     return min(steps.values(), default=None)
 
 
-def _passes_per_sample(layer: LayerOperations, samples: int, time_and_batch: tuple[int, int]) -> float:
-    """Return how often a layer has seen each sample: once if it sees a static image or a mean over time."""
+def _passes_per_sample(layer: LayerOperations, layout: Layout, batch: Any) -> float:
+    """Return how often a layer has seen each sample: once if it sees a static image or a mean over time.
+
+    The leading sizes of its inputs hold samples, time and, if it has them, tokens: ``[N]``, ``[T * N]``, ``[T, N]`` or
+    ``[N, T]``, and ``[N, tokens]`` and the like.
+    """
+    shape, samples, steps = primary(batch).shape, _samples(layout, batch), layout.time_steps or 1
+    batch_first = layout.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == steps
+    # A layer that gets the whole sequence has time and samples in the order of the input.
+    sequence = (samples, steps) if batch_first else (steps, samples)
     rows = 0
     for sizes, calls in layer.leading_sizes.items():
         # Further leading axes of a linear layer or a product are tokens, not samples.
-        if layer.has_tokens and sizes[:2] == time_and_batch:
-            rows += calls * prod(time_and_batch)
-        elif layer.has_tokens and sizes[:1] in ((samples,), (prod(time_and_batch),)):
+        if layer.has_tokens and sizes[:2] == sequence:
+            rows += calls * steps * samples
+        elif layer.has_tokens and sizes[:1] in ((samples,), (steps * samples,)):
             rows += calls * sizes[0]
         else:
             rows += calls * prod(sizes)
@@ -221,7 +223,7 @@ def _uncounted_updates(layers: Sequence[LayerEnergy]) -> set[str]:
     """Name the membrane updates if layers receive spikes of neurons that are not known."""
     receives_spikes = [layer.acs > layer.macs for layer in layers]
     if any(receives_spikes[1:]) and not any(layer.updates for layer in layers):
-        return {"membrane updates (no neuron is of a known library)"}
+        return {"membrane updates (no neuron is of a known library: name its class in spiking=)"}
     return set()
 
 

@@ -3,11 +3,11 @@
 A new network of blocks ``spike(f(x) + x)`` forgets its input after some ten blocks, since ``f(x)`` is as large as a
 spike. Weights, architecture and neurons may stay: it is enough that the network starts elsewhere.
 
-1. A forward pass finds the norm before each neuron, and what is added to it (see :mod:`.structure`).
-2. A second one sets the norms, one after another, at the currents that the layers before already cause. The shift of a
-   norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
-   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
-   its random weights.
+1. Blocks declare the norm before each neuron and what is added to it, or passes show it (see :mod:`.structure`).
+2. A forward pass sets the norms, one after another, at the currents that the layers before already cause. The shift of
+   a norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
+   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little
+   of its random weights.
 3. The surrogates on the main path become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
    many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
@@ -19,22 +19,25 @@ al. (arXiv 2410.00580) and IKUN (arXiv 2411.18250).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._utils.calls import inputs_of
-from .._utils.module_state import preserving_state
-from ..introspection import find_neurons
-from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, default_loss, probe, wrapped_copy
-from ..method import Shortcut
+from .._utils.module_state import preserving_state, restored_on_error
+from ..introspection import custom_neurons, find_neurons
+from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
+from ..method import Shortcut, default_loss
+from .matching import matched_layers
 from .norms import Norms
-from .structure import Structure, find_layers
+from .structure import Structure, declared_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
 
 _BACKWARD_PASSES = 3
+# Samples from which rates and gradients of a batch are those of another one.
+_FEWEST = 16
 Entries = dict[str, dict[str, float]]
 """By layer, entries of :class:`~.surrogates.NeuronSettings`."""
 
@@ -48,13 +51,17 @@ class Initialisation:
     surrogates: Entries
     """What :func:`set_surrogates` takes, to set them in another copy of the network."""
     skipped: dict[str, str]
-    """By layer, what could not be set and why."""
+    """By layer, the reason why it, or a part of it, was not set."""
     kept: float
     """Share of the input that the last layers keep (see :mod:`.forward`)."""
     rates: tuple[float, float]
     """Lowest and highest firing rate of a layer."""
     gradients: tuple[float, float]
     """Lowest and highest norm of the gradient on the main path, over that at its last neuron."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """By layer, the number that its weights were multiplied by."""
+    samples: int = _FEWEST
+    """Number of samples that were measured."""
 
     def __str__(self) -> str:
         """Return what was set, what was reached, and what could not be set."""
@@ -63,12 +70,24 @@ class Initialisation:
             f"{self.kept:.0%} of the input, firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
             f"gradients {self.gradients[0]:.2g} to {self.gradients[1]:.2g} times the last"
         ]
+        if self.weights:
+            smallest, largest = min(self.weights.values()), max(self.weights.values())
+            lines.append(f"weights: those of {len(self.weights)} layers multiplied by {smallest:.3g} to {largest:.3g}")
         fixed = sum("fixed_norm" in entries for entries in self.surrogates.values())
+        if self.samples < _FEWEST:
+            lines.append(f"measured on {self.samples} samples: pass a batch of at least {_FEWEST} to measure reliably")
         lines += [f"not trained: {fixed} norms of blocks that pass on their input"] * bool(fixed)
         return "\n".join(lines + [f"not set: {name}: {reason}" for name, reason in self.skipped.items()])
 
 
-def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = default_loss) -> Initialisation:
+def initialise(
+    network: nn.Module,
+    example: Any,
+    labels: Any,
+    loss: Loss = default_loss,
+    *,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
+) -> Initialisation:
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
@@ -81,12 +100,14 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         example: a batch of real data, at least 16 samples.
         labels: of the batch, for the loss.
         loss: takes the network's output, or the wrapper's, and the labels. See :func:`diagnose`.
+        spiking: classes of custom neurons, whose first output is spikes.
 
     Returns:
         What was set, what could not be set, and what was reached on this batch.
 
     Raises:
-        ValueError: there are no known neurons, or the network's layout cannot be inferred.
+        ValueError: there are no known neurons, all parameters are frozen, labels are not those of classes, or the
+            network's layout cannot be inferred.
 
     Example:
         >>> import torch
@@ -96,32 +117,47 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
         >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
         (True, {})
     """
-    check_can_examine(network.network if isinstance(network, Shortcut) else network, [(example, labels)])
+    with custom_neurons(spiking):
+        return _initialise(network, example, labels, loss)
+
+
+def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> Initialisation:
+    target = network.network if isinstance(network, Shortcut) else network
+    check_can_examine(target, [(example, labels)])
+    samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else _FEWEST
+    if not samples:
+        raise ValueError(f"the batch for initialise has no samples: pass at least {_FEWEST}")
+    if not any(parameter.requires_grad for parameter in target.parameters()):
+        raise ValueError(
+            f"all parameters of {type(target).__name__} are frozen: call requires_grad_(True) before initialise"
+        )
     setup = wrapped_copy(network, (example, labels), loss)
-    copied, target = setup.network, network.network if isinstance(network, Shortcut) else network
-    structure, norms, surrogates = _set(setup, copied, example, labels)
-    examination = setup.examine([(example, labels)])
-    with torch.no_grad():
-        parameters = dict(target.named_parameters())
-        for name, parameter in copied.named_parameters():
-            if name in norms.changed:
-                parameters[name].copy_(parameter)
-    set_surrogates(target, surrogates)
-    if isinstance(network, Shortcut):
-        network.surrogates = surrogates
-    reports = {report.layer: report for report in chain(examination.layers)}
+    structure, norms, surrogates = _set(setup, setup.network, example, labels)
+    reports = {report.layer: report for report in chain(setup.examine([(example, labels)]).layers)}
     on_path = [reports[name].norm for name in structure.main_path if name in reports]
     gradients = on_path or [report.norm for report in reports.values()]
     rates = [report.rate for report in reports.values()]
-    return Initialisation(
-        {name: _means(copied.get_submodule(name)) for name in norms.names},
+    result = Initialisation(
+        {name: _means(setup.network.get_submodule(name)) for name in norms.names},
         surrogates,
-        structure.skipped,
+        structure.skipped | structure.frozen,
         # The last neuron may be in a branch, and its spikes added to what is kept.
         max(report.kept for report in list(reports.values())[-2:]),
         (min(rates), max(rates)),
         (min(gradients) / gradients[-1], max(gradients) / gradients[-1]) if gradients[-1] else (math.nan, math.nan),
+        norms.factors,
+        samples,
     )
+    changed = {name: value for name, value in setup.network.named_parameters() if name in norms.changed}
+    with restored_on_error(network):
+        with torch.no_grad():
+            for name, parameter in target.named_parameters():
+                if name in changed:
+                    parameter.copy_(changed[name])
+        set_surrogates(target, surrogates)
+        if isinstance(network, Shortcut):
+            network.initialisation = result
+    return result
 
 
 def _means(norm: Any) -> tuple[float, float]:
@@ -144,7 +180,8 @@ def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[S
     integrators = {name for name, tally in backward().items() if tally.needs_gradient and not tally.is_read}
     neurons = {name: neuron for name, neuron in find_neurons(network).items() if name not in integrators}
     with preserving_state(setup.model):
-        layers = {layer.name: layer for layer in find_layers(network, run) if layer.name in neurons}
+        called = declared_layers(network, run) or matched_layers(network, run)
+    layers = {layer.name: layer for layer in called if layer.name in neurons}
     structure = Structure(network, neurons, layers)
     norms = Norms(network, structure)
     with preserving_state(setup.model), torch.no_grad():

@@ -1,4 +1,17 @@
-"""Set the norms of a network one after another, while a batch runs through it."""
+"""Set the norms of a network one after another, while a batch runs through it.
+
+One pass sets all layers. Hooks keep what a norm returns, and solve for its scale and shift before the neuron runs::
+
+    layers before     layer with weights -----> norm -----------> + -------> neuron -----> layers after
+    are set                                       | scale 1,      | residual   ^
+                                                  | shift 0                    | the current that scale and shift cause
+                                                  +--- kept ----------> solve -+
+
+The order matters. The current of a layer depends on all layers before it, so these are set first, and a layer is set at
+the current that it will get in training. The norm has run when its scale and shift are found. The hook therefore hands
+the neuron the current that they cause, or the layers after it would be set at another one. The search calls the neuron
+without hooks, some ten times for a scale or a shift.
+"""
 
 import copy
 import math
@@ -14,8 +27,10 @@ from .._utils.module_state import hooked
 from ..introspection import single_step_neurons
 from ..method import first_tensor, tensor_in
 from ..neurons import Neuron
-from .structure import Layer, Structure, fits, shaped_like
+from .matching import fits, shaped_like
+from .structure import Layer, Structure, unchangeable
 
+# Chosen by hand: no study has compared other values. What they reach together is measured in docs/depth.md.
 RATE = 0.2
 """Spikes per neuron and time step of the layers whose rate a norm's shift sets."""
 PROJECTED_RATE = 0.33
@@ -41,6 +56,8 @@ class Norms:
         """Norms that were set."""
         self.changed: set[str] = set()
         """Parameters that were set."""
+        self.factors: dict[str, float] = {}
+        """By layer with weights, the number that these were multiplied by."""
         self.waiting: dict[str, Layer] = {}
         """Layers that the batch has not reached."""
         self.outputs: dict[str, Tensor] = {}
@@ -51,8 +68,8 @@ class Norms:
     def _reset(self) -> None:
         """Let norms return normalised values, and those in membrane shortcuts an equal part of the variance."""
         streams = [layer.shape for layer in self.structure.layers.values() if layer.role == "stream"]
-        for name, layer in self.structure.layers.items():
-            if not layer.norm or name in self.structure.skipped:
+        for layer in self.waiting.values():
+            if not layer.norm:
                 continue
             scale = 1.0
             if streams and layer.role in ("stream", "projected"):
@@ -72,9 +89,9 @@ class Norms:
 
     def set(self, run: Callable[[], object]) -> None:
         """Set all norms, and the weights of layers without one."""
+        unset = self.structure.skipped | self.structure.frozen
+        self.waiting = {name: layer for name, layer in self.structure.layers.items() if name not in unset}
         self._reset()
-        layers = self.structure.layers
-        self.waiting = {name: layer for name, layer in layers.items() if name not in self.structure.skipped}
         modules = dict(nn.Module.named_modules(self.network))
         norms = {layer.norm: modules[layer.norm] for layer in self.waiting.values() if layer.norm}
         weights = {layer.weights: modules[layer.weights] for layer in self.waiting.values() if layer.role == "copy"}
@@ -101,33 +118,38 @@ class Norms:
         normed = self.outputs.pop(layer.norm, None)
         if layer.role == "stream" or (layer.role == "projected" and not self.structure.main_path):
             return None
+        # Pools and reshapes may lie after a norm that is the only source of a current.
+        is_summed = layer.role in ("copy", "skip", "projected")
+        if layer.norm and (normed is None or (is_summed and not fits(normed, current))):
+            self.structure.skipped[name] = f"its norm, {layer.norm}, was called in another order"
+            return None
         # In a neuron that passes on spikes, later steps would be compared with those of the first.
         several = name in self.single_step and layer.role not in ("skip", "copy")
         fire = partial(_fire, neuron, args, _STEPS if several else 1)
-        if not layer.norm:
+        target = PROJECTED_RATE if layer.role == "projected" else RATE
+        if normed is None:
             new = current * self._scale_weights(layer, lambda scale: float(fire(current * scale).mean()))
-            return (new, *args[1:])
-        if normed is None or not fits(normed, current):
-            self.structure.skipped[name] = f"its norm, {layer.norm}, was called in another order"
-            return None
-        normed = shaped_like(current, normed)
-        if layer.role == "copy":
-            x = self.outputs.pop(layer.weights).reshape(current.shape)
+        elif layer.role == "copy":
+            normed, x = shaped_like(current, normed), self.outputs.pop(layer.weights).reshape(current.shape)
             scale, shift = self._pass_on(name, fire, normed, x)
-            new = self._write_copy(layer, x, normed, scale, shift)
+            new, target = self._write_copy(layer, x, normed, scale, shift), float(x.mean())
         elif layer.role == "skip":
+            normed = shaped_like(current, normed)
             x = current - normed
             scale, shift = self._pass_on(name, fire, normed, x)
             self._write_norm(layer.norm, scale, shift)
-            new = scale * normed + shift + x
+            new, target = scale * normed + shift + x, float(x.mean())
         else:
             # With a projection the sum has variance 1, as a layer without one.
-            scale, rate = (0.5**0.5, PROJECTED_RATE) if layer.role == "projected" else (1.0, RATE)
-            new = current + (scale - 1) * normed
+            scale = 0.5**0.5 if layer.role == "projected" else 1.0
+            new = current + (scale - 1) * shaped_like(current, normed) if is_summed else current
             small = self._small(name, new)
-            shift = _bisect(lambda shift: float(fire(small + shift).mean()) - rate)
+            shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
             self._write_norm(layer.norm, scale, shift)
             new = new + shift
+        rate = float(fire(self._small(name, new)).mean())
+        if abs(rate - target) > target / 2:
+            self.structure.skipped[name] = f"its firing rate is {rate:.2g}, and {target:.2g} was not reached"
         return (new, *args[1:])
 
     def _scale_weights(self, layer: Layer, rate: Callable[[float], float]) -> float:
@@ -139,9 +161,13 @@ class Norms:
     @torch.no_grad()
     def multiply(self, layer: Layer, factor: float) -> None:
         """Multiply the weights of a layer."""
+        if reason := unchangeable(self.network, layer.weights):
+            self.structure.frozen.setdefault(layer.name, reason)
+            return
         for attribute, parameter in self.network.get_submodule(layer.weights).named_parameters(recurse=False):
             parameter.mul_(factor)
             self.changed.add(f"{layer.weights}.{attribute}")
+        self.factors[layer.weights] = self.factors.get(layer.weights, 1.0) * factor
 
     def _small(self, name: str, current: Tensor) -> Tensor:
         """Return a current of fewer samples."""
@@ -179,9 +205,9 @@ class Norms:
         """Let a layer and its norm return their input plus ``scale`` times what they returned, plus ``shift``."""
         module: Any = self.network.get_submodule(layer.weights)
         channels = -1 if isinstance(module, nn.Linear) else 1 - module.weight.dim()
-        others = [axis for axis in range(x.dim()) if axis != channels % x.dim()]
+        axes = [axis for axis in range(x.dim()) if axis != channels % x.dim()]
         output = self.outputs.pop(f"{layer.weights} out").reshape(x.shape)
-        deviation = output.float().std(others, correction=0)
+        deviation = output.float().std(axes, correction=0)
         identity = torch.zeros_like(module.weight)
         nn.init.eye_(identity) if identity.dim() == 2 else nn.init.dirac_(identity)
         factor = (scale / (deviation + 1e-5)).to(identity.dtype)
@@ -191,7 +217,7 @@ class Norms:
             module.bias.zero_()
             self.changed.add(f"{layer.weights}.bias")
         new = x + scale * normed
-        variance, mean = torch.var_mean(new.float(), others, correction=0)
+        variance, mean = torch.var_mean(new.float(), axes, correction=0)
         # The norm adds eps to the variance.
         eps = getattr(self.network.get_submodule(layer.norm), "eps", 0.0)
         self._write_norm(layer.norm, (variance + eps).sqrt(), mean + shift)

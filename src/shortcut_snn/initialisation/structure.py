@@ -1,32 +1,28 @@
-"""Find the layers of a network that an initialisation can set: which norm feeds each neuron, and what is added to it.
+"""The layers of a network that an initialisation can set: which norm feeds each neuron, and what is added to it.
 
-One forward pass records the outputs of norms, neurons and layers with weights. A neuron's current is compared with the
-outputs of the latest norms: what remains is its residual.
+Built-in networks declare them (see :mod:`shortcut_snn.nets.roles`), in others :mod:`.matching` finds them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import hooked
-from ..introspection import NORMS, find_neurons, is_layer
-from ..method import tensor_in
+from ..introspection import NORMS, find_neurons
+from ..nets import Role, declared_roles
 
-Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"]
-"""What a neuron does on the path from input to output:
+Path = Literal["layers", "blocks", "spikes", "currents"]
+"""The carrier of the input and the gradient from block to block:
 
-- first: it is the first one of the network, or in the projection of a skip path;
-- inner: it is inside a residual branch;
-- copy: its layer is on the only path, and could pass on its input, because both have the same shape;
-- skip: its current is the norm's output plus spikes, ``spike(f(x) + x)``;
-- projected: its current is the sum of two norms, one of them in the projection of a skip path;
-- adding: its spikes are added to others, ``spike(f(x)) + x``;
-- stream: its current is the norm's output plus a current, ``f(spike(x)) + x``.
+- layers: the only path, as there are no skip connections;
+- blocks: neurons after sums, ``spike(f(x) + x)``;
+- spikes: sums of spikes, ``spike(f(x)) + x``;
+- currents: sums of currents, ``f(spike(x)) + x``.
 """
 
 
@@ -55,7 +51,9 @@ class Structure:
     layers: dict[str, Layer]
     """Those of the neurons, in the order of their first calls."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """By layer, what cannot be set and why."""
+    """By layer, the reason why it cannot be set."""
+    frozen: dict[str, str] = field(default_factory=dict)
+    """By layer, the reason why its parameters stay as they are. Its surrogate can be set."""
 
     def __post_init__(self) -> None:
         """Find the layers that cannot be set."""
@@ -67,18 +65,34 @@ class Structure:
                 self.skipped[name] = "its current is not the output of a norm or of a layer with weights"
             elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
                 self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
+            elif (layer.role == "copy" or not layer.norm) and (reason := unchangeable(self.network, layer.weights)):
+                self.skipped[name] = reason
+            else:
+                reasons = [unchangeable(self.network, norm) for norm in (layer.norm, layer.projection) if norm]
+                if any(reasons):
+                    self.frozen[name] = next(filter(None, reasons))
 
     def count(self, *roles: Role) -> int:
         """Return the number of layers with these roles."""
         return sum(layer.role in roles for layer in self.layers.values())
 
     @cached_property
+    def path(self) -> Path:
+        """The carrier of the input and the gradient."""
+        if self.count("adding"):
+            return "spikes"
+        if self.count("stream"):
+            return "currents"
+        return "blocks" if self.blocks else "layers"
+
+    @cached_property
     def main_path(self) -> list[str]:
         """Neurons that input and gradient pass one after another; empty if sums carry both, as in SEW blocks."""
-        if self.count("adding", "stream"):
-            return []
-        on_path = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
-        return [name for name, layer in self.layers.items() if layer.role in on_path]
+        on_path: dict[Path, tuple[Role, ...]] = {
+            "blocks": ("first", "skip", "projected"),
+            "layers": ("first", "copy", "inner"),
+        }
+        return [name for name, layer in self.layers.items() if layer.role in on_path.get(self.path, ())]
 
     @cached_property
     def blocks(self) -> int:
@@ -86,7 +100,7 @@ class Structure:
         return self.count("skip", "projected")
 
     @cached_property
-    def usual(self) -> set[str]:
+    def next_to_projection(self) -> set[str]:
         """Neurons in branches next to a projection, which keep their surrogates and weights."""
         pairs = pairwise(self.layers.values())
         return {layer.name for layer, after in pairs if layer.role == "inner" and after.role == "projected"}
@@ -96,145 +110,32 @@ class Structure:
         return bool(getattr(self.neurons[name], "binary", True))
 
 
-@dataclass
-class _Call:
-    name: str
-    output: Tensor
-    weights: str = ""
-    takes_spikes: bool = False
-    """Whether the layer before takes the output of the latest neuron as it is."""
+def declared_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
+    """Return the layers as the network declares them; none if it does not, or if parts of it were replaced."""
+    roles, neurons, shapes = declared_roles(network), find_neurons(network), dict[str, tuple[int, ...]]()
+    norms = [network.get_submodule(role.norm) for role in roles.values() if role.norm]
+    if roles.keys() != neurons.keys() or not all(isinstance(norm, NORMS) for norm in norms):
+        return []
 
+    def keep_shape(name: str, module: Any, args: Any) -> None:
+        shapes.setdefault(name, tuple(args[0].shape[1:]))
 
-@dataclass
-class _Recorder:
-    weight_sizes: Mapping[str, int]
-    layers: dict[str, Layer] = field(default_factory=dict)
-    norms: list[_Call] = field(default_factory=list)
-    spikes: list[_Call] = field(default_factory=list)
-    weights: str = ""
-    takes_spikes: bool = False
-    product: Tensor | None = None
-    """The output of the latest layer with weights."""
-
-    def before_weights(self, name: str, module: Any, args: Any) -> None:
-        """Find how the spikes of the latest neurons arrive: as they are, or added to others."""
-        x = tensor_in(args)
-        self.weights, self.takes_spikes = name, False
-        if x is None:
-            return
-        rests = [
-            (call, x.reshape(call.output.shape) - call.output)
-            for call in self.spikes
-            if call.output.numel() == x.numel()
-        ]
-        if any(not rest.any() for _, rest in rests):
-            self.takes_spikes = True
-            return
-        added = [self.layers[call.name] for call, rest in rests if _are_counts(rest)]
-        if added:
-            # Of a neuron in the branch and one in the projection, the branch has more weights.
-            branch, *projection = sorted(added, key=lambda layer: -self.weight_sizes.get(layer.weights, 0))
-            roles: list[tuple[Layer, Role]] = [(branch, "adding"), *((other, "first") for other in projection)]
-            for layer, role in roles:
-                if layer.role in ("inner", "copy"):
-                    layer.role = role
-            self.spikes.clear()
-
-    def after_weights(self, name: str, module: Any, args: Any, output: Any) -> None:
-        self.product = tensor_in(output)
-
-    def after_norm(self, name: str, module: Any, args: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            # A copy, since a residual may be added in place.
-            self.norms = [*self.norms[-3:], _Call(name, output.clone(), self.weights, self.takes_spikes)]
-
-    def before_neuron(self, name: str, module: Any, args: Any) -> None:
-        current = tensor_in(args)
-        if current is None or name in self.layers:
-            return
-        layer = Layer(name, "inner" if self.layers else "first", shape=tuple(current.shape[1:]))
-        self.layers[name] = layer
-        calls = [call for call in self.norms if fits(call.output, current)]
-        for count in (1, 2):
-            for group in combinations(reversed(calls), count):
-                rest = current - sum(shaped_like(current, call.output) for call in group)
-                # Sums of floats may be rounded in another order.
-                if rest.abs().max() < 1e-4:
-                    self._set_norms(layer, group, layer.role if count == 1 else "projected")
-                    if count == 1 and group[0].takes_spikes and layer.role == "inner":
-                        layer.role = "copy"
-                    return
-                if count == 1 and _are_counts(rest):
-                    self._set_norms(layer, group, "skip")
-                    return
-        if calls:
-            self._set_norms(layer, calls[-1:], "stream")
-        elif self.product is not None and self.product.shape == current.shape and torch.equal(self.product, current):
-            layer.weights = self.weights
-
-    def _set_norms(self, layer: Layer, calls: Sequence[_Call], role: Role) -> None:
-        main, *others = sorted(calls, key=lambda call: -self.weight_sizes.get(call.weights, 0))
-        layer.role, layer.norm, layer.weights = role, main.name, main.weights
-        layer.projection = others[0].name if others else ""
-        self.norms = [call for call in self.norms if call not in calls]
-
-    def after_neuron(self, name: str, module: Any, args: Any, output: Any) -> None:
-        spikes = tensor_in(output)
-        if spikes is not None:
-            self.spikes = [*self.spikes[-1:], _Call(name, spikes.clone())]
-
-
-def _are_counts(x: Tensor) -> bool:
-    """Return whether values are integers from 0 on, and not all 0, as sums of spikes are."""
-    return bool((x - x.round()).abs().max() < 1e-3 and x.min() > -1e-3 and x.max() > 0.5)
-
-
-def fits(output: Tensor, current: Tensor) -> bool:
-    """Return whether the output of a norm may be a neuron's current, perhaps the same one at every time step."""
-    return output.numel() == current.numel() or (
-        current.dim() > 2 and output.numel() * current.shape[0] == current.numel()
-    )
-
-
-def shaped_like(current: Tensor, output: Tensor) -> Tensor:
-    """Return the output of a norm, ``[T * N, ...]`` or ``[N, ...]``, in the shape of a current ``[T, N, ...]``."""
-    return output.reshape(current.shape if output.numel() == current.numel() else (1, *current.shape[1:]))
-
-
-def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
-    """Return the layers of a network in the order of their first calls."""
-    weighted = {name: module for name, module in nn.Module.named_modules(network) if is_layer(module)}
-    sizes = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in weighted.items()}
-    norms = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, NORMS)}
-    recorder = _Recorder(sizes)
-    with (
-        hooked(weighted, recorder.after_weights, recorder.before_weights),
-        hooked(norms, recorder.after_norm),
-        hooked(find_neurons(network), recorder.after_neuron, recorder.before_neuron),
-        torch.no_grad(),
-    ):
+    with hooked(neurons, pre=keep_shape), torch.no_grad():
         run()
-    layers = list(recorder.layers.values())
-    shapes = [layer.shape for layer in layers if layer.role == "adding"]
-    if layers and layers[-1].shape in shapes:
-        # What takes the sum of the last block may be a pooling.
-        layers[-1].role = "adding"
-    has_skips = any(layer.role in ("skip", "projected", "adding", "stream") for layer in layers)
-    for layer in layers:
-        if layer.role == "copy" and (has_skips or not can_copy(weighted[layer.weights])):
-            layer.role = "inner"
+    layers = [
+        Layer(name, role.role, role.norm, role.projection, role.weights, shapes[name])
+        for name, role in ((name, roles[name]) for name in shapes)
+    ]
+    if layers and layers[0].role in ("copy", "inner"):
+        layers[0].role = "first"
     return layers
 
 
-def can_copy(module: nn.Module) -> bool:
-    """Return whether a layer with weights can return its input."""
-    if isinstance(module, nn.Linear):
-        return module.in_features == module.out_features
-    return (
-        isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        and module.in_channels == module.out_channels
-        and module.groups == 1
-        and {*module.stride, *module.dilation} == {1}
-        and all(size % 2 for size in module.kernel_size)
-        and module.padding in ("same", tuple(size // 2 for size in module.kernel_size))
-    )
+def unchangeable(network: nn.Module, name: str) -> str:
+    """Return the reason why the parameters of a layer or norm stay as they are; "" if they can be set."""
+    module = network.get_submodule(name)
+    if "weight" not in module._parameters and isinstance(getattr(module, "weight", None), Tensor):
+        return f"the weights of {name} are parametrised: initialise the network before you parametrise it"
+    if not all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+        return f"{name} is frozen"
+    return ""

@@ -7,10 +7,19 @@
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
-from .inference import describe, introspect, reproducing_arguments, verify, wrap_network
+from .infer_criterion import infer_criterion
+from .inference import describe, introspect, reproducing_arguments
 from .layers import NORMS, is_layer, stages_span_most
-from .logits import ask_about_one_hot
-from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
+from .neurons import (
+    custom_neurons,
+    find_neurons,
+    find_sequence_neurons,
+    learned_by_neurons,
+    reset_of,
+    single_step_neurons,
+    spiking_layers,
+    spiking_modules,
+)
 from .perturb import alter
 from .probe import CALL_ERRORS
 from .surrogates import set_surrogate
@@ -24,9 +33,11 @@ __all__ = [
     "adapters_of",
     "alter",
     "ask",
-    "ask_about_one_hot",
+    "custom_neurons",
     "describe",
     "find_neurons",
+    "find_sequence_neurons",
+    "infer_criterion",
     "introspect",
     "is_layer",
     "learned_by_neurons",
@@ -39,6 +50,4 @@ __all__ = [
     "spiking_modules",
     "stages_span_most",
     "steepness",
-    "verify",
-    "wrap_network",
 ]

@@ -104,7 +104,7 @@ def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None
         found = _over_time(question, path)
         if readout != "auto" and found.time_axis is not None:
             reason += f"; your readout={readout!r}"
-            found = found if found.reduction == "none" else replace(found, reduction=readout)
+            found = found if found.steps is None else replace(found, steps=readout)
         how = found
     else:
         raise ValueError(f"readout must be {', '.join(map(repr, WAYS))}, 'auto', None or a function, got {readout!r}")
@@ -158,7 +158,7 @@ def _over_time(question: Question, path: Path) -> Readout:
     dims, batch, steps = tensor.dim(), axes[0].axis, isinstance(question.step_axis, int)
     if merged := axes[0].merged:
         unfold = Unfold(len(tensor) // samples.length, 0 if merged == "time" else 1)
-        return Readout(path, unfold.axis, unfold, reduction="none" if steps else "mean")
+        return Readout(path, unfold.axis, unfold, steps=None if steps else "mean")
     if steps or (dims == 2 and batch == 0) or (batch == 0 and _fit(question, tensor.shape[1:])):
         return Readout(path)
     if batch == 1 and (dims == 3 or (dims > 3 and _fit(question, tensor.shape[2:]))):
@@ -320,7 +320,7 @@ def _width(question: Question, prediction: Prediction) -> int:
 def _other_ways(question: Question, prediction: Prediction, tensor: Tensor) -> str:
     """Return the question how values are read, if there are several ways; empty if there is one."""
     how, labels = prediction.readout, question.labels
-    if not isinstance(how, Readout) or how.reduction == "none" or prediction.step_axis is not None:
+    if not isinstance(how, Readout) or how.steps is None or prediction.step_axis is not None:
         return ""
     name, classes = indexed(how.path), prediction.num_classes
     over_time = how.time_axis is not None and how.unfolded(question.output).shape[how.time_axis] > 1

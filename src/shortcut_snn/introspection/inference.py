@@ -74,45 +74,10 @@ def introspect(
         # What is wrong with the taps may follow from the open question.
         ask(questions)
         raise
-    layout = call.layout(axis, prediction, tapped)
-    ask(questions, provisional=layout if layout.num_classes else None)
+    layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
+    ask(questions, provisional=layout)
+    assert layout is not None
     return layout
-
-
-def verify(network: nn.Module, layout: Layout, example: Any, labels: Tensor | None = None) -> Layout:
-    """Check a layout that the caller declares by the passes that infer one, and return it with what they add.
-
-    Args:
-        network: the network.
-        layout: how it is called, reset and read, and where it is tapped.
-        example: a batch.
-        labels: of the example, or its targets.
-
-    Raises:
-        ValueError: the layout does not describe the network.
-
-    Example:
-        >>> network, example = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)
-        >>> layout = introspect(network, example, taps=["1"])
-        >>> verify(network, layout, example).taps == layout.taps
-        True
-    """
-    extracts = {tap.name: tap.extract for tap in layout.taps if tap.extract is not None}
-    return introspect(
-        network,
-        example,
-        taps=[tap.name for tap in layout.taps],
-        labels=labels,
-        num_classes=None if layout.shape is not None else layout.num_classes,
-        loop=layout.run if isinstance(layout.run, TimeLoop) else "network",
-        batch_axis="auto" if layout.batch_axis is None else layout.batch_axis,
-        # Functions of single taps are inferred again.
-        time_axis=["auto" if tap.name in extracts else tap.time_axis for tap in layout.taps],
-        channel_axis=["auto" if tap.name in extracts else tap.channel_axis for tap in layout.taps],
-        readout=layout.readout,
-        step_axis=layout.step_axis,
-        reset=layout.reset,
-    )
 
 
 def reproducing_arguments(layout: Layout) -> dict[str, str]:
@@ -136,7 +101,7 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
         arguments["readout"] = "None"
     elif isinstance(readout, Readout):
         path = "".join(f"[{key!r}]" for key in readout.path)
-        arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.reduction)
+        arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.steps)
     if layout.shape is None and layout.step_axis is None:
         arguments["num_classes"] = repr(layout.num_classes)
     else:
@@ -301,41 +266,3 @@ def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | 
     if num_classes is not None or labels is None or not labels.numel():
         return num_classes
     return labels.shape[-1] if labels.is_floating_point() else int(labels.max()) + 1
-
-
-def wrap_network(
-    network: nn.Module,
-    layout: Layout,
-    example: Any,
-    *,
-    head: Any = None,
-    wrapper: Callable[..., Shortcut] = Shortcut,
-) -> Shortcut:
-    """Wrap a network with branches at the taps of its layout.
-
-    Args:
-        network: the network.
-        layout: from :func:`introspect`.
-        example: a batch.
-        head: of the branches; see :class:`~shortcut_snn.Shortcut`.
-        wrapper: makes the wrapper, as a gradient mechanism does.
-
-    Example:
-        >>> network, example = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)
-        >>> model = wrap_network(network, introspect(network, example, taps=["1"]), example)
-        >>> model.branches[0].classifier
-        Linear(in_features=5, out_features=3, bias=True)
-    """
-    return wrapper(
-        network,
-        layout.taps,
-        num_classes=layout.num_classes,
-        shape=layout.shape,
-        step_axis=layout.step_axis,
-        example=example,
-        readout=layout.readout,
-        run=layout.run,
-        head=head,
-        reset=layout.reset,
-        layout=layout,
-    )

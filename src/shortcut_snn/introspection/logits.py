@@ -72,17 +72,3 @@ def _ways(samples: Samples, path: Path, tensor: Tensor) -> list[str]:
 def is_spikes(tensor: Any) -> bool:
     """Return whether all values are zeros and ones."""
     return bool(((tensor == 0) | (tensor == 1)).all())
-
-
-def ask_about_one_hot(labels: Tensor) -> None:
-    """Ask for the loss of one-hot labels, which are compared by a cross-entropy or by squared errors of rates.
-
-    Example:
-        >>> import torch
-        >>> ask_about_one_hot(torch.tensor([0, 2, 1]))
-    """
-    if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):
-        raise OpenQuestion(
-            "labels are one-hot: pass criterion=torch.nn.functional.cross_entropy, or "
-            "criterion=torch.nn.functional.mse_loss for squared errors, as of firing rates"
-        )

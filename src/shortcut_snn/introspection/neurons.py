@@ -1,10 +1,64 @@
-"""The spiking neurons of a network, built-in and third-party, and their reset."""
+"""The spiking neurons of a network, built-in, third-party and custom, and their reset."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from .._utils.calls import Reset
+from .._utils.module_state import hooked
+from ..method import first_tensor
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .adapters import adapters_of, library_reset
+
+
+@dataclass
+class _Custom:
+    classes: tuple[type[nn.Module], ...] = ()
+    sequences: set[str] = field(default_factory=set)
+    """Names of the neurons that take a whole sequence; others compute one time step per call."""
+
+    def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
+        return {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, self.classes)}
+
+
+_CUSTOM: ContextVar[_Custom] = ContextVar("custom", default=_Custom())  # noqa: B039
+
+
+@contextmanager
+def custom_neurons(classes: type[nn.Module] | tuple[type[nn.Module], ...]) -> Iterator[None]:
+    """Treat modules of some classes as neurons, whose first output is spikes, in a block; with none, change nothing.
+
+    Example:
+        >>> with custom_neurons(nn.ReLU):
+        ...     list(find_neurons(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))
+        ['1']
+    """
+    classes = classes if isinstance(classes, tuple) else (classes,)
+    if not all(isinstance(each, type) and issubclass(each, nn.Module) for each in classes):
+        raise TypeError(f"spiking must be classes of modules, as in spiking=(LIF,), got {classes!r}")
+    token = _CUSTOM.set(_Custom(classes) if classes else _CUSTOM.get())
+    try:
+        yield
+    finally:
+        _CUSTOM.reset(token)
+
+
+def find_sequence_neurons(network: nn.Module, run: Callable[[], object], samples: int) -> None:
+    """Find out which custom neurons take a whole sequence: they are called once, not on ``samples`` first."""
+    custom = _CUSTOM.get()
+    calls: dict[str, list[int]] = {}
+
+    def count(name: str, module: Any, args: Any, output: Any) -> None:
+        calls.setdefault(name, []).append(len(first_tensor(output)))
+
+    if neurons := custom.neurons(network):
+        with hooked(neurons, count):
+            run()
+    custom.sequences |= {name for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] != samples}
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -22,15 +76,15 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def spiking_modules(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers of a network whose outputs are spikes, built-in or of a known library, by name."""
+    """Return the layers of a network whose outputs are spikes, built-in, of a known library or custom, by name."""
     layers = spiking_layers(network)
     for adapter in adapters_of(network):
         layers |= adapter.neurons(network)
-    return layers
+    return layers | _CUSTOM.get().neurons(network)
 
 
 def find_neurons(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the neurons of a network, built-in or of a known library, by the names of their layers."""
+    """Return the neurons of a network, built-in, of a known library or custom, by the names of their layers."""
     layers = spiking_modules(network)
     return {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}
 
@@ -57,8 +111,9 @@ def learned_by_neurons(network: nn.Module) -> list[nn.Parameter]:
 
 
 def single_step_neurons(network: nn.Module) -> set[str]:
-    """Return the names of the library neurons that compute one time step per call."""
-    return {
+    """Return the names of the library's and custom neurons that compute one time step per call."""
+    custom = _CUSTOM.get()
+    return (custom.neurons(network).keys() - custom.sequences) | {
         name
         for adapter in adapters_of(network)
         for name, neuron in adapter.neurons(network).items()

@@ -1,4 +1,4 @@
-"""What a pass through a network shows of every layer: firing, the input that is left, the gradient."""
+"""Measure every spiking layer in a pass: its firing, the input that is left, its gradient."""
 
 from .gradients import (
     GradientReport,
@@ -12,13 +12,10 @@ from .layers import (
     Examination,
     LayerReport,
     Loss,
-    are_classes,
     chain,
     check_can_examine,
-    default_loss,
     examine,
     gradient_factor,
-    in_shape_of,
     layer_reports,
     trained_chain,
 )
@@ -26,8 +23,8 @@ from .probe import LayerTally, check_has_neurons, firing_rates, probe
 from .setup import Setup, wrapped_copy
 
 __all__ = [
-    "Batch", "Examination", "GradientReport", "LayerReport", "LayerTally", "Loss", "Setup", "are_classes", "chain",
-    "check_can_examine", "check_has_neurons", "default_loss", "examine", "firing_rates", "first_to_last_ratio",
-    "gradient_factor", "gradient_rms", "in_shape_of", "is_on_chain", "layer_reports", "measure_gradients", "probe",
+    "Batch", "Examination", "GradientReport", "LayerReport", "LayerTally", "Loss", "Setup", "chain",
+    "check_can_examine", "check_has_neurons", "examine", "firing_rates", "first_to_last_ratio",
+    "gradient_factor", "gradient_rms", "is_on_chain", "layer_reports", "measure_gradients", "probe",
     "trained_chain", "wrapped_copy",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Gradients of the weights of every layer, with and without the method (paper, figure 2)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import preserving_state
-from ..method import Shortcut, ShortcutOutput
+from ..method import Criterion, Shortcut
 
 # Names that ResNets give to the convolution of a skip path: here; in torchvision and SpikingJelly.
 _PROJECTIONS = {"project", "downsample"}
@@ -73,8 +73,8 @@ def measure_gradients(
     model: Shortcut,
     images: Tensor,
     labels: Tensor,
-    objective: Callable[[ShortcutOutput, Tensor, float], Tensor],
     branch_weight: float,
+    criterion: Criterion | None = None,
 ) -> GradientReport:
     """Return the weight gradients of one batch in training mode; the model is left unchanged.
 
@@ -84,19 +84,19 @@ def measure_gradients(
         model: a wrapped network.
         images: a batch of inputs.
         labels: class indices ``[N]``.
-        objective: takes the output, the labels and lambda.
-        branch_weight: lambda. 0 shows the gradients without the method.
+        branch_weight: lambda. 0 shows the gradients without the branches.
+        criterion: the loss of one prediction; by default the layout's.
 
     Example:
-        >>> from shortcut_snn import LossSum, Shortcut, nets
-        >>> model = Shortcut(nets.spiking_resnet8(10, time_steps=1, width=4), num_classes=10)
+        >>> from shortcut_snn import attach, nets
+        >>> model = attach(nets.spiking_resnet8(10, 1, width=4), method="loss_sum", log=lambda line: None)
         >>> images, labels = torch.randn(8, 3, 8, 8), torch.randint(10, (8,))
-        >>> report = measure_gradients(model, images, labels, LossSum(), branch_weight=0.25)
+        >>> report = measure_gradients(model, images, labels, branch_weight=0.25)
         >>> sorted(report.rms)[:2]
         ['layer1.0.conv1', 'layer1.0.conv2']
     """
     with preserving_state(model):
-        objective(model(images), labels, branch_weight).backward()  # type: ignore[no-untyped-call]
+        model.weighted_loss(model(images), labels, branch_weight, criterion).backward()  # type: ignore[no-untyped-call]
         first = next(iter(chain_weights(model.network).values())).grad
         assert first is not None
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .._utils.calls import Reset, inputs_of
 from .._utils.module_state import preserving_state
 from ..introspection import reset_of
+from ..method import default_loss
 from .forward import measure_kept
 from .gradients import is_on_chain
 from .probe import LayerTally, check_has_neurons, probe
@@ -82,43 +82,6 @@ def gradient_factor(layers: Sequence[LayerReport]) -> float:
     return trained[0].norm / trained[-1].norm
 
 
-def default_loss(output: Any, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of logits ``[N, classes]``, or the squared error for targets that are not classes."""
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a tensor, got a {type(labels).__name__}; other labels need loss=...")
-    if are_classes(labels):
-        return F.cross_entropy(output, labels)
-    try:
-        return F.mse_loss(output, in_shape_of(output, labels))
-    except ValueError as error:
-        raise ValueError(f"{error}: pass loss=...") from error
-
-
-def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
-    """Return targets in the shape of an output. One number of each sample may have an axis of its own, or not.
-
-    Raises:
-        ValueError: a loss of the two would broadcast one of them.
-
-    Example:
-        >>> in_shape_of(torch.zeros(2, 1), torch.tensor([3.0, 4.0])).shape
-        torch.Size([2, 1])
-    """
-    shape = tuple(output.shape)
-    if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():
-        raise ValueError(f"targets {list(targets.shape)} do not fit the output {list(shape)}")
-    return targets.reshape(shape)
-
-
-def are_classes(labels: Tensor) -> bool:
-    """Return whether labels are indices or probabilities of classes, as a cross-entropy takes them."""
-    if not labels.is_floating_point():
-        return True
-    if labels.dim() < 2 or labels.shape[1] < 2 or bool((labels < 0).any()):
-        return False
-    return torch.allclose(total := labels.sum(1), torch.ones_like(total), atol=1e-3)
-
-
 def examine(
     model: nn.Module,
     batches: Sequence[Batch],
@@ -175,7 +138,7 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
             raise ValueError(
                 f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
             )
-    check_has_neurons(network)
+    check_has_neurons(network, batches[0][0])
 
 
 @torch.no_grad()
@@ -209,5 +172,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
 
 
 def _weight_rms(network: nn.Module, name: str) -> float:
-    grad = network.get_submodule(name).weight.grad if name else None
+    weight = network.get_submodule(name).weight if name else None
+    # Parametrised weights are computed, and have no gradient of their own.
+    grad = weight.grad if isinstance(weight, nn.Parameter) else None
     return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan

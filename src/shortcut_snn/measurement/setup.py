@@ -2,17 +2,18 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, copy_network
-from ..introspection import adapters_of, describe, find_neurons, introspect
-from ..method import Layout, Shortcut, ShortcutOutput
+from .._utils.calls import Reset, copy_network, inputs_of
+from .._utils.module_state import preserving_state
+from ..introspection import adapters_of, describe, find_neurons, find_sequence_neurons, introspect
+from ..method import Layout, Shortcut, ShortcutOutput, default_loss
 from ..nets import SpikingNetwork
-from .layers import Batch, Examination, Loss, default_loss, examine
+from .layers import Batch, Examination, Loss, examine
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,29 @@ class Setup:
 def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None = None) -> Setup:
     """Return a copy of a network in a wrapper, or of a wrapper, and the loss of the wrapper's output."""
     if isinstance(network, Shortcut):
-        return Setup(copy.deepcopy(network), _of_main_output(loss) if loss is default_loss else loss)
-    return Setup(_wrap(network, batch, loss, reset), _of_main_output(loss))
+        setup = Setup(copy.deepcopy(network), _loss_of_wrapper(loss) if loss is default_loss else loss)
+    else:
+        setup = Setup(_wrap(network, batch, loss, reset), _loss_of_wrapper(loss))
+    args, kwargs = inputs_of(setup.network, batch[0])
+    samples = len(batch[1]) if isinstance(batch[1], Tensor) and batch[1].dim() else 0
+    with preserving_state(setup.model), torch.no_grad():
+        find_sequence_neurons(setup.network, lambda: setup.model(*args, **kwargs), samples)
+    return setup
 
 
-def _of_main_output(loss: Loss) -> Loss:
+def _loss_of_wrapper(loss: Loss) -> Loss:
     """Turn a loss of a network's output into a loss of its wrapper's output."""
 
-    def of_main_output(output: ShortcutOutput, labels: Tensor) -> Tensor:
+    def loss_of_output(output: ShortcutOutput, labels: Tensor) -> Tensor:
         return loss(output.main, labels)
 
-    return of_main_output
+    return loss_of_output
 
 
 def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
     """Return a copy of a network in a wrapper without branches."""
     if isinstance(network, SpikingNetwork) and not adapters_of(network):
-        return Shortcut(copy.deepcopy(network), [], num_classes=1, reset=reset)
+        return Shortcut(copy.deepcopy(network), replace(network.layout(), reset=reset))
     example, labels = batch
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else None
 
@@ -72,15 +79,7 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
         # The message names an argument, as in "pass loop=...".
         hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
-    return Shortcut(
-        copy_network(network),
-        [],
-        num_classes=max(layout.num_classes, 1),
-        run=layout.run,
-        reset=layout.reset,
-        readout=layout.readout,
-        layout=layout,
-    )
+    return Shortcut(copy_network(network), layout)
 
 
 def _with_low_thresholds(network: nn.Module) -> nn.Module:

@@ -133,6 +133,3 @@ class StepDecay:
     def __call__(self, step: int, total: int) -> float:
         """Return lambda at a step."""
         return self.initial if _progress(step, total) < self.until else 0.0
-
-
-components.branch_weight.type = BranchWeight

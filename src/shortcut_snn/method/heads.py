@@ -205,3 +205,35 @@ def fit_space(logits: Tensor, space: Sequence[int]) -> Tensor:
     # One axis of space for sequences, two for images, three for volumes.
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}.get(len(space), "nearest")
     return functional.interpolate(logits, list(space), mode=mode)
+
+
+def fit_prediction(logits: Tensor, main: Tensor, shape: Sequence[int] | None) -> Tensor:
+    """Return a branch's prediction in the form of the network's, both of one time step.
+
+    Args:
+        logits: what the head gives: ``[N, values]`` or ``[N, values, *space]``.
+        main: the network's prediction: one number ``[N]``, logits ``[N, classes]``, a map ``[N, classes, *space]``, or
+            values ``[N, *shape]``.
+        shape: of one sample's prediction, if that has several axes.
+
+    Example:
+        >>> fit_prediction(torch.ones(2, 12), torch.ones(2, 4, 3), (4, 3)).shape
+        torch.Size([2, 4, 3])
+        >>> fit_prediction(torch.ones(2, 1), torch.ones(2), None).shape
+        torch.Size([2])
+    """
+    if logits.shape[1:] == (1,) and main.dim() == 1:
+        return logits.squeeze(1)
+    if shape is not None and logits.dim() == 2:
+        return logits.unflatten(1, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
+    # Without a readout, the network may return logits of every time step, [T, N, classes], and the head [N, classes].
+    is_map = logits.dim() > 2 or main.shape[1:2] == logits.shape[1:]
+    return fit_space(logits, main.shape[2:]) if is_map else logits
+
+
+def fit_steps(predictions: Tensor, steps: int) -> Tensor:
+    """Return predictions ``[T, N, ...]`` averaged over parts of the time, or repeated, so that there are ``steps``."""
+    if len(predictions) == steps:
+        return predictions
+    averaged = functional.adaptive_avg_pool1d(predictions.flatten(1).T, steps)
+    return averaged.T.reshape(steps, *predictions.shape[1:])

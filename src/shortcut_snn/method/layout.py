@@ -1,20 +1,21 @@
 """The layout of a network: how it is called, reset and read, where its axes are, and where its branches are."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .taps import Tap, Unfold
+from .targets import Criterion
 
-_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda steps: steps.mean(0),
     "last": lambda steps: steps[-1],
     "max": lambda steps: steps.amax(0),
     "sum": lambda steps: steps.sum(0),
-    "none": lambda steps: steps,
+    # Labels [N, T] have time second.
     "second": lambda steps: steps.transpose(0, 1),
 }
 
@@ -29,8 +30,8 @@ class Readout:
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
-        reduction: over time: ``"mean"``, ``"last"`` for the last step, ``"max"`` or ``"sum"``. After ``"none"``
-            time is the first axis, and after ``"second"`` the second.
+        steps: what is read of the time steps: their ``"mean"``, the ``"last"`` one, their ``"max"`` or their ``"sum"``.
+            With None all are kept, ``[T, N, classes]``, and with ``"second"`` ``[N, T, classes]``.
 
     Example:
         >>> import torch
@@ -43,7 +44,7 @@ class Readout:
     unfold: Unfold | None = None
     listed: bool = False
     class_axis: int | None = None
-    reduction: str = "mean"
+    steps: str | None = "mean"
 
     def find(self, output: Any) -> Tensor:
         """Return the logits as the network returns them."""
@@ -69,19 +70,24 @@ class Readout:
         """Return logits ``[N, classes]``."""
         logits = self.unfolded(output)
         if self.time_axis is not None:
-            logits = _REDUCTIONS[self.reduction](logits.movedim(self.time_axis, 0))
+            logits = logits.movedim(self.time_axis, 0)
+            logits = logits if self.steps is None else _OVER_TIME[self.steps](logits)
         return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
+
+    def every_step(self) -> "Readout":
+        """Return the readout of all time steps, ``[T, N, classes]``."""
+        return replace(self, steps=None)
 
     def add(self, output: Any, logits: Tensor) -> Any:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
         logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
-        if self.reduction == "second":
+        if self.steps == "second":
             logits = logits.transpose(0, 1)
         elif self.time_axis is not None:
             logits = logits.unsqueeze(self.time_axis)
         steps = self.unfolded(output)
-        total = steps + (logits / steps.shape[self.time_axis or 0] if self.reduction == "sum" else logits)
+        total = steps + (logits / steps.shape[self.time_axis or 0] if self.steps == "sum" else logits)
         if self.listed:
             return _replaced(output, self.path, list(total))
         return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
@@ -90,7 +96,7 @@ class Readout:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
         path = "".join(f"[{key!r}]" for key in self.path)
         words = {"last": "last step over", "max": "maximum over", "sum": "sum over", "second": "with samples before"}
-        reduced = "" if self.time_axis is None else f" {words.get(self.reduction, 'averaged over')}"
+        reduced = "" if self.time_axis is None else f" {words.get(str(self.steps), 'averaged over')}"
         if self.listed:
             return f"output{path}, a list of time steps,{reduced} them"
         if self.unfold is not None:
@@ -125,24 +131,27 @@ def _replaced(output: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a network is called, reset, laid out and read, with the reason for each answer.
+    """How a network is called, reset and read, where its axes are, and where its branches are.
 
-    :func:`shortcut_snn.attach` infers it and stores it as ``model.layout``.
+    :func:`shortcut_snn.attach` infers it, a built-in network returns its own (``network.layout()``), and it may be
+    written down. ``dataclasses.replace`` changes a field. ``model.layout`` is what a wrapper uses.
 
     Args:
         library: the source of the network's neurons.
         run: calls the network on a batch, as :class:`~shortcut_snn.TimeLoop` does; None for one call.
-        reset: returns the neurons to their initial state; None if no state outlives a forward pass.
+        reset: returns the neurons to their initial state, before and after every pass; None if no state outlives one.
         batch_axis: the axis of samples in the input; None if it was not inferred.
         time_axis: the axis of time in the input; None without one.
         time_steps: T; None without a time axis, or if it was not observed.
         readout: maps the output to logits ``[N, classes]`` or to another prediction; None for the output itself.
-        num_classes: width of the logits.
+        num_classes: width of the logits; for other tasks, the number of values that a branch predicts.
         taps: the tapped submodules.
         shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
-        step_axis: the axis of time in the prediction, if every time step has one; see :class:`~shortcut_snn.Shortcut`.
+        step_axis: the axis of time in the prediction, if every time step has one: 0 for ``[T, N, classes]``, 1 for
+            ``[N, T, values]``, 2 for ``[N, classes, T]``. Branches then predict each step from their features at it.
+        criterion: the loss of one prediction, ``(prediction, target) -> scalar``; None for cross-entropy.
         reasons: the reason for each answer, by question: ``"time loop"``, ``"reset"``, ``"batch axis"``,
-            ``"readout"``, ``"taps"``.
+            ``"readout"``, ``"loss"``, ``"taps"``.
 
     Example:
         >>> import torch
@@ -153,18 +162,38 @@ class Layout:
         (0, 3, [('1', 8)])
     """
 
-    library: str
-    run: Callable[..., Any] | None
-    reset: Callable[[nn.Module], object] | None
-    batch_axis: int | None
-    time_axis: int | None
-    time_steps: int | None
-    readout: Callable[[Any], Any] | None
-    num_classes: int
-    taps: tuple[Tap, ...]
+    library: str = "plain PyTorch"
+    run: Callable[..., Any] | None = None
+    reset: Callable[[nn.Module], object] | None = None
+    batch_axis: int | None = None
+    time_axis: int | None = None
+    time_steps: int | None = None
+    readout: Callable[[Any], Any] | None = None
+    num_classes: int = 0
+    taps: tuple[Tap, ...] = ()
     shape: tuple[int, ...] | None = None
     step_axis: int | None = None
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    criterion: Criterion | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_classes, int):
+            raise TypeError(f"num_classes must be an integer, got {self.num_classes!r}")
+        if self.num_classes < 0 or (self.taps and not self.num_classes):
+            raise ValueError(f"num_classes must be at least 1 for branches, got {self.num_classes}")
+
+    def call(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Return the network's output for a batch."""
+        return network(*args, **kwargs) if self.run is None else self.run(network, *args, **kwargs)
+
+    def read(self, output: Any) -> Any:
+        """Return the prediction in the network's output."""
+        return output if self.readout is None else self.readout(output)
+
+    def has_steps(self, network: nn.Module) -> bool:
+        """Return whether the predictions of every time step can be read: by the readout, or from the network."""
+        readout_of_network = isinstance(getattr(network, "readout", None), str)
+        return readout_of_network or (isinstance(self.readout, Readout) and self.readout.time_axis is not None)
 
     def summary(self) -> str:
         """Return one line for each question: the answer and, in parentheses, its reason."""
@@ -174,16 +203,20 @@ class Layout:
         readout = str(self.readout) if isinstance(self.readout, Readout) else "readout(output)"
         predicted = f"{self.num_classes} classes" if self.shape is None else " x ".join(map(str, self.shape))
         predicted += "" if self.step_axis is None else " at each time step"
+        criterion = "" if self.criterion is None else str(getattr(self.criterion, "__name__", self.criterion))
         answers = {
             "neurons": self.library,
             "time loop": loop,
             "reset": "not needed" if self.reset is None else "before and after every pass",
             "batch axis": "not inferred" if self.batch_axis is None else str(self.batch_axis),
             "readout": f"{'output' if self.readout is None else readout}, {predicted}",
-            "taps": ", ".join(f"{tap.name} ({tap.channels} channels)" for tap in self.taps) or "none",
+            "loss": criterion and f"{criterion}{' of every time step' if self.step_axis == 0 else ''}",
+            "taps": ", ".join(map(str, self.taps)) or "none",
         }
         lines = []
         for question, answer in answers.items():
+            if not answer:
+                continue
             reason = self.reasons.get(question)
             lines.append(f"{question + ':':<12}{answer}" + (f" ({reason})" if reason else ""))
         return "\n".join(lines)

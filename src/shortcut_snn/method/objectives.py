@@ -5,7 +5,6 @@ The objective decides how the branches enter the loss. ``branch_weight`` is the 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -14,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components
-
-Criterion = Callable[[Tensor, Any], Tensor]
-"""``(prediction, target) -> scalar``."""
+from .targets import Criterion
 
 
 class ShortcutOutput(NamedTuple):
@@ -67,18 +64,26 @@ class Objective(Protocol):
 
 def takes_every_step(objective: Objective) -> bool:
     """Return whether an objective takes the predictions of every time step, ``[T, N, ...]``."""
-    return bool(getattr(_declaring(objective), "every_step", False))
+    return bool(getattr(definition(objective), "every_step", False))
 
 
 def takes_branches(objective: Objective) -> bool:
     """Return whether an objective uses branches."""
-    return bool(getattr(_declaring(objective), "branches", True))
+    return bool(getattr(definition(objective), "branches", True))
 
 
-def _declaring(objective: Objective) -> Any:
-    """Return what declares an objective's needs: the objective, or the function that a recipe configures."""
-    component = getattr(objective, "component", None)
-    return objective if component is None else component.factory
+def definition(part: Any) -> Any:
+    """Return what declares the needs of a part of a method: the part, or the function that a recipe configures."""
+    component = getattr(part, "component", None)
+    return part if component is None else component.factory
+
+
+def part_name(part: Any) -> str:
+    """Return the name under which a part of a method is registered, or that of its class or function."""
+    try:
+        return components.component_of(part).name
+    except ValueError:
+        return str(getattr(part, "__qualname__", type(part).__qualname__))
 
 
 @components.objective("logit_sum")
@@ -297,6 +302,3 @@ def _are_classes(prediction: Tensor, target: Any) -> bool:
         return prediction.dim() > 1 and prediction.shape[1] > 1
     one = torch.ones((), dtype=target.dtype, device=target.device)
     return target.shape == prediction.shape and bool(torch.isclose(target.sum(1), one, atol=1e-2).all())
-
-
-components.objective.type = Objective

@@ -12,7 +12,7 @@ from .. import components
 
 @dataclass
 class FiringRates:
-    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.diagnosis.firing_rates` records.
+    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.measurement.firing_rates` records.
 
     Gradients flow to the spikes, and through their surrogates to the weights.
 
@@ -48,9 +48,6 @@ class Penalty(Protocol):
 
     def __call__(self, rates: FiringRates, /) -> Tensor:
         """Return the term, 0-dimensional."""
-
-
-components.penalty.type = Penalty
 
 
 @components.penalty("firing_rate")

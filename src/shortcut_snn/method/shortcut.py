@@ -1,24 +1,22 @@
 """Shortcut: the wrapper that trains a network with branches and never rewrites it."""
 
 import copy
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool1d
+from torch.nn import functional as F
 
-from .. import components
-from .._utils.calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
-from .heads import DenseHead, Head, LinearHead, fit_space
-from .layout import Layout
+from .._utils.calls import call_on, detached_states, evaluation, inputs_of, primary
+from .heads import fit_prediction, fit_steps
+from .layout import Layout, Readout
+from .method import Method
 from .objectives import ShortcutOutput
-from .placement import resolve
-from .taps import Extract, Tap, Taps, TimeAxis, batch_of, splits_batch
+from .taps import Taps, batch_of, splits_batch
+from .targets import Criterion, without_broadcasting
 
 
 class Shortcut(nn.Module):
@@ -27,45 +25,27 @@ class Shortcut(nn.Module):
     A branch reads the output of a submodule, its tap, and predicts from it through an auxiliary head. The branches live
     in the wrapper: the network keeps its parameters and state keys, and ``model.network`` is the deployed network.
     In training mode a call returns the predictions of network and branches. In eval mode the branches do not run.
-    :func:`shortcut_snn.attach` infers the arguments for a network of any library.
+    :func:`shortcut_snn.attach` and :func:`shortcut_snn.wrap` make the heads and return a wrapper.
 
     Args:
-        network: maps a batch to logits ``[N, num_classes]`` or to another prediction (see ``readout``).
-        taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), names of
-            submodules, or :class:`Tap` objects whose axes differ. An empty list is training without branches.
-        num_classes: width of the branches' logits; for other tasks, the number of values they predict.
-        shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
-        step_axis: the axis of time in the prediction, if every time step has one: 0 for ``[T, N, classes]``, 1 for
-            ``[N, T, values]``, 2 for ``[N, classes, T]``. Branches then predict each step from their features at it.
-        example: a batch for the dry pass that finds the width of each branch; its values do not matter. Not needed
-            for a network with ``example_input()``, such as the built-in ones.
-        time_axis: of tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None for networks that are
-            called once per time step.
-        channel_axis: of tapped outputs, as in -1 for tokens ``[N, L, C]``; by default the axis after batch and time.
-        extract: maps a tapped module's output to its tensor; by default the output itself or the first entry of a
-            tuple.
-        readout: maps the network's output to logits ``[N, num_classes]``, as in ``lambda y: y.mean(0)`` for logits of
-            every time step; by default the output itself.
-        run: maps the network and the wrapper's arguments to the network's output, as ``TimeLoop`` does for a network
-            that computes one time step per call; by default one call.
-        head: maps ``(channels, num_classes)`` to the auxiliary head of a branch (see :mod:`.heads`), or the recipe
-            entry of a registered one, as in ``"conv"`` or ``{"kind": "linear", "init_std": 0.0}``. By default
-            ``"linear"``, or ``"dense"`` if the network predicts at every position, as ``[N, K, H, W]``.
-        reset: returns the network's neurons to their initial state. The wrapper calls it before and after every forward
-            pass, so that neither state nor graph reaches the next pass. None for neurons without lasting state.
-        layout: the inferred layout, if the other arguments come from one.
+        network: maps a batch to a prediction, as the layout says.
+        layout: how the network is called, reset, read and tapped.
+        heads: one module for each tap of the layout.
+        method: objective, branch weight and what else training needs; None for none. It can be set later, once.
 
     Raises:
-        ValueError: an unknown tap, or no example to run.
-
-    Initialising the branches preserves torch's random state, so network and data see the same random numbers with and
-    without branches.
+        TypeError: the network is not a module.
+        ValueError: the network is wrapped already, or cannot give what the method needs.
 
     Example:
+        >>> from shortcut_snn import wrap
+        >>> from shortcut_snn.method import Tap
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-        >>> model = Shortcut(network, ["1"], num_classes=3, example=torch.rand(2, 4), time_axis=None)
-        >>> [logits.shape for logits in model(torch.rand(2, 4)).branches]
-        [torch.Size([2, 3])]
+        >>> layout = Layout(num_classes=3, taps=(Tap("1", time_axis=None),))
+        >>> images, labels = torch.rand(2, 4), torch.arange(2)
+        >>> model = wrap(network, layout, "loss_sum", example=images, log=lambda line: None)
+        >>> model.loss(model(images), labels, 0, 100).shape, model.branch_weight(50, 100)
+        (torch.Size([]), 0.125)
         >>> model.strip() is network
         True
     """
@@ -73,97 +53,84 @@ class Shortcut(nn.Module):
     _stripped = False
 
     def __init__(
-        self,
-        network: nn.Module,
-        taps: str | Sequence[str] | Sequence[Tap] = "stages",
-        *,
-        num_classes: int,
-        shape: Sequence[int] | None = None,
-        step_axis: int | None = None,
-        example: Any = None,
-        time_axis: TimeAxis = 0,
-        channel_axis: int | None = None,
-        extract: Extract | None = None,
-        readout: Extract | None = None,
-        run: Callable[..., Any] | None = None,
-        head: Head | str | Mapping[str, Any] | None = None,
-        reset: Reset | None = None,
-        layout: Layout | None = None,
+        self, network: nn.Module, layout: Layout, heads: Sequence[nn.Module] = (), method: Method | None = None
     ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
         if isinstance(network, Shortcut):
             raise ValueError("the network is wrapped already: pass what its .strip() returns")
-        if not isinstance(num_classes, int):
-            raise TypeError(f"num_classes must be an integer, got {num_classes!r}")
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
-        self.readout, self.run, self._reset = readout, run, reset
-        self._shape, self.step_axis = None if shape is None else tuple(shape), step_axis
         self.layout = layout
-        """The layout that :func:`shortcut_snn.attach` inferred."""
-        self.objective: Any = None
-        """The objective of the method that :func:`shortcut_snn.attach` applied."""
-        self.branch_weight: Any = None
-        """The branch weight of that method, a function of (step, total steps)."""
-        self.surrogates: dict[str, dict[str, float]] = {}
-        """The surrogates that :func:`shortcut_snn.initialise` has set, by layer."""
-        if isinstance(taps, Sequence) and not isinstance(taps, str) and all(isinstance(tap, Tap) for tap in taps):
-            placed = [tap for tap in taps if isinstance(tap, Tap)]
-        else:
-            placed = [Tap(name, time_axis, channel_axis, extract) for name in resolve(network, taps)]
-        self.branches = nn.ModuleList()
-        if placed:
-            tapped, main = self._dry_pass(placed, example)
-            self.branches.extend(self._make_branches(head, tapped, main, num_classes))
-        self.taps = Taps(network, placed)
-        self.taps.every_step = step_axis is not None
+        self.branches = nn.ModuleList(heads)
+        self.initialisation: Any = None
+        """What :func:`shortcut_snn.initialise` returned for this wrapper; None before."""
+        self._readout = layout.readout
+        self._method: Method | None = None
+        if method is not None:
+            self.method = method
+        self.taps = Taps(network, layout.taps)
+        self.taps.every_step = layout.step_axis is not None
         self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
 
-    def _dry_pass(self, placed: Sequence[Tap], example: Any) -> tuple[list[Tensor], Any]:
-        """Return what each tap and the readout give for the example, by a pass through a copy of the network."""
-        batch, probe = example_of(self.network, example), dry_copy(self.network, self._reset)
-        taps = Taps(probe, placed)
-        taps.pools, taps.every_step = [False] * len(placed), self.step_axis is not None
-        with evaluation(probe):
-            taps.start()
-            output = call_on(probe, self.run, batch)
-            tapped = taps.stop()
-            main = self._steps_first(output if self.readout is None else self.readout(output))
-        _check_samples(taps, tapped, main, self._shape)
-        if taps.every_step:
-            return [features.flatten(0, 1) for features in tapped], main[0]
-        return tapped, main
+    @property
+    def method(self) -> Method | None:
+        """The method with which the network trains; None before one is set."""
+        return self._method
 
-    def _make_branches(
-        self, head: Head | str | Mapping[str, Any] | None, tapped: list[Tensor], main: Any, num_classes: int
-    ) -> list[nn.Module]:
-        if head is None:
-            # A prediction at every position has a head at every position.
-            dense = isinstance(main, Tensor) and main.dim() > (2 if self._shape is None else 3)
-            head = DenseHead if dense else LinearHead
-        make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
-        reference = next(nn.Module.parameters(self.network), torch.empty(0))
-        # Built on the CPU, so that one seed gives the same branches on every device.
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            heads = [self._make_head(make, features, num_classes) for features in tapped]
-        # A network may be spread over devices: each branch goes to the device of its tap.
-        return [one.to(features.device, reference.dtype) for one, features in zip(heads, tapped, strict=True)]
+    @method.setter
+    def method(self, method: Method) -> None:
+        if method.needs_every_step and not self.layout.has_steps(self.network):
+            raise ValueError(
+                f"the method needs the logits of every time step, which {type(self.network).__name__} does not return: "
+                "change the network, name the axis of time in a readout, or use another method"
+            )
+        self._method = method
 
-    def _make_head(self, make: Head, features: Tensor, num_classes: int) -> nn.Module:
-        """Return a head of ``num_classes`` outputs, or of all numbers of ``shape`` if it predicts one axis alone."""
-        head = make(features.shape[1], num_classes)
-        if self._shape is None:
-            return head
-        pooled = features.flatten(2).mean(2) if getattr(head, "pools", True) and features.dim() > 2 else features
-        with evaluation(head):
-            axes = head(pooled.to("cpu", torch.get_default_dtype())).dim()
-        return make(features.shape[1], math.prod(self._shape)) if axes == 2 else head
+    def branch_weight(self, step: int, steps: int) -> float:
+        """Return lambda at a training step; 0 without a method or branches."""
+        return 0.0 if self._method is None else self._method.branch_weight(step, steps)
+
+    def loss(
+        self, output: ShortcutOutput, target: Any, step: int, steps: int, criterion: Criterion | None = None
+    ) -> Tensor:
+        """Return the loss of a batch at a training step.
+
+        Args:
+            output: what the wrapper returned.
+            target: as the criterion takes it.
+            step: training steps that are done.
+            steps: of the whole training.
+            criterion: the loss of one prediction; by default the layout's.
+        """
+        return self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
+
+    def weighted_loss(
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion | None = None
+    ) -> Tensor:
+        """Return the loss of a batch for a branch weight.
+
+        Raises:
+            ValueError: the wrapper has no method.
+        """
+        if self._method is None:
+            raise ValueError("the wrapper has no method, so no loss: pass method=... to attach or wrap")
+        criterion = without_broadcasting(criterion or self.layout.criterion or F.cross_entropy)
+        if self.layout.step_axis == 0:
+            # Every time step is a sample with a label of its own.
+            branches = tuple(branch.flatten(0, 1) for branch in output.branches)
+            output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
+        loss: Tensor = self._method.objective(output, target, branch_weight, criterion)
+        return loss
+
+    def main_loss(self, output: ShortcutOutput, target: Any, criterion: Criterion | None = None) -> Tensor:
+        """Return the loss of the network's own prediction: that of a branch weight of 0."""
+        return self.weighted_loss(output, target, 0.0, criterion)
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
         """Run the network and, in training mode, the branches.
+
+        In training mode a method that needs every time step gets ``[T, N, ...]``.
 
         Raises:
             RuntimeError: a tapped submodule was not called, or this is a replica of ``nn.DataParallel``.
@@ -172,70 +139,85 @@ class Shortcut(nn.Module):
             raise RuntimeError(
                 "nn.DataParallel runs copies that share their hooks, so branches would mix: use DistributedDataParallel"
             )
-        listening = self.training and len(self.branches) > 0
         if self.training and self._stripped:
             # The frames of nn.Module's call lie between this one and the caller's.
             warnings.warn("strip() removed the branches: attach the network again to train with them", stacklevel=4)
+        if self.training and self._method is not None and self._method.needs_every_step:
+            with self.every_step():
+                return self._run(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ShortcutOutput:
+        listening = self.training and len(self.branches) > 0
         self.reset()
         try:
             if listening:
                 self.taps.start()
-            with self._batch_size(args, kwargs):
-                run = self.network if self.run is None else partial(self.run, self.network)
-                output = run(*args, **kwargs)
-                main = output if self.readout is None else self.readout(output)
+            with self.batch_size(args, kwargs):
+                main = self.read(self.layout.call(self.network, *args, **kwargs))
             tapped = self.taps.stop() if listening else []
             if listening:
-                _check_samples(self.taps, tapped, self._steps_first(main), self._shape)
+                check_samples(self.taps, tapped, self.steps_first(main), self.layout)
         finally:
             self.taps.cancel()
             self.reset()
         return ShortcutOutput(main, tuple(self.predict(tapped, main)) if listening else ())
 
+    @contextmanager
+    def every_step(self) -> Iterator[None]:
+        """Let network, readout and taps give every time step, ``[T, N, ...]``, within the block."""
+        network: Any = self.network
+        before = getattr(network, "readout", None), self._readout, self.taps.every_step
+        if isinstance(before[0], str):
+            network.readout = "sequence"
+        elif isinstance(self._readout, Readout):
+            self._readout = self._readout.every_step()
+        self.taps.every_step = True
+        try:
+            yield
+        finally:
+            if isinstance(before[0], str):
+                network.readout = before[0]
+            self._readout, self.taps.every_step = before[1:]
+
+    def read(self, output: Any) -> Any:
+        """Return the prediction in the network's output."""
+        return output if self._readout is None else self._readout(output)
+
     def predict(self, tapped: Sequence[Tensor], main: Tensor) -> list[Tensor]:
         """Return the branches' predictions from tapped outputs, in the shape and on the device of the main output."""
-        main = self._steps_first(main)
+        main = self.steps_first(main)
         predictions = [self._predict(branch, x, main) for branch, x in zip(self.branches, tapped, strict=True)]
-        if self.step_axis is None:
+        if self.layout.step_axis is None:
             return predictions
-        return [_fit_steps(one, len(main)).movedim(0, self.step_axis) for one in predictions]
+        return [fit_steps(each, len(main)).movedim(0, self.layout.step_axis) for each in predictions]
 
-    def _steps_first(self, main: Any) -> Any:
+    def steps_first(self, main: Any) -> Any:
         """Return a prediction with its axis of time first, if it has one."""
-        return main.movedim(self.step_axis, 0) if self.step_axis else main
+        return main.movedim(self.layout.step_axis, 0) if self.layout.step_axis else main
 
     def _predict(self, branch: nn.Module, features: Tensor, main: Tensor) -> Tensor:
         steps = features.shape[:2] if self.taps.every_step else None
         if steps is not None:
-            features = features.flatten(0, 1)
+            features, main = features.flatten(0, 1), main[0]
         logits: Tensor = branch(features.to(next(branch.parameters(), features).dtype)).to(main.device)
-        if logits.shape[1:] == (1,) and main.dim() == (1 if steps is None else 2):
-            # The network predicts one number per sample, without an axis for it.
-            logits = logits.squeeze(1)
-        elif self._shape is not None and logits.dim() == 2:
-            logits = logits.unflatten(1, self._shape)  # type: ignore[no-untyped-call]
-        else:
-            classes = 1 if steps is None else 2
-            # A readout that is left out may return logits of every time step, [T, N, classes].
-            if logits.dim() > 2 or main.shape[classes : classes + 1] == logits.shape[1:]:
-                logits = fit_space(logits, main.shape[classes + 1 :])
+        logits = fit_prediction(logits, main, self.layout.shape)
         return logits if steps is None else logits.unflatten(0, steps)  # type: ignore[no-untyped-call]
 
-    def _batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+    def batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""
-        axis = None if self.layout is None else self.layout.batch_axis
-        functions = [getattr(self.readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
-        if axis is None or not any(map(splits_batch, functions)):
+        functions = [getattr(self._readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
+        if self.layout.batch_axis is None or not any(map(splits_batch, functions)):
             return nullcontext()
-        return batch_of(primary((args, kwargs)).shape[axis])
+        return batch_of(primary((args, kwargs)).shape[self.layout.batch_axis])
 
     def reset(self) -> None:
         """Return the network's neurons to their initial state, as before and after every forward pass.
 
         SpikingJelly's ``functional.reset_net`` calls this method as that of every module.
         """
-        if self._reset is not None:
-            self._reset(self.network)
+        if self.layout.reset is not None:
+            self.layout.reset(self.network)
 
     def strip(self, check: Any = None) -> nn.Module:
         """Remove the hooks and the branches, and return the network.
@@ -262,13 +244,12 @@ class Shortcut(nn.Module):
             self.reset()
             try:
                 # evaluation() restores the random state, so both passes draw the same numbers.
-                with evaluation(self.network), self._batch_size(*inputs_of(self.network, batch)):
+                with evaluation(self.network), self.batch_size(*inputs_of(self.network, batch)):
                     if tapped:
                         self.taps.start()
                     else:
                         self.taps.remove()
-                    output = call_on(self.network, self.run, batch)
-                    outputs.append(output if self.readout is None else self.readout(output))
+                    outputs.append(self.read(call_on(self.network, self.layout.run, batch)))
             finally:
                 self.taps.cancel()
                 self.taps.install()
@@ -277,7 +258,7 @@ class Shortcut(nn.Module):
         if problem is not None:
             raise ValueError(
                 f"{type(self.network).__name__} gives one output with the taps and another without: {problem}; "
-                "if its neurons keep state from one call to the next, pass reset=... to the wrapper"
+                "if its neurons keep state from one call to the next, its layout needs a reset"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -290,16 +271,8 @@ class Shortcut(nn.Module):
         return twin
 
     def extra_repr(self) -> str:
-        """Show the taps and the inferred layout."""
-        taps = f"taps={self.taps.names}"
-        return taps if self.layout is None else f"{taps}\n{self.layout.summary()}"
-
-
-def _fit_steps(logits: Tensor, steps: int) -> Tensor:
-    """Return predictions ``[T, N, ...]`` averaged over parts of the time, or repeated, so that there are ``steps``."""
-    if len(logits) == steps:
-        return logits
-    return adaptive_avg_pool1d(logits.flatten(1).T, steps).T.reshape(steps, *logits.shape[1:])
+        """Show method, taps and layout."""
+        return f"method={self._method}\n{self.layout.summary()}"
 
 
 def difference(expected: Tensor, actual: Tensor) -> str | None:
@@ -316,10 +289,10 @@ def difference(expected: Tensor, actual: Tensor) -> str | None:
     return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
-def _check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, shape: tuple[int, ...] | None) -> None:
+def check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, layout: Layout) -> None:
     """Check that every tap has as many samples as the prediction, where the axis of samples is certain."""
     axis = 1 if taps.every_step else 0
-    dims = axis + (2 if shape is None else 1 + len(shape))
+    dims = axis + (2 if layout.shape is None else 1 + len(layout.shape))
     for name, features in zip(taps.names, tapped, strict=True):
         if isinstance(main, Tensor) and main.dim() == dims and features.shape[axis] != main.shape[axis]:
             raise ValueError(

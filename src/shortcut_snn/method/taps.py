@@ -71,6 +71,10 @@ class Tap:
         first = 1 if self.time_axis is None else 2
         return self.shape[first if self.channel_axis is None else self.channel_axis]
 
+    def __str__(self) -> str:
+        """Return the name, with the number of channels if the shape is known."""
+        return f"{self.name} ({self.channels} channels)" if self.shape else self.name
+
     def features(self, output: Any) -> Tensor:
         """Return the features in an output, with the channel axis directly after the axes of batch and time.
 

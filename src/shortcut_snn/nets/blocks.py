@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..neurons import Neuron, NormNeuron
 from .layers import SpikePointwiseConv2d, conv3x3, over_time
+from .roles import NeuronRole, Role, Roles, after, keeps_shape
 
 MakeNeuron = Callable[[], Neuron]
 Block = Literal["basic", "sew", "ms", "plain"]
@@ -49,8 +50,6 @@ class PlainBlock(nn.Module):
         torch.Size([4, 2, 8, 4, 4])
     """
 
-    summed: ClassVar[tuple[str, ...]] = ()
-    """Norms whose outputs are added to a residual before a neuron (see :mod:`.norms`)."""
     carries_spikes: ClassVar[bool] = True
     """Whether blocks output spikes. If they output currents, a neuron must follow the last block."""
 
@@ -64,6 +63,11 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
         return self._spikes(x)
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        first: Role = "copy" if keeps_shape(self.conv1) else "inner"
+        return after(first, "conv1", "spike1") | after("copy", "conv2", "spike2")
 
     def _spikes(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the second neuron's spikes, with a residual added to its current."""
@@ -82,8 +86,6 @@ class BasicBlock(PlainBlock):
         torch.Size([4, 2, 8, 4, 4])
     """
 
-    summed = ("spike2.norm", "project.norm")
-
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__(inputs, outputs, stride, make_neuron)
         self.project = _projection(inputs, outputs, stride)
@@ -91,6 +93,10 @@ class BasicBlock(PlainBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
         return self._spikes(x, self.project(x))
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "conv1", "spike1") | {"spike2": _sum(self.project, "skip", "spike2.norm")}
 
 
 class SEWBlock(PlainBlock):
@@ -117,6 +123,11 @@ class SEWBlock(PlainBlock):
         counts: Tensor = self._spikes(x) + self.project(x)
         return counts
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        projection = {} if isinstance(self.project, nn.Identity) else after("first", "project.conv", "project.spike")
+        return after("inner", "conv1", "spike1") | after("adding", "conv2", "spike2") | projection
+
 
 class MSBlock(nn.Module):
     """Membrane-shortcut (MS) block, ``o = f(spike(x)) + x``: a neuron before each convolution, and none after the sum.
@@ -134,7 +145,6 @@ class MSBlock(nn.Module):
         torch.Size([4, 2, 8, 4, 4])
     """
 
-    summed: ClassVar[tuple[str, ...]] = ("norm2", "project.norm")
     carries_spikes: ClassVar[bool] = False
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
@@ -152,6 +162,15 @@ class MSBlock(nn.Module):
         current: Tensor = over_time(self.norm2, over_time(self.conv2, hidden)) + self.project(x)
         return current
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return {"spike1": None} | after("inner", "conv1", "spike2") | {"": _sum(self.project, "stream", "norm2")}
+
+
+def last_neuron(block: "type[PlainBlock | MSBlock]", make_neuron: MakeNeuron) -> Neuron | None:
+    """Return the neuron after the last block: none if a block outputs spikes."""
+    return None if block.carries_spikes else make_neuron()
+
 
 BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {
     "basic": BasicBlock, "sew": SEWBlock, "ms": MSBlock, "plain": PlainBlock
@@ -167,6 +186,13 @@ def block_kind(name: str) -> type[PlainBlock | MSBlock]:
     if name not in BLOCKS:
         raise ValueError(f"unknown block {name!r}: use one of {', '.join(get_args(Block))}")
     return BLOCKS[name]
+
+
+def _sum(project: nn.Module, role: Role, norm: str) -> NeuronRole:
+    """Return the role of a neuron whose current is the sum of a norm's output and a residual."""
+    if isinstance(project, nn.Identity):
+        return NeuronRole(role, "conv2", norm)
+    return NeuronRole("projected", "conv2", norm, "project.norm")
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..neurons import (
@@ -56,7 +55,8 @@ class SpikeConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]`` or ``[T, N, C, H, W]``."""
         if input.dim() == 5:
-            return over_time(self, input)
+            # Not by calling the layer, whose hooks would run twice.
+            return over_time(self.forward, input)
         out = event_convolution(self, input)
         if out is not None:
             return out
@@ -136,13 +136,12 @@ class _MaxPool(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        x = x.detach().requires_grad_()
+        x, twice = x.detach().requires_grad_(), torch.is_grad_enabled()
         with torch.enable_grad():
             pooled = F.max_pool2d(x, *ctx.options)
-        return *torch.autograd.grad(pooled, x, grad), None
+        return *torch.autograd.grad(pooled, x, grad, create_graph=twice), None
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -1,12 +1,13 @@
 """The base class of the built-in networks, and how a network is built for its data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from ..method import Layout, Tap, resolve
 from .norms import Norm, check_norm, start_at_threshold
 
 Readout = Literal["mean", "sequence"]
@@ -68,6 +69,24 @@ class SpikingNetwork(nn.Module):
         weight = self.classifier.weight
         return torch.zeros(2, self.in_channels, 32, 32, device=weight.device, dtype=weight.dtype)
 
+    def layout(self, taps: str | Sequence[str] = ()) -> Layout:
+        """Return how the network is called and read, with branches at some places.
+
+        Args:
+            taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or names of
+                submodules.
+
+        Raises:
+            ValueError: an unknown place.
+        """
+        names = resolve(self, taps)
+        return Layout(
+            library="shortcut_snn",
+            time_steps=self.time_steps,
+            num_classes=self.num_classes,
+            taps=tuple(Tap(name, time_axis=0) for name in names),
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[N, num_classes]`` (``[T, N, num_classes]`` with readout ``"sequence"``).
 
@@ -117,20 +136,19 @@ class SpikingNetwork(nn.Module):
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
-    def _initialise(self, norm: Norm, classifier_std: ClassifierStd, summed: Collection[str] = ()) -> None:
+    def _initialise(self, norm: Norm, classifier_std: ClassifierStd) -> None:
         """Initialise the weights of convolutions, norms and the classifier.
 
         Args:
             norm: the kind of batch norm.
             classifier_std: see :data:`ClassifierStd`.
-            summed: see :func:`~.norms.start_at_threshold`.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         check_norm(norm)
         if norm == "tdbn":
-            start_at_threshold(self, summed)
+            start_at_threshold(self)
         if classifier_std is not None:
             std = 1.0 / self.classifier.in_features if classifier_std == "1/inputs" else classifier_std
             if not (isinstance(std, float | int) and 0 < std < float("inf")):

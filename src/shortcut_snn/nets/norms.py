@@ -12,13 +12,13 @@ threshold``. SpikingJelly and the code of MS-ResNet do the same. The optimizer t
 """
 
 import math
-from collections.abc import Collection
 from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from ..neurons import Neuron, NormNeuron
+from .roles import declared_roles
 
 Norm = Literal["bn", "tdbn"]
 
@@ -34,17 +34,17 @@ def check_norm(norm: str) -> None:
 
 
 @torch.no_grad()
-def start_at_threshold(network: nn.Module, summed: Collection[str] = ()) -> None:
+def start_at_threshold(network: nn.Module) -> None:
     """Set the weights of all batch norms of a new network to alpha * threshold.
 
-    Args:
-        network: the network.
-        summed: suffixes of the names of norms with alpha = 1 / sqrt(2), such as ``"project.norm"``.
+    Alpha is 1 / sqrt(2) for norms whose outputs are added to a residual, as the blocks declare (see :mod:`.roles`).
     """
+    sums = [role for role in declared_roles(network).values() if role.role in ("skip", "projected", "stream")]
+    summed = {name for role in sums for name in (role.norm, role.projection)}
     neurons = [module for module in network.modules() if isinstance(module, Neuron)]
     layers = [module for module in network.modules() if isinstance(module, NormNeuron)]
     thresholds = {layer.norm: layer.neuron.threshold for layer in layers}
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            alpha = math.sqrt(0.5) if any(name.endswith(f".{end}") for end in summed) else 1.0
+            alpha = math.sqrt(0.5) if name in summed else 1.0
             module.weight.fill_(alpha * thresholds.get(module, neurons[0].threshold))

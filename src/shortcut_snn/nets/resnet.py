@@ -7,12 +7,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from .. import components
-from ..neurons import LIF, Neuron, NormNeuron
-from .blocks import Block, MakeNeuron, block_kind
+from ..neurons import LIF, NormNeuron
+from .blocks import Block, MakeNeuron, PlainBlock, block_kind, last_neuron
 from .layers import over_time
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
-from .stems import MembraneStem, Stem, StemKind
+from .roles import Roles, after
+from .stems import StemKind, make_stem
 
 
 class SpikingResNet(SpikingNetwork):
@@ -63,11 +64,7 @@ class SpikingResNet(SpikingNetwork):
             raise ValueError("blocks must name at least one stage, as in (2, 2, 2, 2)")
         check_sizes(width=width, **{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
         kind = block_kind(block)
-        self.stem = (
-            Stem(stem, in_channels, width, make_neuron)
-            if kind.carries_spikes
-            else MembraneStem(stem, in_channels, width)
-        )
+        self.stem = make_stem(stem, in_channels, width, make_neuron, kind.carries_spikes)
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = width
         for i, (name, depth) in enumerate(zip(self.stage_names, blocks, strict=True)):
@@ -76,7 +73,7 @@ class SpikingResNet(SpikingNetwork):
                 stage.append(kind(inputs, outputs, 2 if i and not b else 1, make_neuron))
                 inputs = outputs
             self.add_module(name, stage)
-        self.last_spike: Neuron | None = None if kind.carries_spikes else make_neuron()
+        self.last_spike = last_neuron(kind, make_neuron)
         self.hidden: nn.Module | None = None
         if self.hidden_ratio:
             hidden = self.hidden_ratio * width
@@ -84,7 +81,7 @@ class SpikingResNet(SpikingNetwork):
             self.hidden_spike = NormNeuron(nn.BatchNorm1d(hidden), make_neuron())
             inputs = hidden
         self.classifier = nn.Linear(inputs, num_classes)
-        self._initialise(norm, classifier_std, kind.summed)
+        self._initialise(norm, classifier_std)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
@@ -97,6 +94,17 @@ class SpikingResNet(SpikingNetwork):
         if self.hidden is not None:
             features = self.hidden_spike(over_time(self.hidden, features))
         return features
+
+    def roles(self) -> Roles:
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
+        roles: Roles = {} if self.last_spike is None else {"last_spike": None}
+        if self.hidden is not None:
+            roles |= after("inner", "hidden", "hidden_spike")
+        name = f"{self.stage_names[0]}.0"
+        if not isinstance(self.stem.pool, nn.Identity) and type(self.get_submodule(name)) is PlainBlock:
+            # Pooling raises the firing rate, so the layer after it does not copy.
+            roles |= after("inner", f"{name}.conv1", f"{name}.spike1")
+        return roles
 
 
 class SpikingResNet19(SpikingResNet):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..neurons import NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, over_time
+from .roles import NeuronRole, Roles, after
 
 StemKind = Literal["small", "large"]
 
@@ -18,6 +19,13 @@ def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Mod
     if kind == "small":
         return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.Identity()
     return nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False), SpikeMaxPool2d(3, 2, 1)
+
+
+def make_stem(
+    kind: StemKind, inputs: int, outputs: int, make_neuron: MakeNeuron, carries_spikes: bool
+) -> "Stem | MembraneStem":
+    """Return a stem whose output is what blocks take: spikes or currents."""
+    return Stem(kind, inputs, outputs, make_neuron) if carries_spikes else MembraneStem(kind, inputs, outputs)
 
 
 class Stem(nn.Module):
@@ -46,6 +54,10 @@ class Stem(nn.Module):
         spikes = self.spike(over_time(self.conv, x), time_steps=time_steps)
         return over_time(self.pool, spikes)
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("first", "conv", "spike")
+
 
 class MembraneStem(nn.Module):
     """A stem without a neuron, for blocks that start with one; for a static image it runs once.
@@ -72,3 +84,7 @@ class MembraneStem(nn.Module):
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to currents ``[T, N, outputs, ...]``."""
         current = over_time(lambda flat: self.pool(self.norm(self.conv(flat))), x)
         return current.expand(time_steps, *current.shape[1:])
+
+    def roles(self) -> Roles:
+        """Return the role of the neuron after it (see :mod:`.roles`)."""
+        return {"": NeuronRole("first", "conv", "norm")}

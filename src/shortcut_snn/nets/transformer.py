@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from .. import components
 from ..neurons import LIF
-from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind
+from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind, last_neuron
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
-from .stems import MembraneStem, Stem, StemKind
+from .roles import NeuronRole, Roles, after
+from .stems import StemKind, make_stem
 
 Residual = Literal["sew", "ms"]
 Depth = Annotated[int, Interval(ge=1, le=1000)]
@@ -45,6 +46,10 @@ class TokenAttention(nn.Module):
         spikes: Tensor = (passes * key).flatten(2, 3)
         return spikes
 
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "query_key.conv", "query_key.spike") | {"spike": NeuronRole("inner")}
+
 
 class SelfAttention(nn.Module):
     """Spiking self-attention: a neuron after ``8 / L * query (key^T value)``, with L tokens.
@@ -71,6 +76,10 @@ class SelfAttention(nn.Module):
         mixed = query @ (key.transpose(-2, -1) @ value) * (8 / tokens.shape[-1])
         spikes: Tensor = self.spike(mixed).transpose(2, 3).flatten(3).movedim(-1, 2).unflatten(3, x.shape[3:])
         return spikes
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        return after("inner", "query_key_value.conv", "query_key_value.spike") | {"spike": NeuronRole("inner")}
 
 
 class TransformerBlock(nn.Module):
@@ -123,6 +132,14 @@ class TransformerBlock(nn.Module):
         x = x + self.mix(self.attention(self.spike1(x)))
         out: Tensor = x + self.reduce(self.expand(self.spike2(x)))
         return out
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        expand = after("inner", "expand.conv", "expand.spike")
+        if isinstance(self.mix, SpikingProjection):
+            return expand | after("adding", "mix.conv", "mix.spike") | after("adding", "reduce.conv", "reduce.spike")
+        spike2, output = (NeuronRole("stream", f"{part}.conv", f"{part}.norm") for part in ("mix", "reduce"))
+        return expand | {"spike1": None, "spike2": spike2, "": output}
 
 
 @components.network("qkformer")
@@ -187,11 +204,7 @@ class SpikingTransformer(SpikingNetwork):
         if width % heads:
             raise ValueError(f"heads must divide the first stage's {width} channels, got {heads}")
         embedding = block_kind(block)
-        self.stem = (
-            Stem(stem, in_channels, width, make_neuron)
-            if embedding.carries_spikes
-            else MembraneStem(stem, in_channels, width)
-        )
+        self.stem = make_stem(stem, in_channels, width, make_neuron, embedding.carries_spikes)
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = width
         for i, (name, depth) in enumerate(zip(self.stage_names, blocks, strict=True)):
@@ -205,9 +218,9 @@ class SpikingTransformer(SpikingNetwork):
                 )
             self.add_module(name, stage)
             inputs = outputs
-        self.last_spike = None if embedding.carries_spikes else make_neuron()
+        self.last_spike = last_neuron(embedding, make_neuron)
         self.classifier = nn.Linear(inputs, num_classes)
-        self._initialise(norm, classifier_std, (*embedding.summed, "mix.norm", "reduce.norm"))
+        self._initialise(norm, classifier_std)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
@@ -217,3 +230,7 @@ class SpikingTransformer(SpikingNetwork):
         if self.last_spike is not None:
             x = self.last_spike(x)
         return x.mean((-2, -1))
+
+    def roles(self) -> Roles:
+        """Return the roles of neurons after the last block (see :mod:`.roles`)."""
+        return {} if self.last_spike is None else {"last_spike": None}

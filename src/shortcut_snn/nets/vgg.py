@@ -12,6 +12,7 @@ from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
 from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
+from .roles import Roles, after, keeps_shape
 
 Pooling = Literal["max", "average"]
 
@@ -34,6 +35,11 @@ class ConvSpike(nn.Module):
         """
         spikes: Tensor = self.spike(over_time(self.conv, over_time(self.pool, x)), time_steps=time_steps)
         return spikes
+
+    def roles(self) -> Roles:
+        """Return the roles of its neurons (see :mod:`.roles`)."""
+        may_copy = keeps_shape(self.conv) and isinstance(self.pool, nn.Identity)
+        return after("copy" if may_copy else "inner", "conv", "spike")
 
 
 class VGGStage(nn.Sequential):
@@ -114,6 +120,10 @@ class SpikingVGG(SpikingNetwork):
         for name in self.stage_names:
             x, time_steps = self.get_submodule(name)(x, time_steps), None
         return x.mean((-2, -1))
+
+    def roles(self) -> Roles:
+        """Return no roles, since all neurons are in :class:`ConvSpike`."""
+        return {}
 
 
 def _pool(pooling: Pooling) -> nn.Module:

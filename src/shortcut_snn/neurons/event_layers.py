@@ -12,31 +12,36 @@ since their rounding differs.
 [1] Perez-Nieves and Goodman, Sparse Spiking Gradient Descent, NeurIPS 2021, arXiv:2105.08810.
 """
 
+import csv
+from functools import cache
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from .backend import get_backend
-from .packing import SavedBits, bits_of, count_bits, support_of
+from .operators.registration import first_order
+from .packing import SavedBits, bits_of, count_bits, holders_of, support_of
 
-# Break-even rates by kernel size and the least of inputs and outputs, measured with AVX-512: firing rates for the
-# forward pass and the weight gradient, and the share of neurons in the support for the input gradient. The dense weight
-# gradient also has to turn the bits into numbers.
-_BREAK_EVEN = {
-    3: {
-        16: (0.33, 0.33, 0.4), 32: (0.36, 0.36, 0.5), 64: (0.34, 0.4, 0.5), 128: (0.28, 0.36, 0.45),
-        256: (0.2, 0.36, 0.45), 512: (0.18, 0.4, 0.5),
-    },
-    1: {
-        16: (0.0, 0.0, 0.5), 32: (0.15, 0.25, 0.5), 64: (0.3, 0.3, 0.5), 128: (0.25, 0.3, 0.5), 256: (0.2, 0.3, 0.5),
-        512: (0.15, 0.3, 0.5),
-    },
-}  # fmt: skip
 # Offsets in the weights are int32.
 _MAX_BYTES = 2**31
+
+
+@cache
+def break_even_rates() -> dict[int, dict[int, tuple[float, ...]]]:
+    """Return the break-even rates by kernel size, 3 for all above 1, and by the least of inputs and outputs.
+
+    They are firing rates for the forward pass and the weight gradient, and the share of neurons in the support for the
+    input gradient. ``python -m research.studies.event_convolution --break-even`` writes them; these are of AVX-512. The
+    dense weight gradient also has to turn the bits into numbers.
+    """
+    table: dict[int, dict[int, tuple[float, ...]]] = {}
+    with Path(__file__).with_name("break_even.csv").open(encoding="utf-8") as file:
+        for kernel, width, *rates in list(csv.reader(file))[1:]:
+            table.setdefault(int(kernel), {})[int(width)] = tuple(map(float, rates))
+    return table
 
 
 def event_convolution(layer: nn.Conv2d, spikes: Tensor) -> Tensor | None:
@@ -75,21 +80,21 @@ def _convolved(
     spikes: Tensor, weight: Tensor, bias: Tensor | None, stride: int, shape: tuple[int, ...] | None = None
 ) -> Tensor | None:
     bits = bits_of(spikes)
+    outputs, channels, kernel, _ = weight.shape
     if (
         type(bits) is not Tensor
-        or bits.device.type != "cpu"
-        or get_backend() == "triton"
-        or (spikes.dtype, weight.dtype) != (torch.float32, torch.float32)
+        or get_backend() not in ("auto", "numba")
+        or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in (spikes, weight, bias) if t is not None)
+        or (bias is not None and bias.shape != (outputs,))
         or torch.is_autocast_enabled("cpu")
     ):
         return None
-    outputs, channels, kernel, _ = weight.shape
     shape = shape or tuple(spikes.shape)
     if channels % 16 or outputs % 16 or shape[1] != channels or shape[0] % bits.shape[0]:
         return None
     if 4 * outputs * channels * kernel * (kernel + shape[3]) >= _MAX_BYTES:
         return None
-    table = _BREAK_EVEN[3 if kernel > 1 else 1]
+    table = break_even_rates()[3 if kernel > 1 else 1]
     width = max(width for width in table if width <= max(16, min(channels, outputs)))
     support = support_of(spikes)
     rate, needed = (inf if b is None else count_bits(b) / spikes.numel() for b in (bits, support))
@@ -97,38 +102,70 @@ def _convolved(
     if not any(by_events):
         return None
     out: Tensor = _EventConvolution.apply(  # type: ignore[no-untyped-call]
-        spikes, weight, bias, bits, support if by_events[2] else None, shape, stride, by_events[0], by_events[1]
-    )
+        spikes, weight, bias, bits, support if by_events[2] else None, _graph_of(spikes), holders_of(spikes),
+        shape, stride, by_events[0], by_events[1],
+    )  # fmt: skip
     return out
+
+
+def _graph_of(spikes: Tensor) -> Tensor | None:
+    """Return an empty tensor that depends on the spikes: saving it saves their graph without their numbers."""
+    if not (torch.is_grad_enabled() and spikes.requires_grad):
+        return None
+    graph: Tensor = _Empty.apply(spikes)  # type: ignore[no-untyped-call]
+    return graph
+
+
+class _Empty(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        return spikes.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: None) -> None:
+        return None
 
 
 class _EventConvolution(torch.autograd.Function):
     """A convolution of spikes.
 
-    The booleans say whether the forward pass and the weight gradient use the kernels; with a support, the gradient of
-    the input does.
+    The booleans say whether the forward pass and the weight gradient use the kernels. With a support, the gradient of
+    the input does, unless a holder of the spikes still lives: someone may then ask for the whole gradient.
     """
 
     @staticmethod
     def forward(
         ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, bits: Tensor, support: Tensor | None,
-        shape: tuple[int, ...], stride: int, by_events: bool, weight_by_events: bool,
+        graph: Tensor | None, holders: tuple[Any, ...], shape: tuple[int, ...], stride: int, by_events: bool,
+        weight_by_events: bool,
     ) -> Tensor:  # fmt: skip
-        from .cpu.event_convolution import forward
+        from .cpu.event_launch import forward
 
-        ctx.save_for_backward(bits, weight, support)
-        ctx.shape, ctx.like, ctx.stride, ctx.weight_by_events = shape, spikes.shape, stride, weight_by_events
+        ctx.save_for_backward(bits, weight, support, graph)
+        ctx.holders, ctx.shape, ctx.like, ctx.stride, ctx.weight_by_events = (
+            holders, shape, spikes.shape, stride, weight_by_events
+        )  # fmt: skip
         if by_events:
             return forward(bits, shape, weight, bias, stride)
         out: Tensor = nn.functional.conv2d(spikes.view(shape), weight, bias, stride, weight.shape[-1] // 2)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from .cpu.event_convolution import input_grad, weight_grad
+        bits, weight, support, graph = ctx.saved_tensors
+        if any(holder() is not None for holder in ctx.holders):
+            support = None
+        with torch.no_grad():
+            results = _EventConvolution._gradients(ctx, grad, bits, weight.detach(), support)
+        return *first_order(results, grad, weight, graph), *[None] * 8
 
-        bits, weight, support = ctx.saved_tensors
+    @staticmethod
+    def _gradients(
+        ctx: Any, grad: Tensor, bits: Tensor, weight: Tensor, support: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        from .cpu.event_launch import input_grad, weight_grad
+
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_input = grad_weight = None
@@ -147,7 +184,7 @@ class _EventConvolution(torch.autograd.Function):
             grad_input = of_input if dense_input else grad_input
             grad_weight = of_weight if dense_weight else grad_weight
         grad_input = grad_input if grad_input is None else grad_input.view(ctx.like)
-        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, *[None] * 6
+        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None
 
 
 def _channels_last(shape: tuple[int, ...], bits: Tensor | None) -> Tensor:

@@ -69,6 +69,7 @@ class Neuron(nn.Module):
     def __init__(
         self,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
@@ -172,12 +173,15 @@ class LIF(Neuron):
         self,
         decay: Decay = 0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
+        )
         _check_number("decay", decay)
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must be from 0 to 1, got {decay}")
@@ -197,12 +201,15 @@ class IF(LIF):
     def __init__(
         self,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(1.0, threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            1.0, threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
+        )
 
 
 @components.neuron("plif")
@@ -225,12 +232,15 @@ class PLIF(Neuron):
         self,
         decay: Annotated[float, Interval(gt=0.0, lt=1.0)] = 0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
+        )
         _check_number("decay", decay)
         if not 0.0 < decay < 1.0:
             raise ValueError(f"the initial decay of PLIF must be between 0 and 1 (exclusive), got {decay}")

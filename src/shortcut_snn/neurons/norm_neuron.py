@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from .modules import Neuron, is_plain
+from .operators.fused_neuron import batch_statistics
 from .operators.layout import is_channels_last, merge_time
-from .operators.norm_neuron import batch_statistics
 from .packing import bits_of
 from .sequence import run_in_kernels, runs_in_kernels
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -48,23 +49,64 @@ def with_bits(spikes: Tensor, bits: Tensor, support: Tensor | None = None) -> Te
         bits: the spikes as bits.
         support: bits of the spikes whose gradient is needed, or None for all.
     """
-    spikes._shortcut_snn_bits = (bits, support, spikes._version)  # type: ignore[attr-defined]
+    return _attach(spikes, bits, support, ())
+
+
+def _attach(spikes: Tensor, bits: Tensor, support: Tensor | None, holders: tuple["ref[Tensor]", ...]) -> Tensor:
+    carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
+    spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
     return spikes
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """Bits that spikes carry, and the state of the spikes then.
+
+    Args:
+        version: torch's count of in-place changes.
+        address: of the memory, which an assignment to ``data`` replaces.
+        holders: the spikes, and the spikes that they are a view of.
+    """
+
+    bits: Tensor
+    support: Tensor | None
+    version: int
+    address: int
+    holders: tuple["ref[Tensor]", ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as None: a copy has another memory."""
+        return type(None), ()
+
+
+def _address(spikes: Tensor, bits: Tensor) -> int:
+    # Tensors without data have no address.
+    return spikes.data_ptr() if type(bits) is Tensor else 0
+
+
+def _carried(spikes: Tensor) -> _Carried | None:
+    # Inference tensors do not count their changes.
+    if torch.compiler.is_compiling() or spikes.is_inference():
+        return None
+    carried: _Carried | None = getattr(spikes, "_shortcut_snn_bits", None)
+    if carried is None or (carried.version, carried.address) != (spikes._version, _address(spikes, carried.bits)):
+        return None
+    return carried
 
 
 def with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
     """Return a view of spikes, in the same order of memory, to which what they carry is attached."""
-    bits = bits_of(spikes)
-    return view if bits is None else with_bits(view, bits, support_of(spikes))
+    carried = _carried(spikes)
+    return view if carried is None else _attach(view, carried.bits, support_of(spikes), carried.holders)
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
-    """Return the bits that are attached to a tensor, or None without them, or if it was changed in place since."""
-    # Inference tensors do not count their changes.
-    if torch.compiler.is_compiling() or spikes.is_inference():
-        return None
-    bits, _, version = getattr(spikes, "_shortcut_snn_bits", (None, None, 0))
-    return bits if version == spikes._version else None
+    """Return the bits that are attached to a tensor, or None without them, or if it was changed in place since.
+
+    As in torch, a write through ``data`` or ``numpy()`` goes unnoticed.
+    """
+    carried = _carried(spikes)
+    return None if carried is None else carried.bits
 
 
 def support_of(spikes: Tensor) -> Tensor | None:
@@ -72,10 +114,14 @@ def support_of(spikes: Tensor) -> Tensor | None:
 
     A hook on the spikes, and ``retain_grad``, need all.
     """
-    if bits_of(spikes) is None or spikes._backward_hooks or spikes.retains_grad:
-        return None
-    support: Tensor | None = spikes._shortcut_snn_bits[1]  # type: ignore[attr-defined]
-    return support
+    carried = _carried(spikes)
+    return None if carried is None or spikes._backward_hooks or spikes.retains_grad else carried.support
+
+
+def holders_of(spikes: Tensor) -> tuple["ref[Tensor]", ...]:
+    """Return the tensors through which someone may ask for the gradient of spikes that carry bits."""
+    carried = _carried(spikes)
+    return () if carried is None else carried.holders
 
 
 def count_bits(bits: Tensor) -> int:

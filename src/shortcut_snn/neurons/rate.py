@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .modules import PLIF, Neuron
+from .operators.registration import first_order
 
 _Norm = nn.modules.batchnorm._BatchNorm
 _SUPPORTED_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -43,10 +43,9 @@ class _RateOfCurrent(torch.autograd.Function):
         return rate.to(current.dtype, copy=True)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return grad * slope.to(grad.dtype), None, None
+        return *first_order((grad.detach() * slope.to(grad.dtype),), grad), None, None
 
 
 class _NormaliseWithStatistics(torch.autograd.Function):
@@ -61,14 +60,15 @@ class _NormaliseWithStatistics(torch.autograd.Function):
         return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse = ctx.saved_tensors
         needed = list(ctx.needs_input_grad[:3])
-        grads = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
-        )
-        return *(g if need else None for g, need in zip(grads, needed, strict=True)), None, None, None
+        with torch.no_grad():
+            grads = torch.ops.aten.native_batch_norm_backward(
+                grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
+            )
+        results = tuple(g if need else None for g, need in zip(grads, needed, strict=True))
+        return *first_order(results, grad, x, weight), None, None, None
 
 
 class RatePasses:

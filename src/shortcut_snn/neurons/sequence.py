@@ -11,7 +11,8 @@ from .backend import get_backend, kernels_run
 from .compiler.lowering import TracedStep
 from .compiler.program import has_support
 from .compiler.trace import traced
-from .operators.norm_neuron import norm_neuron
+from .operators.fused_neuron import norm_neuron
+from .operators.interface import Flags
 from .packing import should_pack, with_bits
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -66,7 +67,7 @@ def run_in_kernels(
     batch_statistics: bool = False,
     want_final: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Run ``neuron(norm(x) + residual)`` in the kernels; see :func:`.operators.norm_neuron.norm_neuron`.
+    """Run ``neuron(norm(x) + residual)`` in the kernels; see :func:`.operators.fused_neuron.norm_neuron`.
 
     Binary spikes carry their bits (see :mod:`.packing`).
     ``norm`` is weight, bias, mean and variance. ``initial`` and the final states have the shapes of
@@ -79,10 +80,10 @@ def run_in_kernels(
     inputs = [x, residual, *norm[:2], _stack(scalars), _stack(channels), _states_first(initial, through_time, x)]
     *_, p, q, states = inputs
     needs_support = packs and has_support(step.text, step.constants) and _has_sparse_gradient(x, inputs)
+    flags = Flags(batch_statistics, through_time, want_final, packs, needs_support)
     spikes, final, bits, support = norm_neuron(
-        x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps,
-        [batch_statistics, through_time, want_final, packs, needs_support],
-    )  # fmt: skip
+        x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps, list(flags)
+    )
     if want_final:
         final = _batch_first(final if through_time else final.detach())
     return with_bits(spikes, bits, support if needs_support else None) if packs else spikes, final

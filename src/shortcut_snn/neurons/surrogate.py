@@ -23,9 +23,6 @@ class Surrogate(Protocol):
         ...
 
 
-components.surrogate.type = Surrogate
-
-
 @runtime_checkable
 class Resizable(Protocol):
     """A surrogate that can be rescaled, as the diagnosis tries it."""

@@ -14,13 +14,11 @@ from .entries import (
     write_recipe,
 )
 from .imports import import_components, missing_imports
-from .recipe import Branches, Method, Recipe, describe_method
+from .recipe import Recipe
 from .runs import check_data, keeps_result, load_network, load_run, open_run, run_recipe
 
 __all__ = [
     "PRESETS",
-    "Branches",
-    "Method",
     "Recipe",
     "build",
     "build_network",
@@ -28,7 +26,6 @@ __all__ = [
     "built_in",
     "changed",
     "check_data",
-    "describe_method",
     "from_dict",
     "import_components",
     "keeps_result",

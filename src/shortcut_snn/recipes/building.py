@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from .._utils.random_state import preserve_random_state
 from ..components import component_of
 from ..data import Data, as_data
-from ..introspection import introspect, stages_span_most, wrap_network
+from ..introspection import introspect
+from ..method import Method
+from ..nets import SpikingNetwork, channels_last
 from ..nets import build_network as build_from_options
-from ..nets import channels_last
 from ..training import Provenance, Row, Run, Task, fit
-from .memory import check_memory
+from ..wrapping import placement, wrap
 from .recipe import Recipe
 
 Log = Callable[[str], object]
@@ -83,7 +84,6 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
         ('Classification', 30)
     """
     data = load_data(recipe) if data is None else data
-    check_memory(recipe, data)
     with preserve_random_state(recipe.training.seed):
         return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 
@@ -135,47 +135,31 @@ def build_task(
     """
     if description is None:
         description = data.description
-    branches = recipe.method.branches
-    options: dict[str, Any] = {} if branches is None else {"head": branches.head}
-    taps: str | int | list[str] = []
-    if branches is not None:
-        taps = list(branches.taps) if isinstance(branches.taps, tuple) else branches.taps
-    classes = data.description.get("classes")
-    if hasattr(network, "example_input") and classes and not isinstance(taps, int):
-        # A built-in network: its layout is known.
-        model = recipe.method.gradient(network, taps, num_classes=len(classes), **options)
-        return _make_task(recipe, model, description)
-    # Only the task knows how to turn a sample into the network's input, so one without branches comes first.
-    plain_task = _make_task(recipe, network, description)
-    if isinstance(taps, str):
-        # As attach places the branches of a preset.
-        taps = "blocks" if taps == "blocks" and stages_span_most(network) else "auto"
-    example, target = plain_task.prepare_batch(data.sample(SAMPLES))
-    layout = introspect(
+    task: Task = recipe.task(
         network,
-        example,
-        taps=taps,
-        labels=target if isinstance(target, Tensor) else None,
-        samples=plain_task.count_samples(target),
-        readout=plain_task.readout,
-    )
-    if taps:
-        log(layout.summary())
-    model = wrap_network(network, layout, example, wrapper=recipe.method.gradient, **options)
-    return _make_task(recipe, model, description)
-
-
-def _make_task(recipe: Recipe, model: nn.Module, description: Mapping[str, Any]) -> Task:
-    branches = recipe.method.branches
-    task: Task = recipe.task.build(
-        model=model,
-        objective=recipe.method.objective,
-        branch_weight=None if branches is None else branches.branch_weight,
-        by_epoch=branches is not None and branches.by == "epoch",
+        method=Method(),
         optimizer=recipe.optimizer,
         lr_schedule=recipe.lr_schedule,
         training=recipe.training,
         description=description,
     )
-    task.initialise, task.penalty = recipe.method.initialise, recipe.method.penalty
+    branches = recipe.method.branches
+    taps: Any = [] if branches is None else branches.taps
+    example = None
+    if isinstance(network, SpikingNetwork) and data.description.get("classes") and not isinstance(taps, int):
+        layout = network.layout(taps)
+    else:
+        # Only the task knows how to turn a sample into the network's input.
+        example, target = task.prepare_batch(data.sample(SAMPLES))
+        layout = introspect(
+            network,
+            example,
+            taps=placement(network, taps),
+            labels=target if isinstance(target, Tensor) else None,
+            samples=task.count_samples(target),
+            readout=task.readout,
+        )
+        if branches is not None:
+            log(layout.summary())
+    task.model = wrap(network, layout, recipe.method, example=example, log=lambda line: None)
     return task

@@ -8,12 +8,16 @@ from .. import components
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml, parse
 from ..components import merge, read, suggestion
+from ..method import METHODS, NETWORKS, Method
 from .recipe import Recipe
 
 Entries = dict[str, Any]
 
 FOLDER = Path(__file__).parent
-PRESETS: dict[str, Entries] = parse((FOLDER / "presets.yaml").read_text(encoding="utf-8"))
+PRESETS: dict[str, Entries] = {
+    **{name: {"method": components.write(method)} for name, method in METHODS.items()},
+    **{name: {"method": components.write(Method()), "network": entries} for name, entries in NETWORKS.items()},
+}
 """Presets by name: each a part of a recipe."""
 
 
@@ -61,11 +65,8 @@ def _read_file(path: Path, with_method: bool = True) -> Entries:
 
 
 def _preset(name: str, with_method: bool) -> Entries:
-    entries = {key: value for key, value in PRESETS[name].items() if key != "method"}
-    if with_method:
-        # All options, with their defaults, so that none of a previous layer's method stays.
-        entries["method"] = from_dict(PRESETS[name]).to_dict()["method"]
-    return entries
+    # Its method has all options, so that none of a previous layer's method stays.
+    return {key: value for key, value in PRESETS[name].items() if with_method or key != "method"}
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:
@@ -110,8 +111,8 @@ def _kinds_first(options: Sequence[str]) -> list[str]:
     keys = [option.partition("=")[0].strip() for option in options]
     first = [index for index, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:index]]
     first.sort(key=lambda index: keys[index].count("."))
-    others = [index for index in range(len(keys)) if index not in first]
-    return [options[index] for index in [*first, *others]]
+    rest = [index for index in range(len(keys)) if index not in first]
+    return [options[index] for index in [*first, *rest]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
@@ -140,7 +141,7 @@ def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
 def _has_custom_network(entries: Entries) -> bool:
     network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
-    component = components.network.get(name) if isinstance(name, str) else None
+    component = components.network.components.get(name) if isinstance(name, str) else None
     return component is not None and not component.is_built_in
 
 

@@ -1,10 +1,9 @@
 """The recipe of a run: a dataclass with every entry that decides the outcome of the run."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
 from torch import nn
 
 from .. import components
@@ -12,65 +11,16 @@ from .. import components
 # Importing these packages registers the built-in components.
 from .. import data as _data  # noqa: F401
 from .. import deploy as _deploy  # noqa: F401
-from .. import method as _method  # noqa: F401
 from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
 from ..components import Kind, component_of, write
-from ..method import takes_branches
+from ..method import Method
 from ..training import Classification as _Classification  # noqa: F401
-from ..training import Training, check_gradient, make_optimizer
+from ..training import Training, make_optimizer
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:
     return field(default_factory=lambda: kind.make(name, **options))
-
-
-@dataclass(frozen=True)
-class Branches:
-    """Auxiliary heads that carry the gradient of the loss to shallow layers during training.
-
-    Args:
-        taps: places of branches: ``stages`` (the end of each stage but the last), ``blocks`` (of each residual block
-            but the last), a number of places spread evenly, or a list of submodules. A custom network without stages or
-            blocks gets 3 places spread evenly.
-        branch_weight: lambda, the weight of the branches in the loss, over training.
-        by: lambda changes at every ``step`` or at every ``epoch``.
-        head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
-            linear layer (for dense predictions one per pixel).
-
-    Example:
-        >>> Branches(taps="blocks").branch_weight(0, 100)
-        0.25
-    """
-
-    taps: Literal["stages", "blocks"] | Annotated[int, Ge(1)] | tuple[str, ...] = "stages"
-    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
-    by: Literal["step", "epoch"] = "step"
-    head: Annotated[Any, components.head] | None = None
-
-
-@dataclass(frozen=True)
-class Method:
-    """How the gradient reaches the weights.
-
-    Args:
-        branches: the auxiliary heads; null for none.
-        objective: the loss of the outputs of the network and its branches.
-        gradient: how gradients pass through time.
-        initialise: before training, set norms and surrogates by measurement, so that every block passes on its input
-            and its gradient (see :func:`shortcut_snn.initialise`).
-        penalty: a term of the loss for spikes, which saves energy; null for none.
-
-    Example:
-        >>> Method(Branches("blocks"), initialise=True).branches.taps
-        'blocks'
-    """
-
-    branches: Branches | None = None
-    objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
-    gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
-    initialise: bool = False
-    penalty: Annotated[Any, components.penalty] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,13 +61,6 @@ class Recipe:
     loggers: Annotated[tuple[Any, ...], components.logger] = ()
 
     def __post_init__(self) -> None:
-        method = self.method
-        if method.branches is not None and not takes_branches(method.objective):
-            raise ValueError(
-                f"method.branches: the objective {component_of(method.objective).name} does not use branches; set "
-                "method.branches=null or choose another method.objective"
-            )
-        check_gradient(method.gradient, method.objective, method.initialise)
         if self.training.warmup and hasattr(self.lr_schedule, "pct_start"):
             raise ValueError(
                 f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
@@ -147,25 +90,4 @@ class Recipe:
 
     def __str__(self) -> str:
         network, data = component_of(self.network).name, component_of(self.data).name
-        return f"{network} on {data}, {describe_method(self.method)}"
-
-
-def describe_method(method: Method) -> str:
-    """Return a method in a few words.
-
-    Example:
-        >>> describe_method(Method(Branches("blocks"), initialise=True))
-        'branches at blocks, logit_sum, lambda linear from 0.25, initialised'
-    """
-    objective, gradient = component_of(method.objective).name, component_of(method.gradient).name
-    branches = method.branches
-    if branches is None:
-        parts = ["no branches"] + [objective] * (not takes_branches(method.objective))
-    else:
-        count = len(branches.taps) if isinstance(branches.taps, tuple) else branches.taps
-        taps = branches.taps if isinstance(branches.taps, str) else f"{count} taps"
-        weight = component_of(branches.branch_weight).name
-        parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
-    parts += [gradient] * (gradient != "bptt") + ["initialised"] * method.initialise
-    parts += [] if method.penalty is None else [f"penalty {component_of(method.penalty).name}"]
-    return ", ".join(parts)
+        return f"{network} on {data}, {self.method}"

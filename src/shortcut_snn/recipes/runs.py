@@ -10,11 +10,12 @@ from torch import nn
 from ..data import Data
 from ..deploy import load_into
 from ..initialisation import set_surrogates
+from ..method import Method
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
 from .imports import missing_imports
-from .recipe import Method, Recipe
+from .recipe import Recipe
 
 
 def load_run(
@@ -88,12 +89,14 @@ def load_network(
     """
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
+    part = path
     try:
         network = build_network(recipe, description)
-        if surrogates and "surrogates" in metadata:
-            set_surrogates(network, metadata["surrogates"])
+        if surrogates:
+            part = run.surrogates
+            set_surrogates(network, run.read_surrogates())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged, or not of the run's recipe: {error}") from None
+        raise ValueError(f"{part} is damaged, or not of the run's recipe: {error}") from None
     load_into(network, state, path)
     return network, dict(description)
 

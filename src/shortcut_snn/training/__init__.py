@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 # Imported so that the loggers are registered.
 from . import loggers  # noqa: F401
 from .folder import Row, RunFolder
-from .gradient_mechanisms import RateShortcut, check_gradient, initialises
 from .interruption import SIGNALS, Interrupted, handling_signals
 from .muon import Muon
 from .optimizers import make_optimizer
@@ -24,10 +23,12 @@ from .tables import (
     format_value,
     layer_rows,
     layer_table,
+    read_rows,
 )
 from .trainer import position, read_checkpoint
 
 if TYPE_CHECKING:
+    from .callback import ShortcutCallback
     from .classification import Classification
     from .health import Health
     from .result import ENERGY_SAMPLES, energy_rows, measure_task_energy
@@ -37,15 +38,15 @@ if TYPE_CHECKING:
     from .task import Task
     from .trainer import make_trainer, quiet_lightning, seeded
 
-_WITH_LIGHTNING = ("task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
+_WITH_LIGHTNING = ("callback", "task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
 
 __all__ = [
     "COLUMN_TITLES", "ENERGY_SAMPLES", "LAYER_TABLE_LEGEND", "MAY_CHANGE_ON_RESUME", "SIGNALS", "Classification",
-    "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "RateShortcut", "Row", "Run",
-    "RunFolder", "Task", "Training", "check_gradient", "column_title", "energy_rows", "fit", "flatten_entries",
-    "format_duration", "format_value", "handling_signals", "initialise_task", "initialises", "layer_rows",
+    "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "Row", "Run",
+    "RunFolder", "ShortcutCallback", "Task", "Training", "column_title", "energy_rows", "fit", "flatten_entries",
+    "format_duration", "format_value", "handling_signals", "initialise_task", "layer_rows",
     "layer_table", "make_optimizer", "make_trainer", "measure_task_energy", "position", "quiet_lightning",
-    "read_checkpoint", "recipe_differences", "seeded",
+    "read_checkpoint", "read_rows", "recipe_differences", "seeded",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
+from .._utils.normalisation import normalise
 from .task import Task, input_and_target
 
 _IGNORED_LABEL = -100
@@ -78,12 +79,12 @@ class Classification(Task):
         if self.description.get("kind") == "events" and images.dim() == 5:
             images = images.transpose(0, 1).contiguous()
             if self.mean is not None and self.std is not None:
-                images = (images.to(self.mean.dtype) - self.mean) / self.std
+                images = normalise(images, self.mean, self.std, "events")
             return images, labels
         if self.mean is None or self.std is None or images.dtype != torch.uint8:
             return images, labels
-        scaled = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return scaled.contiguous(memory_format=torch.channels_last), labels
+        images = normalise(images, self.mean, self.std, "static")
+        return images.contiguous(memory_format=torch.channels_last), labels
 
     def criterion(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of logits ``[N, classes]`` with smoothed labels.

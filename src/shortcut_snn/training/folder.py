@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._utils.files import make_folder, read_json, refuse_others, remove_strays, write_text
 from .._utils.yaml_text import as_yaml, parse
+from ..components import KINDS, read, write
 from ..deploy import read_network
 from .provenance import Provenance, check_resumable, environment
 
@@ -157,7 +158,8 @@ class RunFolder:
         Raises:
             ValueError: an entry differs that changes the result; the message names it.
         """
-        check_resumable(self.read_entries(), entries, f"the run in {self}")
+        before = {name: _with_current_names(name, value) for name, value in self.read_entries().items()}
+        check_resumable(before, entries, f"the run in {self}")
 
     def check_data(self, split: str, fingerprint: str) -> None:
         """Raise an error unless the data are those of the run in the folder.
@@ -195,6 +197,11 @@ class RunFolder:
             write_text(self.surrogates, json.dumps(dict(surrogates), indent=2) + "\n")
         # Last, since a folder with a recipe is a run.
         write_text(self.recipe, as_yaml(provenance.entries))
+
+    def read_surrogates(self) -> dict[str, dict[str, float]]:
+        """Return the surrogates that were set before the first step, by layer."""
+        surrogates: dict[str, dict[str, float]] = read_json(self.surrogates) or {}
+        return surrogates
 
     def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the names of imported files whose contents have changed since the run started."""
@@ -275,3 +282,12 @@ class RunFolder:
                     f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the run"
                 )
         return result
+
+
+def _with_current_names(section: str, entries: Any) -> Any:
+    """Return a section of a recipe with the names that its components and options have now."""
+    try:
+        return write(read(KINDS[section], entries, section)) if section in KINDS else entries
+    except ValueError:
+        # The comparison with the new recipe names what differs.
+        return entries

@@ -37,18 +37,23 @@ def provenance_of(task: Any) -> Provenance:
         {
             "task": f"{type(task).__module__}.{type(task).__qualname__}",
             "network": type(task.model.network).__qualname__,
-            "method": {
-                "objective": _describe(task.objective),
-                "branch_weight": _describe(task.branch_weight),
-                "by_epoch": task.by_epoch,
-                "taps": list(task.model.taps.names),
-                "penalty": None if task.penalty is None else _describe(task.penalty),
-            },
+            "method": _describe_method(task),
             "optimizer": write(task.optimizer_options),
             "lr_schedule": write(task.lr_schedule),
             "training": write(task.training_options),
         }
     )
+
+
+def _describe_method(task: Any) -> dict[str, Any]:
+    method = task.method
+    return {
+        "objective": _describe(method.objective),
+        "branch_weight": _describe(method.branch_weight),
+        "by": "step" if method.branches is None else method.branches.by,
+        "taps": list(task.model.taps.names),
+        "penalty": None if method.penalty is None else _describe(method.penalty),
+    }
 
 
 def _describe(part: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ..data import Data, DataFileError, Loaders, as_data
-from ..initialisation import Initialisation, initialise
+from ..initialisation import Initialisation, initialise, set_surrogates
 from .callbacks import History, SaveRun, WeightAverage
 from .health import Health
 from .loggers import make_loggers
@@ -106,19 +106,29 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     """Make the loaders, initialise the network if the task says so, and write what is known before the first step."""
     batches = data.loaders(task.training_options.seed, trainer.global_rank, trainer.world_size)
     batches.begin(run.epoch, run.batches_done)
+    if run.batches_done and run.loader_state:
+        # Lightning would restore it only before it makes the loaders, and it has made them to count the steps.
+        batches.train.load_state_dict(run.loader_state[0])  # type: ignore[attr-defined]
+    elif run.batches_done and not batches.skips_batches:
+        run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
     if task.training_options.precision == "bf16" and _converts_bf16(trainer.strategy.root_device.type):
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
-    if task.initialise and run.checkpoint is None:
+    if run.checkpoint is not None:
+        surrogates = run.folder.read_surrogates()
+        set_surrogates(task.model.network, surrogates)
+    elif task.method.initialise and task.model.initialisation is None:
         # Several processes must find the same numbers to the last digit, which different GPUs may not.
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
         run.log(str(initialise_task(task, data, device)))
-        run.set_surrogates(task.model.surrogates)
     if trainer.is_global_zero:
         environment = {**metric_of(task), "data": data.fingerprint()}
-        run.folder.begin(run.provenance, data.split, run.metadata.get("surrogates"), environment)
+        report = task.model.initialisation
+        if run.checkpoint is None:
+            surrogates = {} if report is None else report.surrogates
+        run.folder.begin(run.provenance, data.split, surrogates, environment)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.provenance.entries))
     return batches
@@ -186,5 +196,4 @@ def initialise_task(task: Task, data: Data, device: torch.device | str = "cpu") 
     """Initialise a task's network on the first training batch, by the main output's loss."""
     task.to(device)
     inputs, target = task.prepare_batch(next(iter(data.loaders(task.training_options.seed).train)))
-    with task.objective_outputs():
-        return initialise(task.model, inputs, target, partial(task.compute_loss, branch_weight=0.0))
+    return initialise(task.model, inputs, target, partial(task.model.main_loss, criterion=task.criterion))

@@ -36,6 +36,7 @@ class Run:
         is_finished: whether the folder holds the result already.
         metadata: of the network files.
         epoch, batches_done: the position in training at which the run starts or resumes.
+        loader_state: the state of the training loader there, in a list; empty if it has none.
     """
 
     folder: RunFolder
@@ -46,6 +47,7 @@ class Run:
     metadata: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     batches_done: int = 0
+    loader_state: list[dict[str, Any]] = field(default_factory=list)
     interruption: Interruption = field(default_factory=Interruption)
 
     @classmethod
@@ -82,15 +84,10 @@ class Run:
         self.folder.check_data(data.split, data.fingerprint())
         checkpoint = read_checkpoint(self.checkpoint)
         self.epoch, self.batches_done = position(checkpoint)
-        self.set_surrogates(checkpoint["surrogates"])
+        self.loader_state = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
         history, best = checkpoint["callbacks"].get("History"), self.folder.network("best")
         if history and history["best_epoch"] >= 0 and not best.is_file():
             raise ValueError(f"{best}, the network of the best epoch so far, is missing; restore it from a copy")
-
-    def set_surrogates(self, surrogates: dict[str, dict[str, float]]) -> None:
-        """Let the network files hold the surrogates that an initialisation has set."""
-        if surrogates:
-            self.metadata["surrogates"] = surrogates
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:

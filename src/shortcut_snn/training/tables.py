@@ -1,9 +1,11 @@
-"""Metrics and tables: how figures are named, formatted and compared."""
+"""Metrics and tables: how figures are read, named, formatted and compared."""
 
+import csv
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .._utils.markdown import markdown_table
@@ -44,6 +46,40 @@ COLUMN_TITLES = {
     "varying": ("differing between samples, %", 100),
     "weight_rms": ("gradient RMS of the weights", 1),
 }
+
+
+def read_rows(path: Path, text: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Read the rows of a CSV file, such as ``RunFolder(folder).table("metrics")``; a missing file has none.
+
+    Args:
+        path: the file.
+        text: columns whose cells are text. Other cells are floats where they can be read as one; an empty cell is NaN.
+
+    Raises:
+        ValueError: the file is not a CSV file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> _ = path.write_text("epoch,validation_accuracy\\n1,0.5\\n2,\\n")
+        >>> read_rows(path)
+        [{'epoch': 1.0, 'validation_accuracy': 0.5}, {'epoch': 2.0, 'validation_accuracy': nan}]
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = [{key: cell or "" for key, cell in line.items() if key} for line in csv.DictReader(file)]
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path} is damaged: it is not a CSV file") from None
+    return [{key: cell if key in text else _float_or_text(cell) for key, cell in line.items()} for line in lines]
+
+
+def _float_or_text(cell: str) -> float | str:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return cell
 
 
 def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A task: a Lightning module with one wrapped network, its loss, metrics, optimizer and schedules."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
@@ -10,41 +10,42 @@ from torch import Tensor, nn
 
 from .. import components
 from .._utils.random_state import get_random_state, set_random_state
-from ..initialisation import set_surrogates
 from ..measurement import firing_rates
-from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
+from ..method import BranchWeight, Layout, Method, Objective, Shortcut, combine, method_named
 from .epoch_means import EpochMeans
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
 
 
 class Task(pl.LightningModule):
-    """Trains a wrapped network with an objective and a branch weight; a subclass defines batches, loss and metrics.
+    """Trains a wrapped network with its method; a subclass defines batches, loss and metrics.
 
     A subclass must define :meth:`criterion`, and :meth:`prepare` and :meth:`metrics` where the defaults do not suit.
     The best epoch, comparisons and reports use the metric named :attr:`metric`.
 
     Args:
         model: the wrapper, whose ``network`` is deployed; or a network alone, which trains without branches.
-        objective: combines the outputs of network and branches into one loss; by default the paper's ``LogitSum``.
-        branch_weight: lambda as a function of (step, total steps); by default ``LinearDecay``.
-        by_epoch: whether lambda changes once per epoch instead of every step.
+        method: objective, branch weight and what else training needs, or the name of a preset; by default the
+            wrapper's own, or else the paper's evolutionary training.
+        objective: combines the outputs of network and branches into one loss, in place of the method's.
+        branch_weight: lambda as a function of (step, total steps), in place of the method's.
         optimizer: a component, such as ``components.optimizer.make("sgd", lr=0.1)``.
         lr_schedule: a component.
         training: options of the run.
         description: what a network must know of its data to be built again and used; it is saved with the network.
 
     Raises:
-        ValueError: the objective needs the logits of every time step, and the network cannot give them.
+        ValueError: the wrapper has another method, or the network cannot give the logits of every time step that the
+            objective needs.
 
     Example:
         >>> import torch
-        >>> from shortcut_snn import Shortcut, nets
+        >>> from shortcut_snn import attach, nets
         >>> from shortcut_snn.training import Classification
         >>> network = nets.spiking_resnet8(10, 2, width=4)
-        >>> task = Classification(Shortcut(network, "stages", num_classes=10))
-        >>> task.metric
-        'accuracy'
+        >>> task = Classification(attach(network, method="loss_sum", log=lambda line: None))
+        >>> str(task.method)
+        'branches at blocks, loss_sum, lambda linear from 0.25'
     """
 
     metric: ClassVar[str] = "loss"
@@ -54,29 +55,24 @@ class Task(pl.LightningModule):
     """Whether the metric is a fraction, which is printed in per cent."""
     readout: Any = "auto"
     """How predictions are read from the network's output; see :func:`shortcut_snn.attach`."""
-    initialise: bool = False
-    """Whether norms and surrogates are set by measurement before the first step."""
-    penalty: Any = None
-    """Added to the training loss, such as :class:`~shortcut_snn.FiringRatePenalty`; None for no such term."""
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        objective: Any = None,
-        branch_weight: Any = None,
-        by_epoch: bool = False,
+        method: Method | str | None = None,
+        objective: Objective | None = None,
+        branch_weight: BranchWeight | None = None,
         optimizer: Any = None,
         lr_schedule: Any = None,
         training: Training | None = None,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model if isinstance(model, Shortcut) else Shortcut(model, [], num_classes=1)
-        self.objective = objective or LogitSum()
-        self.every_step = takes_every_step(self.objective)
-        self.branch_weight = branch_weight or LinearDecay()
-        self.by_epoch = by_epoch
+        self.model = model if isinstance(model, Shortcut) else Shortcut(model, Layout())
+        has_branches = len(self.model.branches) > 0
+        given = method_named(method)
+        self.model.method = combine(self.model.method, given, objective, branch_weight, has_branches=has_branches)
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
         self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
         self.training_options = training or Training()
@@ -87,11 +83,12 @@ class Task(pl.LightningModule):
         self.train_means, self.evaluation_means = EpochMeans(), EpochMeans()
         self.test_prefix = "test"
         """Put before the names of test metrics; the network of the best epoch is tested as ``test_best``."""
-        if self.every_step and not hasattr(self.model.network, "readout"):
-            raise ValueError(
-                f"the objective {self.objective} needs the logits of every time step, but "
-                f"{type(self.model.network).__name__} has no attribute readout that can be set to 'sequence'"
-            )
+
+    @property
+    def method(self) -> Method:
+        """The method of the wrapper: objective, branch weight, penalty and initialisation."""
+        assert self.model.method is not None
+        return self.model.method
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Set what a network must know of its data."""
@@ -150,24 +147,6 @@ class Task(pl.LightningModule):
         """Return input and target of a batch on any device, on the module's device."""
         return self.prepare(self.transfer_batch_to_device(batch, self.device, 0))
 
-    @contextmanager
-    def objective_outputs(self) -> Iterator[None]:
-        """Let the network return what the objective needs within the block: maybe the logits of every time step."""
-        network: Any = self.model.network
-        readout = getattr(network, "readout", None)
-        if self.every_step:
-            network.readout, self.model.taps.every_step = "sequence", True
-        try:
-            yield
-        finally:
-            if self.every_step:
-                network.readout, self.model.taps.every_step = readout, False
-
-    def compute_loss(self, output: Any, target: Any, branch_weight: float) -> Tensor:
-        """Return the loss of the wrapper's output."""
-        loss: Tensor = self.objective(output, target, branch_weight, self.criterion)
-        return loss
-
     def on_fit_start(self) -> None:
         """Set the total number of steps, which schedules need.
 
@@ -185,13 +164,12 @@ class Task(pl.LightningModule):
     @property
     def current_branch_weight(self) -> float:
         """Lambda at the current step; 0 without branches."""
-        if not self.model.branches:
+        branches = self.method.branches
+        if branches is None or not self.model.branches:
             return 0.0
-        if self.by_epoch:
-            value: float = self.branch_weight(self.current_epoch, max(self.training_options.epochs, 1))
-        else:
-            value = self.branch_weight(self.global_step, max(self.total_steps, 1))
-        return value
+        if branches.by == "epoch":
+            return self.model.branch_weight(self.current_epoch, max(self.training_options.epochs, 1))
+        return self.model.branch_weight(self.global_step, max(self.total_steps, 1))
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
@@ -201,13 +179,13 @@ class Task(pl.LightningModule):
             if resizing is not None and self.global_step < resizing.fraction * self.total_steps:
                 stack.enter_context(resizing.fewer_time_steps(self.model.network, inputs))
                 inputs = resizing.resize(inputs)
-            stack.enter_context(self.objective_outputs())
-            rates = None if self.penalty is None else stack.enter_context(firing_rates(self.model.network))
+            penalty = self.method.penalty
+            rates = None if penalty is None else stack.enter_context(firing_rates(self.model.network))
             output = self.model(inputs)
         branch_weight = self.current_branch_weight
-        loss = self.compute_loss(output, target, branch_weight)
-        if rates is not None:
-            loss = loss + self.penalty(rates)
+        loss = self.model.weighted_loss(output, target, branch_weight, self.criterion)
+        if penalty is not None and rates is not None:
+            loss = loss + penalty(rates)
         metrics = self._train_metrics(output, target, branch_weight)
         self.train_means.update({"train_loss": loss} | metrics, self.count_labels(target))
         self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=self.count_samples(target))
@@ -227,7 +205,7 @@ class Task(pl.LightningModule):
     def _train_metrics(self, output: Any, target: Any, branch_weight: float) -> dict[str, Tensor]:
         """Return loss and metrics of the network's own output, and metrics of its sum with the branches."""
         logits = (output.main, *output.branches)
-        main, *branches = [each.mean(0) for each in logits] if self.every_step else logits
+        main, *branches = [each.mean(0) for each in logits] if self.method.needs_every_step else logits
         metrics = self.metrics(main, target)
         if self.metric not in ("loss", *metrics):
             raise ValueError(
@@ -298,21 +276,17 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add means of the epoch so far, random states for networks that draw numbers, and surrogates that were set."""
+        """Add means of the epoch so far, and random states for networks that draw numbers."""
         checkpoint["train_means"] = self.train_means.totals_of_all_processes(self.trainer.strategy)
         checkpoint["total_steps"] = self.total_steps
         checkpoint["random_state"] = get_random_state()
-        checkpoint["surrogates"] = self.model.surrogates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore means, random states and surrogates that were set."""
+        """Restore means and random states."""
         # The means are those of all processes together.
         self.train_means.totals = checkpoint["train_means"] if self.trainer.is_global_zero else {}
         self.total_steps = checkpoint["total_steps"]
         set_random_state(checkpoint["random_state"])
-        if surrogates := checkpoint["surrogates"]:
-            set_surrogates(self.model.network, surrogates)
-            self.model.surrogates = surrogates
 
 
 def input_and_target(batch: Any) -> tuple[Any, Any]:

@@ -30,20 +30,6 @@ def npy(sample: Sample) -> bytes:
     return file.getvalue()
 
 
-def text(sample: Sample) -> bytes:
-    return "".join(f"{t} {x} {y} {p}\n" for t, x, y, p in zip(*sample, strict=True)).encode()
-
-
-def csv(sample: Sample) -> bytes:
-    lines = [f"{x},{y},{2 * p - 1},{t / 1e6:.6f}\n" for t, x, y, p in zip(*sample, strict=True)]
-    return ("# x, y, p, t\n" + "".join(lines)).encode()
-
-
-def spreadsheet(sample: Sample) -> bytes:
-    lines = [f"{t},{x},{y},{p}\n" for t, x, y, p in zip(*sample, strict=True)]
-    return ('\ufeff"timestamp","x","y","polarity"\n' + "".join(lines)).encode()
-
-
 def in_seconds(sample: Sample) -> bytes:
     array, file = structured(sample), io.BytesIO()
     kinds = [(name, float if name == "t" else array.dtype[name]) for name in array.dtype.names]
@@ -63,9 +49,6 @@ FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
     "AEDAT 4, short name": (".aedat", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
     "Prophesee": (".dat", recordings.prophesee_dat, (240, 304)),
     "numpy": (".npy", npy, (720, 1280)),
-    "text": (".txt", text, (180, 240)),
-    "csv": (".csv", csv, (180, 240)),
-    "csv of a spreadsheet": (".csv", spreadsheet, (180, 240)),
     "numpy, seconds": (".npy", in_seconds, (180, 240)),
 }
 
@@ -83,8 +66,7 @@ def test_events_are_read_as_written(tmp_path: Path, name: str) -> None:
 def test_cut_and_foreign_files_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]
     whole = content(synthetic(0, 600, sensor))
-    # A text that ends within a number is a valid text.
-    lengths = (0, 1, 9, len(whole) // 2 | 1, len(whole) - 3) if name not in ("text", "csv") else (0, 1, 5)
+    lengths = (0, 1, 9, len(whole) // 2 | 1, len(whole) - 3)
     random = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8).tobytes()
     english = b"It is a truth universally acknowledged, that a single man in possession of a good fortune" * 50
     path = tmp_path / f"recording{extension}"
@@ -202,11 +184,6 @@ def test_dat_layout(tmp_path: Path) -> None:
         ("a.aedat", recordings.AEDAT3_HEADER + bytes(28), "byte 61"),
         ("a.dat", b"% Version 1\n" + bytes(10), "version 1"),
         ("a.dat", b"% Version 2\n" + bytes([14, 8]), "type 14"),
-        ("a.txt", b"t x y\n1 2 3\n", "t, x, y"),
-        ("a.csv", b"when;x;y;p\n1;2;3;1\n", "when"),
-        ("a.txt", b"1 2 3\n4 5 6\n", "4 numbers"),
-        ("a.txt", b"1 2.5 3 1\n", "integers"),
-        ("a.txt", b"t x y p\n", "no lines"),
         ("a.bin", bytes(11), "1 bytes"),
     ],
 )

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from shortcut_snn.data import EventFolder, EventSet, Loaders, RecordingArchive
+from shortcut_snn.data import EventFolder, EventSet, RecordingArchive
 
+from ..batches import epoch, equal
 from .recordings import atis_bin, nmnist, write, write_npz
 
 T = 5
@@ -38,17 +38,6 @@ def config(source: Path, cache: str = "off", **fields: object) -> EventSet:
     made = RecordingArchive if source.suffix else EventFolder
     given = {"augment": ("flip", "roll"), "validation": 0} | fields
     return made(source, sensor=(34, 34), size=24, cache=cache, **given)  # type: ignore[arg-type]
-
-
-def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
-    made.train.sampler.set_epoch(number)  # type: ignore[attr-defined]
-    return list(made.train)
-
-
-def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
-    )
 
 
 def test_workers_resume_and_cache_change_nothing(source: Path, tmp_path: Path) -> None:

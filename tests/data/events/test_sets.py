@@ -26,6 +26,7 @@ from .recordings import (
     aedat3,
     aedat4,
     nmnist,
+    prophesee_dat,
     structured,
     synthetic,
     write,
@@ -259,8 +260,7 @@ def own(tmp_path: Path) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.save(path, structured(sample))
             else:
-                lines = "".join(f"{t} {x} {y} {p}\n" for t, x, y, p in zip(*sample, strict=True))
-                write(tmp_path / name / "more" / f"{number}.txt", lines.encode())
+                write(tmp_path / name / "more" / f"{number}.dat", prophesee_dat(sample))
         write(tmp_path / name / "notes.md", b"ignored")
     return tmp_path
 
@@ -279,7 +279,7 @@ def test_train_test_and_val_folders(own: Path, tmp_path: Path) -> None:
     for name in ("fall", "jump", "walk"):
         (own / name).rename(root / "train" / name)
         for part in ("test", "val"):
-            write(root / part / name / "a.txt", b"0 1 2 1\n9 3 4 0\n")
+            write(root / part / name / "a.dat", prophesee_dat(synthetic(0, 2, (60, 80))))
     loaded = EventFolder(root, sensor=(60, 80)).load(2)
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (30, 3, 3)
 

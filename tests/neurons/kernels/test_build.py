@@ -1,5 +1,8 @@
 """The cache of compiled kernels: each has files of its own, and none is needed."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,10 @@ def test_a_kernel_is_compiled_where_no_directory_can_keep_it(monkeypatch: pytest
     monkeypatch.setattr(
         caching._CacheImpl if hasattr(caching, "_CacheImpl") else caching.CacheImpl, "_locator_classes", []
     )
-    kernel = build.kernel(double)
+    assert_doubles(build.kernel(double))
+
+
+def assert_doubles(kernel: int) -> None:
     x, out, counter = torch.randn(50).bfloat16(), torch.zeros(50), np.zeros(1, np.int64)
     params = np.zeros(1, build.PARAMS)
     params["x"], params["out"], params["elements"] = x.data_ptr(), out.data_ptr(), 50
@@ -41,6 +47,42 @@ def test_a_kernel_is_compiled_where_no_directory_can_keep_it(monkeypatch: pytest
     assert torch.equal(out, 2 * x.float())
     # One more than there are elements: the call that found none left.
     assert counter[0] == 51
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"], ids=["empty", "damaged"])
+def test_a_damaged_cache_is_reported_once_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(build, "_warned", False)
+    build.kernel(double)
+    for index in tmp_path.rglob("*.nbi"):
+        index.write_bytes(content)
+    with pytest.warns(UserWarning, match="NUMBA_CACHE_DIR") as warnings:
+        addresses = [build.kernel(double) for _ in range(2)]
+    assert_doubles(addresses[0])
+    assert len(warnings) == 1
+
+
+def test_a_full_disk_under_the_cache_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(build, "_warned", False)
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        assert_doubles(build.kernel(double))
+
+
+@pytest.mark.usefixtures("nothing_imported")
+def test_neurons_run_in_plain_pytorch_where_numba_is_switched_off() -> None:
+    code = "import torch; from shortcut_snn import neurons; print(neurons.LIF()(torch.ones(3, 1, 1)).sum())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
+    )
+    assert result.stdout == "tensor(1.)\n", result.stderr
+    assert "NUMBA_DISABLE_JIT" in result.stderr
 
 
 def counter(amount: int) -> Callable[[Any], None]:

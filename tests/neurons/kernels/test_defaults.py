@@ -8,6 +8,7 @@ import torch
 from shortcut_snn.neurons import PLIF, ATan, NormNeuron, use_backend
 from shortcut_snn.neurons.cpu import launch
 
+from ..every_neuron import is_active
 from .under_test import KERNELS
 
 pytestmark = pytest.mark.skipif(KERNELS != "numba", reason="pointers are numba's")
@@ -52,4 +53,5 @@ def test_the_default_dtype_and_device_change_nothing(default: str, monkeypatch: 
             torch.set_default_dtype(torch.bfloat16)
         got = outputs()
     assert made
+    assert is_active(*expected)
     assert all(torch.equal(one, two) for one, two in zip(got, expected, strict=True))

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, use_backend
 
+from ..every_neuron import is_active
 from ..test_reference import LearnedDecay
 from .under_test import DEVICE, KERNELS
 
@@ -62,6 +63,7 @@ def test_values_and_gradients_equal_plain_pytorch(
             loss = (spikes * weights[0]).sum() + (final * weights[1]).sum()
             results.append((spikes, final, torch.autograd.grad(loss, leaves)))
     (spikes, final, grads), (want_spikes, want_final, want_grads) = results
+    assume(is_active(want_spikes, want_grads[0]))
     # The same float32 operations in the same order.
     assert torch.equal(spikes, want_spikes)
     assert torch.equal(final, want_final)
@@ -96,6 +98,7 @@ def test_any_strides_are_taken(layout: str) -> None:
         with use_backend(backend):
             spikes, final = neuron.stream(x)
         results.append((spikes, final, torch.autograd.grad((spikes * weight).sum(), x)[0]))
+    assert is_active(results[1][0], results[1][2])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, Rectangle, per_channel
 from shortcut_snn.neurons.compiler.trace import traced
-from shortcut_snn.neurons.operators import norm_neuron as operators
+from shortcut_snn.neurons.operators import fused_neuron as operators
 
 from ...compiling import FULLGRAPH
+from ..every_neuron import is_active
 from .under_test import KERNELS
 
 CASES = [("contiguous", False, True, True), ("channels_last", True, True, False)]
@@ -88,6 +89,7 @@ def test_a_compiled_network_has_no_graph_break_and_equals_eager() -> None:
         output = function(x)
         output.square().sum().backward()
         results.append((output.detach(), [p.grad.clone() for p in net.parameters()], net.first.norm.running_mean + 0))
+    assert is_active(results[0][0], *results[0][1])
     torch.testing.assert_close(*results)
 
 
@@ -95,6 +97,7 @@ def test_a_compiled_neuron_equals_eager() -> None:
     x = torch.randn(5, 3, 7) * 2
     neuron = LIF(0.7)
     compiled = torch.compile(neuron, backend="aot_eager", fullgraph=FULLGRAPH)
+    assert neuron(x).any()
     assert torch.equal(compiled(x), neuron(x))
     # The compiled graph guards the attributes.
     neuron.decay = 0.1

@@ -153,3 +153,17 @@ def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
 
 def cells_of(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
+
+
+def test_a_network_that_is_dead_at_the_first_step_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["depth", str(tmp_path), "--data", str(data), "--only", "zero-34", "--methods", "vanilla", "--seeds", "1"]
+    command += ["--rates", "0.1", "--epochs", "1", "--threads", "1", "--set", "network.width=2", "data.batch_size=10"]
+    command += ["network.time_steps=2", "training.precision=fp32"]
+    with pytest.raises(SystemExit):
+        claim.main([*command, "neuron.threshold=1.0"])
+    assert "layers never fire at the first step" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("network.safetensors"))
+    assert claim.main([*command, "neuron.threshold=1.0", "--dead"]) == 0
+    claim.check_alive(claim.depth_recipe("zero-34", "vanilla", data))

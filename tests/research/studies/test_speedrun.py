@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.studies import speedrun
-from shortcut_snn.cli.report import read_rows
+from shortcut_snn.training import read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 ROWS = [

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ..._utils.markdown import markdown_table
 from ...recipes import merged, parse_options
-from .._executors import make_executor
-from .._terminal import UsageError, print_line
+from .._terminal import UsageError, at_least_one, print_line
 from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare
 from .summary import DESCRIPTION, Comparison
@@ -16,6 +15,7 @@ __all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compar
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and print the table of all finished runs."""
+    at_least_one(options, "jobs")
     folder = Path(options.out)
     try:
         # A method in the shared recipe would make all compared methods the same.
@@ -25,9 +25,8 @@ def run(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    executor = make_executor(options, folder)
     try:
-        _print_table(compare(made, folder, options.jobs, print_line, executor, options.imported), folder)
+        _print_table(compare(made, folder, options.jobs, print_line, options.imported), folder)
     except RunsFailed as error:
         _print_table(error.comparison, folder)
         raise

@@ -3,16 +3,22 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..._utils.yaml_text import parse
-from ...recipes import Method, Recipe, from_dict, layer, merged, parse_options
-from ...training import RunFolder
+from ...method import Method
+from ...recipes import Recipe, changed, from_dict, layer, merged, parse_options
+from ...training import RunFolder, recipe_differences
 from .._commands import METHODS
 from .._terminal import words
+
+Point = Mapping[str, Any]
+"""Values of entries, by dotted key."""
+NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
+"""Entries that change the data by which values are judged, or differ by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +37,20 @@ class Variant:
     @property
     def folder(self) -> str:
         """The name of its folder."""
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        return folder_name(self.label)
 
     def run_folder(self, comparison: Path, seed: int) -> RunFolder:
         """Return the folder of a run in the folder of a comparison."""
         return RunFolder(comparison / self.folder / f"seed{seed}")
+
+    def candidates(self, epochs: int | None) -> Iterator[tuple[Point, Recipe]]:
+        """Yield every combination of the tuned values, with the recipe that trains it for some epochs."""
+        for values in itertools.product(*self.tuned.values()):
+            point = dict(zip(self.tuned, values, strict=True))
+            recipe = changed(self.recipe, as_entries(point))
+            if differences := recipe_differences(self.recipe.to_dict(), recipe.to_dict()).keys() & NOT_TUNED:
+                raise ValueError(f"{differences.pop()} decides what runs are judged by, so --tune cannot vary it")
+            yield point, recipe if epochs is None else changed(recipe, {"training": {"epochs": epochs}})
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,9 @@ def plan(
             other = variants.setdefault(variant.folder, variant)
             if (other.label, other.recipe) != (variant.label, variant.recipe):
                 raise ValueError(f"two different variants would share the folder {variant.folder}: rename a file")
+    for variant in variants.values():
+        # Wrong values are refused before any run.
+        list(variant.candidates(tune_epochs))
     first = next(iter(variants.values())).recipe.training.seed
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports), tune_epochs)
 
@@ -123,14 +141,14 @@ def _variant(
     own_keys = {option.partition("=")[0] for option in own_options}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
-    method_entries = merged(_laid_over_method(entries, layer(method)), parse_options(own_options))
+    method_entries = merged(_lay_over_method(entries, layer(method)), parse_options(own_options))
     has_branches = from_dict(method_entries).method.branches is not None
 
     def concerns(key: str) -> bool:
         # A method without branches has no entries of branches, and a method's own entries are not varied.
         return key not in own_keys and (has_branches or not key.startswith("method.branches."))
 
-    varied = [f"{key}={json.dumps(value)}" for key, value in point.items() if concerns(key)]
+    varied = as_words({key: value for key, value in point.items() if concerns(key)})
     return Variant(
         " ".join([Path(method).stem, *varied, *own_options]).replace('"', ""),
         from_dict(merged(method_entries, parse_options(varied))),
@@ -138,7 +156,22 @@ def _variant(
     )
 
 
-def _laid_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+def as_words(point: Point) -> list[str]:
+    """Return values as words ``KEY=VALUE``."""
+    return [f"{key}={json.dumps(value)}" for key, value in point.items()]
+
+
+def as_entries(point: Point) -> dict[str, Any]:
+    """Return values as entries of a recipe."""
+    return parse_options(as_words(point))
+
+
+def folder_name(text: str) -> str:
+    """Return a text as the name of a folder."""
+    return "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
+
+
+def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the shared entries over a preset's method, and the preset's other entries over those.
 
     So a shared objective holds for all methods, while a preset without branches has none.
@@ -146,8 +179,8 @@ def _laid_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> 
     method, shared = dict(preset.get("method") or {}), dict(entries)
     if method.get("branches", method) is None and isinstance(shared.get("method"), Mapping):
         shared["method"] = {key: value for key, value in shared["method"].items() if key != "branches"}
-    others = {key: value for key, value in preset.items() if key != "method"}
-    return merged({"method": method} if method else {}, shared, others)
+    rest = {key: value for key, value in preset.items() if key != "method"}
+    return merged({"method": method} if method else {}, shared, rest)
 
 
 def without_method(name: str) -> dict[str, Any]:

@@ -1,18 +1,16 @@
 """Run a comparison: tune each variant, train all seeds, and write the tables."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..._utils.files import refuse_others
-from ...recipes import Recipe, changed
-from ...training import Metric
-from .._executors import Executor, Local
-from .._run_pool import Outcome, RunPool, TrainingRun, changed_imports
-from ..sweep import searching
-from .planning import Plan, Variant
+from ...recipes import changed
+from ...training import Metric, RunFolder
+from .._run_pool import Result, RunPool, TrainingRun
+from .planning import Plan
 from .summary import Comparison
+from .tuning import tune
 
 Log = Callable[[str], None]
 
@@ -26,12 +24,7 @@ class RunsFailed(ValueError):
 
 
 def compare(
-    plan: Plan,
-    folder: str | Path,
-    jobs: int = 1,
-    log: Log = print,
-    executor: Executor | None = None,
-    imported: Sequence[dict[str, Any]] = (),
+    plan: Plan, folder: str | Path, jobs: int = 1, log: Log = print, imported: Sequence[dict[str, Any]] = ()
 ) -> Comparison:
     """Train what a plan names and has not been trained, and write the comparison.
 
@@ -42,9 +35,8 @@ def compare(
         plan: what to compare.
         folder: takes the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
             ``comparison.png``.
-        jobs: runs at the same time; on one machine they share its CPU threads.
+        jobs: runs at the same time; they share the CPU threads of the machine.
         log: receives a line as each run ends.
-        executor: runs the processes; by default on this machine.
         imported: the files and modules imported now, to report those that changed since a finished run.
 
     Returns:
@@ -61,14 +53,9 @@ def compare(
     _check_folder(folder, plan)
     variants, seeds = len(plan.variants), len(plan.seeds)
     log(f"{variants} variants, {seeds} seeds: {variants * seeds} runs in {folder}")
-    pool = RunPool(executor or Local(jobs), jobs, plan.imports, log)
-    best: dict[Variant, tuple[Recipe, dict[str, str]]]
-    best = {variant: (variant.recipe, {}) for variant in plan.variants if not variant.tuned}
-    if len(best) < variants:
-        with searching():
-            from .tuning import tune
-
-            best |= tune(plan, folder, pool)
+    pool = RunPool(jobs, plan.imports, log)
+    tuned = tune(plan, folder, pool)
+    best = tuned | {variant: (variant.recipe, {}) for variant in plan.variants if not variant.tuned}
     runs = {
         (variant, seed): TrainingRun(
             f"{variant.label}, seed {seed}",
@@ -79,19 +66,18 @@ def compare(
         for variant in plan.variants
         if variant in best
     }
-    outcomes = dict(zip(runs, pool.map(partial(_train, pool), runs.values()), strict=True))
-    results: dict[str, dict[int, dict[str, Any]]] = {variant.label: {} for variant in plan.variants}
+    outcomes = dict(zip(runs, pool.train(list(runs.values()), _describe), strict=True))
+    results: dict[str, dict[int, Result]] = {variant.label: {} for variant in plan.variants}
     for (variant, seed), outcome in outcomes.items():
         if outcome.result is not None:
             results[variant.label][seed] = outcome.result
     comparison = Comparison(
         {variant.label: variant.folder for variant in plan.variants},
         results,
-        {variant.label: values for variant, (_, values) in best.items() if values},
+        {variant.label: values for variant, (_, values) in tuned.items()},
     )
     comparison.write(folder)
-    remedy = "remove their folders to train with it"
-    for line in changed_imports((run.folder for run in runs.values()), imported, remedy):
+    for line in _changed_imports((run.folder for run in runs.values()), imported):
         log(line)
     errors = [f"{runs[key].folder}: {outcome.error}" for key, outcome in outcomes.items() if outcome.error]
     if errors:
@@ -105,15 +91,23 @@ def _check_folder(folder: Path, plan: Plan) -> None:
     """Refuse a folder with files of something else, which the comparison might overwrite."""
     parts = [folder / name for name in ("comparison.json", *(variant.folder for variant in plan.variants))]
     # A comparison of other methods, stopped before its first run ended, has only the recipes next to its runs.
-    if not any(path.exists() for path in (*parts, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/study.db"))):
-        refuse_others(folder, f"{folder} is not empty and holds no comparison", {"jobs"})
+    if not any(path.exists() for path in (*parts, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/*"))):
+        refuse_others(folder, f"{folder} is not empty and holds no comparison")
 
 
-def _train(pool: RunPool, run: TrainingRun) -> Outcome:
-    outcome = pool.train(run)
-    if outcome.result is not None:
-        metric = Metric.of(outcome.result)
-        pool.log(f"{run.label}: {metric.name} {metric.format(metric.value_of(outcome.result, 'last') / metric.scale)}")
-    elif outcome.error:
-        pool.log(f"FAILED {run.label}: {outcome.error} (log: {run.folder}.log)")
-    return outcome
+def _describe(result: Result) -> str:
+    metric = Metric.of(result)
+    return f"{metric.name} {metric.format(metric.value_of(result, 'last') / metric.scale)}"
+
+
+def _changed_imports(folders: Iterable[RunFolder], imported: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each imported file that changed since runs finished with it."""
+    runs: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        for name in folder.changed_imports(imported) if folder.is_finished else ():
+            runs.setdefault(name, []).append(folder)
+    for name, older in runs.items():
+        yield (
+            f"{name} has changed since {len(older)} finished runs were trained with it (first {older[0]}): remove "
+            "their folders to train with it"
+        )

@@ -1,57 +1,84 @@
-"""Tune the variants of a comparison: a search over all combinations of the values that the user lists."""
+"""Tune the variants of a comparison: train each with all combinations of the listed values, and take the best."""
 
-import itertools
+import errno
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import optuna
-
-from ...recipes import Recipe, changed
-from ...training import format_value
-from .._run_pool import RunPool
-from ..sweep.results import write
-from ..sweep.search import Search
-from ..sweep.space import is_near_end, make_space
-from .planning import Plan, Variant
+from ..._utils.files import write_csv
+from ...recipes import Recipe, changed, load_data
+from ...training import Metric, RunFolder, format_value
+from .._run_pool import Result, RunPool, TrainingRun
+from .planning import Plan, Point, Variant, as_entries, as_words, folder_name
 
 Tuned = tuple[Recipe, dict[str, str]]
 """A recipe with the best of its values, and these values as text by key."""
 
 
+@dataclass(frozen=True, eq=False)
+class Trial(TrainingRun):
+    """A run that trains a variant with one combination of values."""
+
+    variant: Variant
+    point: Point
+
+
 def tune(plan: Plan, folder: Path, pool: RunPool) -> dict[Variant, Tuned]:
     """Return the tuned recipe of each variant; one is left out if none of its values reaches a validation metric."""
-    searches = {variant: _open_search(variant, plan, folder, pool) for variant in plan.variants if variant.tuned}
+    variants = [variant for variant in plan.variants if variant.tuned]
+    trials = [trial for variant in variants for trial in _trials(variant, plan, folder)]
+    outcomes = dict(zip(trials, pool.train(trials, _describe), strict=True))
+    for trial, outcome in outcomes.items():
+        # Such a run would count as a bad combination.
+        if any(os.strerror(number) in outcome.error for number in (errno.ENOSPC, errno.EDQUOT)):
+            raise ValueError(f"{trial.label}: {outcome.error}; make room and repeat the command")
     tuned = {}
-    for variant, search in searches.items():
-        points = [dict(zip(variant.tuned, each, strict=True)) for each in itertools.product(*variant.tuned.values())]
-        with search.storage_errors():
-            search.run(len(points), pool, points)
-            write(search)
-        if search.best is not None:
-            tuned[variant] = _best(variant, search)
-            values = ", ".join(f"{key} {text}" for key, text in tuned[variant][1].items())
-            pool.log(f"{variant.label} trains with {values}")
+    for variant in variants:
+        scores, rows = {}, []
+        for trial in (trial for trial in trials if trial.variant is variant):
+            outcome = outcomes[trial]
+            value = _validation(outcome.result)
+            rows.append({**trial.point, "validation": value, "error": outcome.error, "folder": trial.folder.path.name})
+            if outcome.result is not None and math.isfinite(value):
+                scores[trial] = value if Metric.of(outcome.result).higher_is_better else -value
+        write_csv(folder / variant.folder / "tune" / "trials.csv", rows)
+        if scores:
+            point = max(scores, key=scores.__getitem__).point
+            texts = {key: format_value(value) + _remark(variant.tuned[key], value) for key, value in point.items()}
+            tuned[variant] = changed(variant.recipe, as_entries(point)), texts
+            pool.log(f"{variant.label} trains with {', '.join(f'{key} {text}' for key, text in texts.items())}")
     return tuned
 
 
-def _open_search(variant: Variant, plan: Plan, folder: Path, pool: RunPool) -> Search:
-    epochs = variant.recipe.training.epochs if plan.tune_epochs is None else plan.tune_epochs
-    entries = changed(variant.recipe, {"training": {"epochs": epochs}}).to_dict()
-    return Search(
-        folder / variant.folder / "tune",
-        entries,
-        make_space({key: {"choices": values} for key, values in variant.tuned.items()}, entries),
-        lambda number: optuna.samplers.RandomSampler(seed=number),
-        optuna.pruners.NopPruner(),
-        lambda line: pool.log(f"{variant.label}, {line}"),
-    )
+def _trials(variant: Variant, plan: Plan, folder: Path) -> Iterator[Trial]:
+    """Yield the runs that tune a variant."""
+    if load_data(variant.recipe).loaders(variant.recipe.training.seed).validation is None:
+        remedy = ": add --data.validation 0.1" if hasattr(variant.recipe.data, "validation") else ""
+        raise ValueError(f"--tune chooses values on validation data, and {variant.label} has none{remedy}")
+    for index, (point, recipe) in enumerate(variant.candidates(plan.tune_epochs)):
+        words = " ".join(as_words(point))
+        # Earlier versions numbered the runs.
+        numbered = folder / variant.folder / "tune" / "trials" / f"{index:04d}"
+        path = numbered if numbered.exists() else folder / variant.folder / "tune" / folder_name(words)
+        yield Trial(f"{variant.label}, tuning {words}", recipe, RunFolder(path), variant, point)
 
 
-def _best(variant: Variant, search: Search) -> Tuned:
-    """Return a variant's recipe with its best values, but its own number of epochs."""
-    assert search.best is not None
-    values = {}
-    for key, value in search.point(search.best).items():
-        remark = " (at the end of those tried)" if is_near_end(search.space[key], search.best.params[key]) else ""
-        values[key] = format_value(value) + remark
-    epochs = variant.recipe.training.epochs
-    return changed(search.recipe(search.best), {"training": {"epochs": epochs}}), values
+def _validation(result: Result | None) -> float:
+    """Return the metric on validation data after the last epoch; NaN if there is none."""
+    value = ((result or {}).get("validation_last") or {}).get((result or {}).get("metric"))
+    return math.nan if value is None else float(value)
+
+
+def _describe(result: Result) -> str:
+    metric = Metric.of(result)
+    return f"validation {metric.title} {metric.format(_validation(result))}"
+
+
+def _remark(values: Any, value: Any) -> str:
+    """Return a remark if a number is the least or the greatest of those tried."""
+    numbers = [each for each in values if isinstance(each, int | float) and not isinstance(each, bool)]
+    is_end = len(numbers) == len(values) > 1 and value in (min(numbers), max(numbers))
+    return " (at the end of those tried)" if is_end else ""

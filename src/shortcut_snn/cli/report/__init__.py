@@ -5,13 +5,12 @@ from pathlib import Path
 
 from ..._utils.files import remove_strays, write_text
 from ...training import RunFolder
-from .._page import render
-from .._tables import read_rows
 from ..compare import DESCRIPTION
 from .comparison_page import comparison_page
+from .page import render
 from .run_page import run_page
 
-__all__ = ["read_rows", "write_page"]
+__all__ = ["write_page"]
 
 
 def run(options: argparse.Namespace) -> int:

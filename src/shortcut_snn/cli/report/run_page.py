@@ -16,10 +16,9 @@ from ..._utils.statistics import share_interval
 from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...measurement import LayerReport, is_on_chain
-from ...recipes import describe_method, from_dict
-from ...training import Metric, Row, RunFolder, format_duration, format_value
-from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
-from .._tables import number_at, read_rows, value_at
+from ...recipes import from_dict
+from ...training import Metric, Row, RunFolder, flatten_entries, format_duration, format_value, read_rows
+from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
 
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
 """Entries of ``environment.json`` that other parts of the page show."""
@@ -27,7 +26,7 @@ MAX_MATRIX = 20
 """A confusion matrix of more classes cannot be read."""
 
 
-class Run:
+class RunFiles:
     """The files of a run, finished or not."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -36,8 +35,8 @@ class Run:
         if not self.metrics:
             raise FileNotFoundError(f"the run in {folder} has not finished an epoch yet: there is nothing to report")
         self.recipe, self.environment = folder.read_entries(), read_json(folder.environment)
-        # Empty for an unfinished run, whose environment names the metric.
-        self.result = folder.read_result() if folder.is_finished else {}
+        # Empty for an unfinished run, whose environment names the metric. Keys are dotted.
+        self.result = dict(flatten_entries(folder.read_result() if folder.is_finished else {}))
         task = self.result or self.environment
         self.metric = Metric.of(task) if "metric" in task else Metric("loss", higher_is_better=False)
         self.chance = number_at(task, "chance")
@@ -68,7 +67,7 @@ class Run:
 
 def run_page(folder: RunFolder) -> Page:
     """Return the page of a run, finished or not."""
-    run = Run(folder)
+    run = RunFiles(folder)
     environment = {key: value for key, value in run.environment.items() if key not in SHOWN_ELSEWHERE}
     # Their ratio is of the weights' gradients, and the sentence's of those at the spikes.
     result = {key: value for key, value in run.result.items() if not key.startswith("gradient_ratio")}
@@ -94,8 +93,9 @@ def run_page(folder: RunFolder) -> Page:
 
 def network_and_data(recipe: Mapping[str, Any]) -> str:
     """Return the network and the data of a recipe in a few words."""
-    network, data = (value_at(recipe, f"{part}.kind") for part in ("network", "data"))
-    return f"{network or value_at(recipe, 'network') or 'a network'} on {data or 'data'}"
+    entries = dict(flatten_entries(recipe))
+    network = entries.get("network.kind") or entries.get("network") or "a network"
+    return f"{network} on {entries.get('data.kind') or 'data'}"
 
 
 def _command(environment: Mapping[str, Any]) -> str:
@@ -109,13 +109,13 @@ def _command(environment: Mapping[str, Any]) -> str:
 
 def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
-    words = [str(value_at(recipe, "task.kind") or "")]
+    words = [str(dict(flatten_entries(recipe)).get("task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(describe_method(from_dict(recipe).method))
+        words.append(str(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 
-def _verdict(run: Run) -> list[str]:
+def _verdict(run: RunFiles) -> list[str]:
     """Return the result in sentences."""
     sentences = [] if run.result else [f"Not finished: {len(run.metrics)} epochs so far."]
     metric, chance = run.metric, run.chance
@@ -140,10 +140,10 @@ def _verdict(run: Run) -> list[str]:
     return sentences
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _facts(run: RunFiles) -> list[tuple[str, str]]:
     """Return names and values: of the data and the network, then costs."""
     result, environment = run.result, run.environment
-    samples = " / ".join(format_value(value_at(result, f"samples.{part}")) for part in ("train", "validation", "test"))
+    samples = " / ".join(format_value(result.get(f"samples.{part}")) for part in ("train", "validation", "test"))
     spiking, relu = (number_at(result, key) for key in ("energy_pj", "relu_energy_pj"))
     seconds = [row["seconds"] for row in read_rows(run.folder.table("timing")) if math.isfinite(row["seconds"])]
     step, peak = number_at(result, "seconds_per_step"), number_at(result, "peak_bytes_per_step")
@@ -162,7 +162,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value != "-" and not value.startswith("- ")]
 
 
-def _learning(run: Run) -> Section:
+def _learning(run: RunFiles) -> Section:
     metric, chance = run.metric, None if math.isnan(run.chance) else run.metric.scale * run.chance
 
     def draw(path: Path) -> None:
@@ -194,7 +194,7 @@ def _classes(confusion: Counter[tuple[str, str]]) -> list[Section]:
     return [Section("Classes", pictures=pictures, tables=[table])]
 
 
-def _layers(run: Run) -> list[Section]:
+def _layers(run: RunFiles) -> list[Section]:
     """Return gradient and firing rate by layer and epoch."""
     at_spikes = _by_epoch(run.layers, "norm")
     gradients = [_relative_to_last(row) for row in at_spikes or run.gradients]
@@ -236,7 +236,7 @@ def _by_layer(title: str, rows: Sequence[Row], ylabel: str, log: bool) -> list[P
     return [picture(title, lambda path: plots.by_layer(rows, path, "", ylabel, log))]
 
 
-def _energy(run: Run) -> list[Section]:
+def _energy(run: RunFiles) -> list[Section]:
     if not run.energy:
         return []
     text = (
@@ -252,3 +252,9 @@ def _energy(run: Run) -> list[Section]:
     if report.spike_energy:
         pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
     return [Section("Energy", text, pictures, [all_columns(run.energy, "operations and energy of each layer")])]
+
+
+def number_at(entries: Mapping[str, Any], key: str) -> float:
+    """Return a number of flat entries; NaN if there is none."""
+    value = entries.get(key)
+    return float(value) if isinstance(value, int | float) else math.nan

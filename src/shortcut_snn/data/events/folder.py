@@ -17,7 +17,7 @@ Side = Annotated[int, Interval(ge=1, le=8192)]
 @components.data("events")
 @dataclass(frozen=True)
 class EventFolder(EventSet):
-    """Class folders of recordings: .aedat, .aedat4, .bin, .dat, .npy, .txt and .csv.
+    """Class folders of recordings: .aedat, .aedat4, .bin, .dat and .npy.
 
     Args:
         root: a folder with train/ and test/ (and val/), each of class folders; or one of class folders, as for images.
@@ -42,6 +42,6 @@ class EventFolder(EventSet):
         assert self.sensor is not None
         root, maker = self.path, self.maker(self.sensor, time_steps)
         classes, parts = classes_and_parts(root)
-        train, *others = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
-        test, validation = [*others, None, None][:2]
+        train, *evaluation = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
+        test, validation = [*evaluation, None, None][:2]
         return Source(train, test, classes, validation)

@@ -12,16 +12,6 @@ from .aedat import read_aedat, read_aedat4, require_decoder
 from .recording import Events, Sensor, unwrap
 
 
-def to_microseconds(t: Any) -> Any:
-    """Return float times in microseconds: they are seconds if any has a fraction, else microseconds.
-
-    Example:
-        >>> to_microseconds(np.array([0.5, 1.0])), to_microseconds(np.array([5.0, 7.0]))
-        (array([ 500000., 1000000.]), array([5., 7.]))
-    """
-    return np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
-
-
 def read_npy(path: Path) -> Events:
     """Read a structured array ``[n]`` with integer columns x, y and p, and t in microseconds or fractional seconds."""
     array = load_array(path)
@@ -37,7 +27,8 @@ def read_npy(path: Path) -> Events:
     if t.dtype.kind == "f":
         if not np.isfinite(t).all():
             raise DataFileError(f"{path} has a t that is not a number")
-        t = to_microseconds(t)
+        # Times are seconds if any has a fraction.
+        t = np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
     elif t.dtype == np.uint32:
         t = unwrap(t)
     return Events.of(t, array["x"], array["y"], array["p"] > 0)
@@ -106,53 +97,7 @@ def read_dat(path: Path) -> Events:
     return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
 
 
-_NAMES = {"timestamp": "t", "time": "t", "ts": "t", "polarity": "p", "pol": "p"} | {name: name for name in "xytp"}
-
-
-def read_text(path: Path) -> Events:
-    """Read text, lines of t, x, y and p, separated by blanks or commas; a first line may name another order.
-
-    Times are microseconds, or seconds if any has a fraction. p is positive where the brightness rose.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        columns, has_heading = _columns(lines[0] if lines else "")
-        rows = [line.partition("#")[0].replace(",", " ").replace(";", " ") for line in lines[has_heading:]]
-        if not any(row.strip() for row in rows):
-            raise ValueError("it has no lines of numbers")
-        table = np.loadtxt(rows, ndmin=2)
-        if table.shape[1] != 4:
-            raise ValueError(f"each line must have 4 numbers, not {table.shape[1]}")
-        t, x, y, p = (table[:, columns.index(name)] for name in "txyp")
-        if not np.isfinite(table).all() or (x % 1).any() or (y % 1).any():
-            raise ValueError("x and y must be integers")
-    except ValueError as error:
-        raise DataFileError(f"{path} is not a text of events: {one_line(error)}") from error
-    return Events.of(to_microseconds(t), x, y, p > 0)
-
-
-def _columns(first_line: str) -> tuple[list[str], bool]:
-    """Return the order of the columns, and whether the first line is a heading that names them."""
-    text = first_line.strip().lower()
-    words = [word.strip("\"'") for word in re.split(r"[\s,;]+", text.removeprefix("#").strip())]
-    # A line that starts with # is a heading only if it names columns; other comments are ignored.
-    is_heading = all(word in _NAMES for word in words) or text.lstrip("\"'")[:1].isalpha()
-    if not is_heading:
-        return list("txyp"), False
-    columns = [_NAMES.get(word, word) for word in words]
-    if sorted(columns) != sorted("txyp"):
-        raise ValueError(f"its first line names {', '.join(words)}, not x, y, t and p")
-    return columns, True
-
-
-_READERS = {
-    ".aedat4": read_aedat4,
-    ".bin": read_bin,
-    ".csv": read_text,
-    ".dat": read_dat,
-    ".npy": read_npy,
-    ".txt": read_text,
-}
+_READERS = {".aedat4": read_aedat4, ".bin": read_bin, ".dat": read_dat, ".npy": read_npy}
 EXTENSIONS = frozenset({".aedat", *_READERS})
 """File types that can be read; other files in a class folder are ignored."""
 

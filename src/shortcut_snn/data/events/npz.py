@@ -21,7 +21,7 @@ from .recording import Events, FileState, Recording, Sensor
 _COLUMNS = ("x", "y", "p", "t")
 
 
-@components.data("nmnist_npz")
+@components.data("events_npz")
 @dataclass(frozen=True)
 class RecordingArchive(EventSet):
     """All recordings in one numpy archive.

@@ -14,8 +14,8 @@ from ..reading import DataFileError, one_line
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
 
-_MOST_LATE = 0.1
-_LONGEST = 2**48
+_MAX_LATE_SHARE = 0.1
+_MAX_DURATION = 2**48
 """Longest duration of a recording, in any unit; sums over longer ones could overflow."""
 
 
@@ -77,13 +77,13 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
             f" x={events.x[first]}, y={events.y[first]}"
         )
     duration = int(events.t.max()) - int(events.t.min())
-    if duration >= _LONGEST:
+    if duration >= _MAX_DURATION:
         raise DataFileError(f"{source} is damaged or not a recording: its times span {duration}")
     steps = np.diff(events.t)
     late = steps < 0
     if not late.any():
         return events
-    if late.mean() > _MOST_LATE:
+    if late.mean() > _MAX_LATE_SHARE:
         raise DataFileError(
             f"{source} is damaged or not a recording: time runs backwards in {100 * late.mean():.0f} % of its events; "
             "if they are only unordered, sort them by t"

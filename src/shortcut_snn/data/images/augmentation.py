@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import components
+from ..._utils.random_state import RandomStream
 from ..counter_random import Stream, below, random_bits, uniform
+from .images import Images
 
 
 class Checked:
@@ -38,6 +40,11 @@ Fill = NDArray[np.uint8]
 Fraction = Annotated[float, Interval(gt=0, le=1)]
 
 
+def draw_bits(seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+    """Return independent random bits ``[N]`` for the samples ``(epoch, index)`` of a step."""
+    return random_bits(seed, Stream.AUGMENT, position, epochs, indices)
+
+
 class Augmentation(Checked, ABC):
     """An Augmentation changes a batch of images at random; a subclass implements ``__call__``.
 
@@ -54,9 +61,22 @@ class Augmentation(Checked, ABC):
         (Crop(padding=0.125), Negative())
     """
 
+    takes_files: ClassVar[bool] = False
+    """Whether :meth:`crop` changes each image in the size of its file, before all other augmentations."""
+    takes_events: ClassVar[bool] = True
+    """Whether it suits frames of events too."""
+
     @abstractmethod
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the changed images ``[N, C, H, W]``; it may change ``images`` in place."""
+
+    def draw_bits(self, seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+        """Return the random bits of the samples ``[N]``, for this augmentation at ``position`` in a list."""
+        return draw_bits(seed, position, epochs, indices)
+
+    def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
+        """Return a decoded image ``[C, H, W]`` in another size, if :attr:`takes_files`."""
+        raise NotImplementedError
 
 
 class AugmentationPipeline:
@@ -70,7 +90,7 @@ class AugmentationPipeline:
         """Return augmented images uint8 ``[N, C, H, W]``; ``epochs`` and ``indices`` ``[N]`` identify the samples."""
         for position, step in enumerate(self.steps):
             shape = images.shape
-            bits = self.bits(position, epochs, indices)
+            bits = self._bits(position, epochs, indices)
             images = np.ascontiguousarray(step(images, bits, self.fill))
             if images.dtype != np.uint8 or images.shape != shape:
                 raise ValueError(
@@ -78,15 +98,19 @@ class AugmentationPipeline:
                 )
         return images
 
-    def bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
-        """Return the random bits ``[N]`` of the step at ``position`` for every sample."""
-        step = self.steps[position]
-        if not (isinstance(step, Flip) and step.alternating):
-            return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
-        # The highest bit decides between two, and changes with every epoch.
-        return random_bits(self.seed, Stream.AUGMENT, position, 0, indices) ^ (
-            epochs.astype(np.uint64) << np.uint64(63)
-        )
+    def fetch(self, images: Images, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Tensor:
+        """Return the images at ``indices``, uint8 ``[N, C, H, W]``; the first step may crop them in their files."""
+        if not (self.steps and getattr(self.steps[0], "takes_files", False)):
+            return images.fetch(indices)
+        _, *size = images.shape
+        crops = zip(map(images.decode, indices), self._bits(0, epochs, indices).tolist(), strict=True)
+        return torch.stack([self.steps[0].crop(image, size, bits) for image, bits in crops])
+
+    def _bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+        # A step may be any function.
+        draw = getattr(self.steps[position], "draw_bits", draw_bits)
+        bits: Bits = draw(self.seed, position, epochs, indices)
+        return bits
 
 
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
@@ -206,6 +230,13 @@ class Flip(Augmentation):
         images[chosen] = images[chosen][..., ::-1]
         return images
 
+    def draw_bits(self, seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+        """Return random bits ``[N]``; if alternating, the highest one changes with every epoch and decides."""
+        if not self.alternating:
+            return draw_bits(seed, position, epochs, indices)
+        first = draw_bits(seed, position, np.zeros_like(epochs), indices)
+        return first ^ (epochs.astype(np.uint64) << np.uint64(63))
+
 
 @components.augmentation("resized_crop")
 @dataclass(frozen=True)
@@ -216,23 +247,23 @@ class ResizedCrop(Augmentation):
     taken from the decoded file.
 
     Args:
-        least: smallest part of the area.
+        min_area: smallest part of the area.
     """
 
-    least: Fraction = 0.08
+    min_area: Fraction = 0.08
+
+    takes_files: ClassVar = True
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
-        """Return the images unchanged: the data set applies :meth:`crop` while it decodes."""
+        """Return the images unchanged: :meth:`crop` has changed them."""
         return images
 
     def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
         """Return the part of an image ``[C, H, W]`` that the random bits choose, resized to ``size``."""
         from torchvision.transforms.v2 import RandomResizedCrop  # type: ignore[attr-defined]
 
-        with torch.random.fork_rng(devices=()):
-            # torch.manual_seed would also seed every accelerator.
-            torch.default_generator.manual_seed(bits >> 1)
-            cropped: Tensor = RandomResizedCrop(size, scale=(self.least, 1.0))(image)
+        with RandomStream(bits >> 1):
+            cropped: Tensor = RandomResizedCrop(size, scale=(self.min_area, 1.0))(image)
         return cropped
 
 

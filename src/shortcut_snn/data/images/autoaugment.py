@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class AutoAugment(Augmentation):
     Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, with torchvision's operations and
     magnitudes. Uncovered pixels get the mean colour.
     """
+
+    takes_events: ClassVar = False
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""

@@ -81,7 +81,7 @@ class ImageFolder(StoredSet):
 
     Example:
         >>> ImageFolder("imagenet", image_size=224, augment=("resized_crop", "flip"), workers=8).augmentations
-        (ResizedCrop(least=0.08), Flip(alternating=False))
+        (ResizedCrop(min_area=0.08), Flip(alternating=False))
     """
 
     image_size: Positive | None = None
@@ -91,13 +91,13 @@ class ImageFolder(StoredSet):
     def read(self) -> Source:
         """List the files."""
         classes, parts = classes_and_parts(self.path)
-        train, *others = (self._part(self.path / part, classes) for part in parts)
-        for part, images in zip(parts[1:], others, strict=True):
+        train, *evaluation = (self._part(self.path / part, classes) for part in parts)
+        for part, images in zip(parts[1:], evaluation, strict=True):
             if images.shape != train.shape:
                 raise ValueError(
                     f"{self.path}: images of train and {part} differ in size; set data.image_size to resize them"
                 )
-        test, validation = [*others, None, None][:2]
+        test, validation = [*evaluation, None, None][:2]
         return Source(train, test, classes, validation, statistics_samples=SAMPLES)
 
     def _part(self, folder: Path, classes: list[str]) -> FolderImages:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..._utils.markdown import printable
 from ..fingerprint import evenly_spaced, hash_values
 from ..loading import Key, SeededData, SeededDataset
-from .augmentation import AugmentationPipeline, ResizedCrop
+from .augmentation import AugmentationPipeline
 from .images import Images
 
 _HASHED = 32
@@ -109,16 +109,9 @@ class AugmentedImages(SeededDataset):
         """Return a batch: images uint8 ``[N, C, H, W]`` (frames ``[N, T, 2, H, W]``), labels int64 ``[N]``."""
         epochs, indices = np.array(keys, np.int64).T
         labels = self.images.labels[torch.from_numpy(indices)]
-        if self.augment is None or not self.augment.steps:
+        if self.augment is None:
             return self.images.fetch(indices), labels
-        first = self.augment.steps[0]
-        if isinstance(first, ResizedCrop):
-            _, *size = self.images.shape
-            bits = self.augment.bits(0, epochs, indices)
-            crops = zip(map(self.images.decode, indices), bits.tolist(), strict=True)
-            images = torch.stack([first.crop(image, size, image_bits) for image, image_bits in crops])
-        else:
-            images = self.images.fetch(indices)
+        images = self.augment.fetch(self.images, epochs, indices)
         # The frames of a recording change together, as the channels of an image do.
         augmented = self.augment(images.flatten(1, -3).numpy(), epochs, indices)
         return torch.from_numpy(augmented).view(images.shape), labels

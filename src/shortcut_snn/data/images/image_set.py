@@ -14,8 +14,7 @@ from ..._utils.files import expanded
 from ..._utils.markdown import printable
 from ..counter_random import Stream
 from ..split import balanced_prefix
-from .augmentation import Checked, ResizedCrop
-from .autoaugment import AutoAugment
+from .augmentation import Checked
 from .image_data import ImageData
 from .images import Images, colour_statistics
 
@@ -105,10 +104,11 @@ class ImageSet(Checked, ABC):
         for position, step in enumerate(steps):
             if not callable(step):
                 raise ValueError(f"augment[{position}] must be an augmentation or the name of one, got {step!r}")
-            if isinstance(step, ResizedCrop) and (position or getattr(self, "image_size", None) is None):
-                raise ValueError("augment: resized_crop must come first, and needs a folder of images with image_size")
-            if isinstance(step, AutoAugment) and self.kind == "events":
-                raise ValueError("augment: autoaugment is for images, not for frames of events")
+            name = type(step).__name__
+            if getattr(step, "takes_files", False) and (position or getattr(self, "image_size", None) is None):
+                raise ValueError(f"augment: {name} must come first, and needs a folder of images with image_size")
+            if self.kind == "events" and not getattr(step, "takes_events", True):
+                raise ValueError(f"augment: {name} is for images, not for frames of events")
 
     @property
     def augmentations(self) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from .images import ArrayImages
 
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _OPTIONAL = ("x_val", "y_val", "class_names")
-_MOST_CHANNELS = 4
+_MAX_CHANNELS = 4
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -89,11 +89,11 @@ def _channels_first(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArra
         raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}")
     if pixels.ndim == 3:
         return pixels[:, None]
-    first, last = (1 <= pixels.shape[axis] <= _MOST_CHANNELS for axis in (1, 3))
+    first, last = (1 <= pixels.shape[axis] <= _MAX_CHANNELS for axis in (1, 3))
     if first == last:
         raise ValueError(
             f"{path}: {key} is {list(pixels.shape)}; exactly one of the second and the last axis must have 1 to"
-            f" {_MOST_CHANNELS} entries, the channels"
+            f" {_MAX_CHANNELS} entries, the channels"
         )
     return pixels if first else np.moveaxis(pixels, 3, 1)
 

@@ -1,7 +1,7 @@
 """The interface between the custom operators and the kernels of a device."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,24 @@ from ..compiler.program import Program, forward_text, parse
 from .layout import empty_sequence, is_channels_last
 
 Buffers = dict[str, Tensor | None]
+
+
+class Flags(NamedTuple):
+    """The switches of a pass, which the operators take as ``list[bool]``, since a schema has no structures.
+
+    Args:
+        from_batch: mean and variance come from x, so gradients flow through them.
+        through_time: gradients travel from a step to the one before.
+        want_final: the final states are wanted.
+        want_bits: the bits are wanted.
+        want_support: the support is wanted.
+    """
+
+    from_batch: bool
+    through_time: bool
+    want_final: bool
+    want_bits: bool
+    want_support: bool
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
             with torch.no_grad():
                 by_name = gradients(ctx, saved, needed, *grads)
             results = tuple(by_name.get(name) for name in names)
-            return _NotTwice.apply(results, *grads, *saved) if torch.is_grad_enabled() else results  # type: ignore[no-untyped-call]
+            return first_order(results, *grads, *saved)
 
     def _below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -86,11 +86,16 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
     _LIBRARY.impl(registered._schema.name.partition("::")[2], call, "Autograd")
 
 
-class _NotTwice(torch.autograd.Function):
-    """Connects gradients with what they depend on, so that a second derivative is refused.
+def first_order(results: tuple[Tensor | None, ...], *inputs: Tensor | None) -> Any:
+    """Return the results of a backward pass, whose derivatives for the inputs of that pass are refused.
 
-    torch's ``once_differentiable`` refuses it only where the gradient that reaches the operator is not a constant.
+    torch's ``once_differentiable`` cuts the graph. A derivative for an input before the cut is 0.
     """
+    return _NotTwice.apply(results, *inputs) if torch.is_grad_enabled() else results  # type: ignore[no-untyped-call]
+
+
+class _NotTwice(torch.autograd.Function):
+    """Connects gradients with what they depend on, so that a second derivative is refused."""
 
     @staticmethod
     def forward(ctx: Any, results: tuple[Tensor | None, ...], *inputs: Tensor | None) -> Any:
@@ -98,7 +103,10 @@ class _NotTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError('the compiled kernels have no second derivative: compute it within use_backend("eager")')
+        raise RuntimeError(
+            "compiled kernels and rate-based gradients have no second derivative: compute it within "
+            'use_backend("eager"), with the gradient bptt'
+        )
 
 
 def _has_tangent(value: Any) -> bool:

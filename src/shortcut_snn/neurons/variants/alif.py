@@ -38,12 +38,20 @@ class ALIF(LIF):
         adaptation: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.9,
         rise: Annotated[float, Ge(0)] = 0.2,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            decay,
+            threshold,
+            surrogate=surrogate,
+            reset=reset,
+            detach_reset=detach_reset,
+            detach_membrane=detach_membrane,
+        )
         self.adaptation, self.rise = adaptation, rise
 
     def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:

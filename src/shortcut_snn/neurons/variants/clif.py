@@ -33,10 +33,11 @@ class CLIF(LIF):
         self,
         decay: Decay = 0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, surrogate, detach_membrane=detach_membrane)
+        super().__init__(decay, threshold, surrogate=surrogate, detach_membrane=detach_membrane)
 
     def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
         """Return spikes and both potentials."""

@@ -15,29 +15,29 @@ from ..surrogate import Scaled
 
 @dataclass(frozen=True)
 class WithinBounds:
-    """The surrogate of an I-LIF neuron: 1 where the membrane potential is from 0 to ``most``, else 0."""
+    """The surrogate of an I-LIF neuron: 1 where the membrane potential is from 0 to ``max_spikes``, else 0."""
 
-    most: int
+    max_spikes: int
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return the derivative for a membrane potential in units of the threshold."""
-        return ((v >= 0) & (v <= self.most)).to(v.dtype)
+        return ((v >= 0) & (v <= self.max_spikes)).to(v.dtype)
 
 
 @components.neuron("ilif")
 class ILIF(LIF):
-    """Integer LIF neuron: in training it outputs integers from 0 to ``most``, which are as many spikes at inference.
+    """Integer LIF neuron: in training it outputs integers from 0 to ``max_spikes``, at inference as many spikes.
 
-    ``s[t] = round(clamp(u_pre[t] / threshold, 0, most))`` and ``u[t] = u_pre[t] - threshold * s[t]``. The gradient
-    passes where ``u_pre / threshold`` is from 0 to ``most``, so surrogate and reset cannot be chosen. See
-    :func:`unrolled_spikes` for the spikes.
+    ``s[t] = round(clamp(u_pre[t] / threshold, 0, max_spikes))`` and ``u[t] = u_pre[t] - threshold * s[t]``. The
+    gradient passes where ``u_pre / threshold`` is from 0 to ``max_spikes``, so surrogate and reset cannot be chosen.
+    See :func:`unrolled_spikes` for the spikes.
 
     Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
     Energy-efficient Object Detection", ECCV 2024.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
-        most: largest output.
+        max_spikes: largest output.
         threshold: membrane potential of one spike.
 
     Example:
@@ -51,22 +51,26 @@ class ILIF(LIF):
     def __init__(
         self,
         decay: Decay = 0.25,
-        most: Annotated[int, Ge(1)] = 4,
+        max_spikes: Annotated[int, Ge(1)] = 4,
         threshold: Threshold = 1.0,
+        *,
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, WithinBounds(most), "soft", detach_reset, detach_membrane)
+        super().__init__(
+            decay, threshold, surrogate=WithinBounds(max_spikes), reset="soft", detach_reset=detach_reset,
+            detach_membrane=detach_membrane,
+        )  # fmt: skip
 
     @property
-    def most(self) -> int:
+    def max_spikes(self) -> int:
         """The largest output."""
         surrogate: Any = self.surrogate.surrogate if isinstance(self.surrogate, Scaled) else self.surrogate
-        return int(surrogate.most)
+        return int(surrogate.max_spikes)
 
-    @most.setter
-    def most(self, most: int) -> None:
-        self.surrogate = WithinBounds(most)
+    @max_spikes.setter
+    def max_spikes(self, max_spikes: int) -> None:
+        self.surrogate = WithinBounds(max_spikes)
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return the spike count of each neuron and the membrane potential."""
@@ -75,19 +79,19 @@ class ILIF(LIF):
         return count, self.after(membrane, count)
 
     def fire(self, v: Tensor) -> Tensor:
-        """Return the nearest integer from 0 to ``most``."""
-        return straight_through(v.clamp(0, self.most).round(), v, self.surrogate)
+        """Return the nearest integer from 0 to ``max_spikes``."""
+        return straight_through(v.clamp(0, self.max_spikes).round(), v, self.surrogate)
 
 
-def unrolled_spikes(counts: Tensor, most: int) -> Tensor:
-    """Return counts ``[T, N, ...]`` as binary spikes ``[T * most, N, ...]``: a count of n is n spikes, then zeros.
+def unrolled_spikes(counts: Tensor, max_spikes: int) -> Tensor:
+    """Return counts ``[T, N, ...]`` as spikes ``[T * max_spikes, N, ...]``: a count of n is n spikes, then zeros.
 
-    A convolution or linear layer without bias, summed over the ``most`` steps of a count, gives the same result for
-    the spikes as for the counts, but with accumulates (AC) instead of multiply-accumulates (MAC).
+    A convolution or linear layer without bias, summed over the ``max_spikes`` steps of a count, gives the same result
+    for the spikes as for the counts, but with accumulates (AC) instead of multiply-accumulates (MAC).
 
     Example:
         >>> unrolled_spikes(torch.tensor([[[2.0]], [[1.0]]]), 3).flatten()
         tensor([1., 1., 0., 1., 0., 0.])
     """
-    steps = torch.arange(most, device=counts.device).view(1, most, *[1] * (counts.dim() - 1))
+    steps = torch.arange(max_spikes, device=counts.device).view(1, max_spikes, *[1] * (counts.dim() - 1))
     return (counts.unsqueeze(1) > steps).to(counts.dtype).flatten(0, 1)

@@ -27,12 +27,20 @@ class KLIF(LIF):
         self,
         decay: Decay = 0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            decay,
+            threshold,
+            surrogate=surrogate,
+            reset=reset,
+            detach_reset=detach_reset,
+            detach_membrane=detach_membrane,
+        )
         self.k = nn.Parameter(torch.tensor(1.0))
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:

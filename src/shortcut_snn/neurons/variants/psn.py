@@ -36,7 +36,11 @@ class PSN(Neuron):
     """
 
     def __init__(
-        self, time_steps: Annotated[int, Ge(1)] = 4, surrogate: Surrogate | None = _ATAN, detach_membrane: bool = False
+        self,
+        time_steps: Annotated[int, Ge(1)] = 4,
+        *,
+        surrogate: Surrogate | None = _ATAN,
+        detach_membrane: bool = False,
     ) -> None:
         super().__init__(surrogate=surrogate, detach_membrane=detach_membrane)
         self.weight = nn.Parameter(torch.empty(time_steps, time_steps))

@@ -33,12 +33,20 @@ class RLIF(LIF):
         decay: Decay = 0.5,
         recurrent: float = -0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            decay,
+            threshold,
+            surrogate=surrogate,
+            reset=reset,
+            detach_reset=detach_reset,
+            detach_membrane=detach_membrane,
+        )
         self.recurrent = nn.Parameter(torch.tensor(float(recurrent)))
 
     def step(self, current: Tensor, membrane: Tensor, spikes: Tensor) -> tuple[Tensor, ...]:

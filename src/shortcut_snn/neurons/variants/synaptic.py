@@ -34,12 +34,20 @@ class Synaptic(LIF):
         decay: Decay = 0.5,
         synapse: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         threshold: Threshold = 1.0,
+        *,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
+        super().__init__(
+            decay,
+            threshold,
+            surrogate=surrogate,
+            reset=reset,
+            detach_reset=detach_reset,
+            detach_membrane=detach_membrane,
+        )
         self.synapse = synapse
 
     def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:

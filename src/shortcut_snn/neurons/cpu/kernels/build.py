@@ -2,6 +2,7 @@
 
 import hashlib
 import types as types_of_python
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ TILE = 64
 It is small, so that intermediate values stay in the L1 cache along with the streams from memory. It is a constant, so
 that loops over a tile unroll into a few vector instructions.
 """
+
+if numba.config.DISABLE_JIT:
+    raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
 # Only kernels call these functions: without the wrappers for Python and C they compile faster.
 _INNER = {
@@ -72,10 +76,23 @@ def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = No
     options = {"error_model": "numpy", "boundscheck": False}
     try:
         compiled = numba.cfunc(signature, cache=True, **options)(bound)
-    except RuntimeError:  # No directory for the cache is writable.
+    except Exception as error:  # Any, if a file of the cache is damaged; a fault of the kernel is raised again below.
         compiled = numba.cfunc(signature, **options)(bound)
+        _warn_of_cache(error)
     _COMPILED.append(compiled)
     return int(compiled.address)
+
+
+def _warn_of_cache(error: Exception) -> None:
+    """Warn once that kernels are compiled in every process, unless no folder of the cache is writable."""
+    global _warned
+    if not _warned and "no locator" not in str(error):
+        _warned = True
+        warnings.warn(
+            f"Kernels are compiled again, since numba's cache cannot be used ({type(error).__name__}: {error}): delete "
+            "its files (*.nbi), or set NUMBA_CACHE_DIR to another folder",
+            stacklevel=2,
+        )
 
 
 def _constants_digest(function: Callable[[Any], None]) -> str:
@@ -88,5 +105,6 @@ def _constants_digest(function: Callable[[Any], None]) -> str:
     return hashlib.sha256(repr(constants).encode()).hexdigest()[:16]
 
 
+_warned = False
 # Machine code lives as long as the object that owns it.
 _COMPILED: list[Any] = []

@@ -37,7 +37,7 @@ def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | N
     lines = images * out_height
     group = max(1, lines // _ITEMS)
     groups = -(-lines // group)
-    first = weight.new_zeros(outputs) if bias is None else bias.detach()
+    first = weight.new_zeros(outputs) if bias is None else bias.detach().contiguous()
     if (kernel, stride, channels) == (3, 1, LANES) and outputs <= 2 * LANES:
         quads = weight.detach().permute(1, 2, 3, 0).reshape(channels // 4, 1, 4, 9 * outputs)
         # Not a matrix product, which the measurement of energy would count.

@@ -5,14 +5,14 @@ constant current of ``time_steps`` steps. It saves x and the residual (as bits i
 recomputes everything else. An absent output or gradient is an empty tensor, since an operator cannot return None.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..backend import implementation
 from ..compiler.program import parse
-from .interface import Affine, Dynamics, Source
+from .interface import Affine, Dynamics, Flags, Source
 from .layout import bit_row, empty, empty_sequence, is_channels_last
 from .registration import operator, register_backward
 
@@ -31,13 +31,14 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def _norm_neuron_fake(
     x: Tensor, step: str, time_steps: int, flags: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _, _, want_final, want_bits, want_support = flags
+    switches = Flags(*flags)
     channels_last = is_channels_last(x)
     shape = (parse(step).states, *x.shape[1:])
-    final = empty(shape, channels_last, torch.float32, x.device) if want_final else x.new_empty(0)
+    final = empty(shape, channels_last, torch.float32, x.device) if switches.want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
     bits, support = (
-        x.new_empty((time_steps, row) if wanted else (0,), dtype=torch.uint8) for wanted in (want_bits, want_support)
+        x.new_empty((time_steps, row) if wanted else (0,), dtype=torch.uint8)
+        for wanted in (switches.want_bits, switches.want_support)
     )
     return empty_sequence(x, time_steps, channels_last), final, bits, support
 
@@ -75,14 +76,14 @@ def norm_neuron(
         scalars: parameters that are one number for the layer, ``[P]``, or None.
         channels: parameters with one number per channel, ``[Q, C]``, or None.
         initial: states before the first step ``[states, N, C, ...]``, or None for 0.
-        flags: whether mean and var come from x, so gradients flow through them; whether gradients travel through time;
-            whether the final states are wanted; whether the bits are wanted; whether the support is wanted.
+        flags: :class:`~.interface.Flags`.
     """
-    _, _, *wanted = flags
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
-    dynamics = Dynamics(step, tuple(constants), scalars, channels)
-    spikes, final, bits, support = implementation(x).forward(source, time_steps, dynamics, *wanted)
+    dynamics, switches = Dynamics(step, tuple(constants), scalars, channels), Flags(*flags)
+    spikes, final, bits, support = implementation(x).forward(
+        source, time_steps, dynamics, switches.want_final, switches.want_bits, switches.want_support
+    )
     return (
         spikes,
         x.new_empty(0) if final is None else final,
@@ -113,32 +114,18 @@ def _norm_neuron_backward_fake(
 
 @operator(_norm_neuron_backward_fake)
 def norm_neuron_backward(
-    grad_spikes: Tensor,
-    grad_final: Tensor | None,
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    scalars: Tensor | None,
-    channels: Tensor | None,
-    initial: Tensor | None,
-    eps: float,
-    step: str,
-    constants: list[float],
-    flags: list[bool],
-    learn: list[bool],
-    grad_residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, scalars: Tensor | None,
+    channels: Tensor | None, initial: Tensor | None, eps: float, step: str, constants: list[float],
+    flags: list[bool], learn: list[bool], grad_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of x, residual, weight, bias, scalars, channels and initial.
 
-    ``learn`` states whether the gradients of scalars and of channels are wanted.
+    The inputs from ``x`` to ``initial`` are :class:`_Saved`. ``learn`` states whether the gradients of scalars and of
+    channels are wanted.
     """
-    kernels = implementation(x)
-    from_batch, through_time, *_ = flags
-    dynamics = Dynamics(step, tuple(constants), scalars, channels, learn[0], learn[1], through_time)
+    kernels, switches = implementation(x), Flags(*flags)
+    dynamics = Dynamics(step, tuple(constants), scalars, channels, learn[0], learn[1], switches.through_time)
     affine = _affine(weight, bias, mean, var, eps)
     source = Source(x, residual, residual_bits, affine, initial)
     grads = kernels.backward(grad_spikes, grad_final, source, dynamics, grad_residual)
@@ -148,7 +135,7 @@ def norm_neuron_backward(
         assert grads.sums is not None
         inverse = torch.rsqrt(var + eps)
         grad_bias, grad_weight = grads.sums[0], grads.sums[1] * inverse
-        if from_batch:
+        if switches.from_batch:
             # Mean and variance depend on x, which adds a term that is affine in x.
             per_element = affine.scale / -(x.numel() // x.shape[2])
             slope = per_element * inverse * grad_weight
@@ -183,8 +170,22 @@ def _affine(
     return Affine(scale, -shift if bias is None else bias.float() - shift, mean.contiguous())
 
 
-# The inputs that are saved, and those that may have a gradient, in the order of ``norm_neuron_backward``.
-_SAVED = ("x", "residual", "residual_bits", "weight", "bias", "mean", "var", "scalars", "channels", "initial")
+class _Saved(NamedTuple):
+    """The inputs that are saved for the backward pass, in the order in which ``norm_neuron_backward`` takes them."""
+
+    x: Tensor
+    residual: Tensor | None
+    residual_bits: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+    scalars: Tensor | None
+    channels: Tensor | None
+    initial: Tensor | None
+
+
+# The inputs that may have a gradient, in the order in which ``norm_neuron_backward`` returns it.
 _DIFFERENTIABLE = ("x", "residual", "weight", "bias", "scalars", "channels", "initial")
 
 
@@ -193,9 +194,9 @@ def _setup_context(ctx: Any, inputs: dict[str, Any]) -> None:
     ctx.set_materialize_grads(False)
     if inputs["residual_bits"] is not None:
         inputs["residual"] = None
-    ctx.save_for_backward(*(inputs[name] for name in _SAVED))
+    ctx.save_for_backward(*(inputs[name] for name in _Saved._fields))
     ctx.options = [inputs[name] for name in ("eps", "step", "constants", "flags")]
-    ctx.time_steps, ctx.want_final = inputs["time_steps"], inputs["flags"][2]
+    ctx.time_steps, ctx.want_final = inputs["time_steps"], Flags(*inputs["flags"]).want_final
 
 
 def _backward(
@@ -206,11 +207,11 @@ def _backward(
     grad_final: Tensor | None,
     *_: None,
 ) -> dict[str, Tensor]:
-    x = saved[0]
+    inputs = _Saved(*saved)
     if grad_spikes is None:
-        grad_spikes = x.new_zeros(ctx.time_steps, *x.shape[1:])
+        grad_spikes = inputs.x.new_zeros(ctx.time_steps, *inputs.x.shape[1:])
     grads = norm_neuron_backward(
-        grad_spikes, grad_final if ctx.want_final else None, *saved, *ctx.options,
+        grad_spikes, grad_final if ctx.want_final else None, *inputs, *ctx.options,
         [needed["scalars"], needed["channels"]], needed["residual"],
     )  # fmt: skip
     return {name: grad for name, grad in zip(_DIFFERENTIABLE, grads, strict=True) if needed[name]}

@@ -11,17 +11,11 @@ from typing import Any
 
 from jinja2 import Environment
 
-from .._utils.markdown import printable
-from ..training import COLUMN_TITLES, Row, column_title, format_value
-from ._tables import entry_texts
+from ..._utils.markdown import printable
+from ...training import COLUMN_TITLES, Row, column_title, flatten_entries, format_value
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, embedded in the page."""
-
-    title: str
-    source: str
+Picture = tuple[str, str]
+"""A title, and the address of a figure that is part of the page."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +64,15 @@ class Page:
 
 def render(page: Page) -> str:
     """Return a page as one HTML file that refers to nothing outside itself."""
-    template = (resources.files(__package__) / "_page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    template = (resources.files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Control characters in texts become visible.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
     return environment.from_string(template).render(page=page)
-
-
-def _shown(value: Any) -> Any:
-    """Return a value of the template; control characters in texts become visible."""
-    return printable(value) if type(value) is str else value
 
 
 def picture(title: str, draw: Callable[[Path], None]) -> Picture:
@@ -85,8 +80,7 @@ def picture(title: str, draw: Callable[[Path], None]) -> Picture:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "figure.svg"
         draw(path)
-        data = base64.b64encode(path.read_bytes()).decode()
-    return Picture(title, f"data:image/svg+xml;base64,{data}")
+        return title, f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
@@ -97,13 +91,25 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return format_value(value * COLUMN_TITLES.get(column, ("", 1))[1] if is_number else value)
 
-    return Table(
-        [column_title(column) if names else column for column in columns],
-        [[cell(column, row.get(column, math.nan)) for column in columns] for row in rows],
-        fold,
-    )
+    cells = [[cell(column, row.get(column, math.nan)) for column in columns] for row in rows]
+    return Table([column_title(column) if names else column for column in columns], cells, fold)
 
 
 def entries_section(title: str, entries: Mapping[str, Any]) -> list[Section]:
     """Return a section with a folded table of nested entries, if there are any."""
     return [Section(title, tables=[Table((), entry_texts(entries), "all entries")])] if entries else []
+
+
+def entry_texts(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return nested entries as pairs of a dotted key and a text.
+
+    Example:
+        >>> entry_texts({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
+        [('data.augment', 'crop, flip'), ('data.cache', '-'), ('loggers.0.kind', 'csv')]
+    """
+
+    def text(value: Any) -> str:
+        value = ", ".join(map(str, value)) if isinstance(value, list) else value
+        return "-" if value in (None, "", {}) else str(value)
+
+    return [(key, text(value)) for key, value in flatten_entries(entries, lists=True)]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
 from shortcut_snn.method import Objective
 
-from .method.toys import hooks
+from ..method.toys import hooks
 
 STEPS = 2
 SMOOTH = functools.partial(F.cross_entropy, label_smoothing=0.1)
@@ -259,7 +259,7 @@ def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Pat
     model = attach(twin.net, method="initialised_loss_sum", example=batch["example"], labels=batch["example_labels"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step, (images, labels) in enumerate(loaders[0]):
-        loss = model.objective(model(twin.sequence(images)), labels, model.branch_weight(step, len(loaders[0])), SMOOTH)
+        loss = model.loss(model(twin.sequence(images)), labels, step, len(loaders[0]), SMOOTH)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -280,12 +280,12 @@ def test_surrogates_that_were_set_are_resumed(loaders: Any, tmp_path: Path) -> N
 
 
 def test_methods_without_branches_are_refused() -> None:
-    with pytest.raises(ValueError, match="'tet' has no branches"):
+    with pytest.raises(ValueError, match=r"no branches.*tet"):
         ShortcutCallback("net", method="tet")
-    with pytest.raises(ValueError, match=r"'initialised' has no branches.*call initialise\("):
+    with pytest.raises(ValueError, match=r"no branches.*call initialise\("):
         ShortcutCallback("net", method="initialised")
-    with pytest.raises(ValueError, match="'loss_sum' sets objective"):
-        ShortcutCallback("net", method="loss_sum", objective="loss_sum")
+    with pytest.raises(ValueError, match=r"objective LossSum.*LogitSum"):
+        ShortcutCallback("net", method="loss_sum", objective="logit_sum")
     with pytest.raises(ValueError, match=r"no method 'los_sum' \(did you mean loss_sum\?\)"):
         ShortcutCallback("net", method="los_sum")
 
@@ -319,7 +319,7 @@ def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
     known = "logit_sum, loss_sum, step_loss_sum, distillation, tet"
     with pytest.raises(ValueError, match=f"unknown objective 'both'; available: {known}"):
         ShortcutCallback("net", objective="both")
-    with pytest.raises(ValueError, match="TET does not use branches"):
+    with pytest.raises(ValueError, match=r"no branches.*tet"):
         ShortcutCallback("net", objective=TET())
     with pytest.raises(ValueError, match=r"Mine has no submodule 'model' when training starts; there are: net$"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("model"))
@@ -391,7 +391,8 @@ def test_data_without_a_length_need_max_steps(tmp_path: Path) -> None:
     data, seen = DataLoader(Endless(), 24), []
 
     def schedule(step: int, total: int) -> float:
-        seen.append((step, total))
+        # The printed method names the weight at the first step of one.
+        seen.extend([(step, total)] if total > 1 else [])
         return 0.1
 
     def train(**options: Any) -> None:
@@ -502,7 +503,7 @@ def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: 
         seen: list[float] = []
 
         def schedule(step: int, total: int) -> float:
-            seen.append(step / total)
+            seen.extend([step / total] if total > 1 else [])
             return 0.1
 
         quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}

@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, WeightAveraging
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 
@@ -87,20 +87,3 @@ def override(module: nn.Module, name: str, method: Callable[..., Any]) -> Callab
             setattr(module, name, original)
 
     return restore
-
-
-def with_added_loss(training_step: Callable[..., Any], added_loss: Callable[[Any], Tensor]) -> Callable[..., Any]:
-    """Return a ``training_step`` that adds ``added_loss(batch)`` to its loss, unless it returns None."""
-
-    @functools.wraps(training_step)
-    def step(batch: Any, *args: Any, **kwargs: Any) -> Any:
-        outcome = training_step(batch, *args, **kwargs)
-        if outcome is None:
-            return None
-        loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
-        if not isinstance(loss, Tensor):
-            raise ValueError("training_step must return its loss, so that the branches' loss can be added")
-        loss = loss + added_loss(batch)
-        return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
-
-    return step

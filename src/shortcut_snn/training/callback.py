@@ -1,7 +1,6 @@
 """The method for any LightningModule: one callback in the Trainer's list."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,26 +10,25 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components
 from .._utils.calls import like
-from ..attachment import attach, method_named
+from ..attachment import attach, check_known
 from ..initialisation import set_surrogates
 from ..introspection import adapters_of, library_reset
 from ..method import (
     BranchWeight,
     Criterion,
-    LinearDecay,
-    LogitSum,
+    Method,
     Objective,
     Readout,
     Shortcut,
     ShortcutOutput,
-    takes_branches,
-    takes_every_step,
+    combine,
+    method_named,
 )
-from .trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress, with_added_loss
+from .callback_combine import AddedLoss, combination_of
+from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 
 _PATIENCE = 10
 """The number of training batches without a call of the network after which the callback warns."""
@@ -52,12 +50,13 @@ class ShortcutCallback(Callback):
         network: name of the submodule to train, such as ``"net"`` for ``self.net``; ``""`` if the module itself is the
             network and its ``training_step`` calls ``self(x)``.
         taps: see :func:`shortcut_snn.attach`, like all of ``options``.
-        method: a preset with branches, such as ``"loss_sum"``, which sets taps, heads, objective and branch weight.
-            If it initialises the network, ``example`` must be real data with ``example_labels``.
-        objective: combines outputs into a loss: an object such as ``LossSum(average=True)``, or the name of one; by
-            default ``"logit_sum"``.
-        branch_weight: lambda as a function of (step, total steps); by default ``LinearDecay()``.
-        criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``.
+        method: a method with branches, or the name of a preset such as ``"loss_sum"``; by default the paper's
+            evolutionary training. If it initialises, ``example`` must be real data with ``example_labels``.
+        objective: combines outputs into a loss, in place of the method's: an object such as ``LossSum(average=True)``,
+            or the name of one.
+        branch_weight: lambda as a function of (step, total steps), in place of the method's.
+        criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``; by default as
+            ``attach`` finds it.
         labels: returns the target of a batch, for these objectives; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
         example_labels: labels of the example.
@@ -69,8 +68,7 @@ class ShortcutCallback(Callback):
             starts: the network cannot be wrapped, or the module cannot be trained in this way.
 
     Example:
-        >>> from shortcut_snn import LossSum
-        >>> callback = ShortcutCallback("net", objective=LossSum(average=True), branch_weight=LinearDecay(0.25))
+        >>> callback = ShortcutCallback("net", method="loss_sum")
         >>> trainer = pl.Trainer(callbacks=[callback], max_epochs=10, accelerator="cpu", logger=False)
     """
 
@@ -79,10 +77,10 @@ class ShortcutCallback(Callback):
         network: str,
         taps: str | int | Sequence[str] = "auto",
         *,
-        method: str | None = None,
+        method: Method | str | None = None,
         objective: Objective | str | None = None,
         branch_weight: BranchWeight | None = None,
-        criterion: Criterion = F.cross_entropy,
+        criterion: Criterion | None = None,
         labels: Callable[[Any], Tensor] | None = None,
         example: Any = None,
         example_labels: Tensor | None = None,
@@ -93,40 +91,31 @@ class ShortcutCallback(Callback):
                 f'network must be the name of an attribute of the LightningModule, such as "net"; got a '
                 f"{type(network).__name__}"
             )
-        if method is not None:
-            preset = method_named(method)
-            if preset.branches is None:
-                hint = ", and call initialise(network, example, labels) before training" if preset.initialise else ""
-                raise ValueError(f"the method {method!r} has no branches: leave the callback out{hint}")
-            if objective is not None or branch_weight is not None:
-                raise ValueError(f"the method {method!r} sets objective and branch_weight: leave them out")
-            objective, branch_weight = preset.objective, preset.branches.branch_weight
-        objective = "logit_sum" if objective is None else objective
-        self.objective: Objective = components.objective.make(objective) if isinstance(objective, str) else objective
-        if takes_every_step(self.objective) or not takes_branches(self.objective):
-            name = type(self.objective).__name__
-            raise ValueError(f"{name} does not use branches: use it in the module's own training_step")
-        known = inspect.signature(attach).parameters.keys()
-        for name in options.keys() - known:
-            raise TypeError(f"attach has no argument {name!r}{components.suggestion(name, known)}")
+        objective = components.objective.make(objective) if isinstance(objective, str) else objective
+        self.method = combine(None, method_named(method), objective, branch_weight)
+        if self.method.branches is None or self.method.needs_every_step:
+            hint = ", and call initialise(network, example, labels) before training" if self.method.initialise else ""
+            raise ValueError(
+                f"the method has no branches, or needs every time step ({self.method}): leave the callback out{hint}"
+            )
+        self.head, self.log_layout = options.pop("head", None), options.pop("log", None)
+        check_known(options)  # type: ignore[arg-type]
         for name, function in (("criterion", criterion), ("labels", labels)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, got {type(function).__name__} {function!r}")
-        if "pack" in options:
-            raise TypeError("the callback cannot pack: enter neurons.packed_spikes(net.modules()) in training_step")
         self.network, self.taps, self.options = network, taps, options
-        self.method, self.example, self.example_labels = method, example, example_labels
-        self.branch_weight: BranchWeight = LinearDecay() if branch_weight is None else branch_weight
+        self.example, self.example_labels = example, example_labels
         self.criterion, self.labels = criterion, labels or _second_entry
+        self._combination = combination_of(self.method.objective, self._loss, self._call_text)
+        if isinstance(self._combination, AddedLoss):
+            self._combination.steps_are_calls = options.get("loop") == "network"
         self._shortcut: Shortcut | None = None
-        self._readout: Any = None
         self._target: nn.Module | None = None
         self._reset: Callable[[], object] | None = None
         self._undo: list[Callable[[], None]] = []
         # Of the current training batch.
         self._is_training = False
         self._lambda = 0.0
-        self._calls: list[list[Tensor]] = []
         # Batches since the start without a call of the network; -1 once it has been called.
         self._uncalled = 0
 
@@ -134,7 +123,7 @@ class ShortcutCallback(Callback):
         """Leave out the module and the graph of the batch: the network's hooks bring the callback into its pickles."""
         of_module = ("log", "log_dict")
         state = {name: value for name, value in vars(self).items() if name not in of_module}
-        return state | {"_undo": [], "_calls": []}
+        return state | {"_undo": []}
 
     @property
     def state_key(self) -> str:
@@ -167,24 +156,21 @@ class ShortcutCallback(Callback):
         self._undo.append(override(pl_module, "configure_model", configure_and_attach))
 
     def _attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module) -> None:
-        if not (pl_module.automatic_optimization or isinstance(self.objective, LogitSum)):
-            raise ValueError(
-                f"{type(pl_module).__name__} uses manual optimization, where no loss can be added: use "
-                "objective='logit_sum'"
-            )
         if self._shortcut is None or self._shortcut.network is not network:
             example = pl_module.example_input_array if self.example is None else self.example
-            example = like(example, next(network.parameters(), torch.empty(0)))
-            log = print if trainer.is_global_zero else (lambda _: None)
-            options = {"log": log, "labels": self.example_labels} | self.options
-            self._shortcut = attach(network, self.taps, method=self.method, example=example, **options)
-        self._reset, self._readout = self._shortcut.reset, self._shortcut.readout or Readout()
-        if isinstance(self._readout, Readout):
-            if self._shortcut.run is not None:
-                # The module has the time loop: one call returns the logits of one step.
-                self._readout = replace(self._readout, time_axis=None)
-        elif isinstance(self.objective, LogitSum):
-            raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
+            self._shortcut = attach(
+                network,
+                self.taps,
+                method=self.method,
+                example=like(example, next(network.parameters(), torch.empty(0))),
+                labels=self.example_labels,
+                criterion=self.criterion or "auto",
+                head=self.head,
+                log=self.log_layout or (print if trainer.is_global_zero else (lambda _: None)),
+                **self.options,
+            )
+        self._reset = self._shortcut.reset
+        self._combination.start(self._shortcut, pl_module)
         taps = self._shortcut.taps
         taps.install()
         handles = [
@@ -194,8 +180,8 @@ class ShortcutCallback(Callback):
         self._undo += [taps.remove, *(handle.remove for handle in handles)]
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
-        if not isinstance(self.objective, LogitSum):
-            step = with_added_loss(pl_module.training_step, self._branch_loss)
+        step = self._combination.training_step(pl_module.training_step)
+        if step is not None:
             self._undo.append(override(pl_module, "training_step", step))
 
     def _prepare_evaluation(self, pl_module: pl.LightningModule, network: nn.Module) -> None:
@@ -249,21 +235,22 @@ class ShortcutCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the surrogates that were set; the branches are in the module's state."""
-        return {} if self._shortcut is None else {"surrogates": dict(self._shortcut.surrogates or {})}
+        report = None if self._shortcut is None else self._shortcut.initialisation
+        return {} if report is None else {"surrogates": dict(report.surrogates)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the surrogates that were set."""
-        if self._shortcut is not None and state_dict.get("surrogates"):
-            self._shortcut.surrogates = state_dict["surrogates"]
-            set_surrogates(self._shortcut.network, self._shortcut.surrogates)
+        if self._shortcut is not None:
+            set_surrogates(self._shortcut.network, state_dict.get("surrogates", {}))
 
     # Batches.
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Reset the network's state, and set lambda for this step."""
         self._reset_state()
-        self._lambda = self.branch_weight(*progress(trainer, pl_module))
-        self._is_training, self._calls = True, []
+        self._lambda = self.method.branch_weight(*progress(trainer, pl_module))
+        self._is_training = True
+        self._combination.begin_batch()
         if self._uncalled >= 0:
             self._uncalled += 1
 
@@ -278,7 +265,7 @@ class ShortcutCallback(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Release states and graphs; warn if the network is never called."""
         self._end_batch()
-        if self._uncalled == min(_PATIENCE, trainer.num_training_batches) and isinstance(self.objective, LogitSum):
+        if self._uncalled == min(_PATIENCE, trainer.num_training_batches):
             self._uncalled = -1
             name = repr(self.network) if self.network else "the module itself"
             rank_zero_warn(
@@ -297,7 +284,8 @@ class ShortcutCallback(Callback):
             self._reset()
 
     def _end_batch(self) -> None:
-        self._is_training, self._calls = False, []
+        self._is_training = False
+        self._combination.begin_batch()
         if self._shortcut is not None:
             # A failed forward pass leaves them active.
             self._shortcut.taps.cancel()
@@ -318,31 +306,22 @@ class ShortcutCallback(Callback):
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
         self._uncalled = -1
-        tapped, main = self._shortcut.taps.stop(), self._readout(output)
-        logits = self._shortcut.predict(tapped, main)
-        if isinstance(self.objective, LogitSum):
-            return self._readout.add(output, self._lambda * sum(logits[1:], logits[0]))
-        self._calls.append([main.detach(), *logits])
-        return output
+        tapped, main = self._shortcut.taps.stop(), self._read(output)
+        branches = self._shortcut.predict(tapped, main)
+        return self._combination.after_call(output, main, branches, self._lambda)
 
-    def _branch_loss(self, batch: Any) -> Tensor:
-        """Return the part of the objective that comes from the branches."""
-        if not self._calls:
-            raise ValueError(f"training_step must call {self._call_text}(x), so that its branches have a loss")
-        # An optimizer's closure may run several times in a batch.
-        calls, self._calls = self._calls, []
+    def _read(self, output: Any) -> Any:
+        """Return the prediction in the output of a call, which is one time step where the module has the time loop."""
         assert self._shortcut is not None
-        if len(calls) > 1 and self._shortcut.run is None and self.options.get("loop") != "network":
-            raise ValueError(
-                f"training_step calls {self._call_text}(x) {len(calls)} times, so the labels are ambiguous: call it "
-                "once, use objective='logit_sum', or pass loop='network' if a call is a time step"
-            )
-        main, *branches = [sum(logits[1:], logits[0]) / len(logits) for logits in zip(*calls, strict=True)]
-        with_branches, without = (
-            self.objective(output, self.labels(batch), self._lambda, self.criterion)
-            for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
-        )
-        return with_branches - without
+        readout = self._shortcut.layout.readout or Readout()
+        if isinstance(readout, Readout) and self._shortcut.layout.run is not None:
+            readout = replace(readout, time_axis=None)
+        return readout(output)
+
+    def _loss(self, batch: Any, output: ShortcutOutput, branch_weight: float) -> Tensor:
+        """Return the objective of a batch."""
+        assert self._shortcut is not None
+        return self._shortcut.weighted_loss(output, self.labels(batch), branch_weight, self.criterion)
 
 
 def _second_entry(batch: Any) -> Tensor:

@@ -1,0 +1,143 @@
+"""A method: everything that decides how the gradient of the loss reaches the weights."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from .. import components
+from ..components import Kind
+from .branch_weight import BranchWeight, Constant
+from .gradient import check_gradient
+from .objectives import Objective, part_name, takes_branches, takes_every_step
+
+
+def _default(kind: Kind, name: str, **options: Any) -> Any:
+    return field(default_factory=lambda: kind.make(name, **options))
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Auxiliary heads that carry the gradient of the loss to shallow layers during training.
+
+    Args:
+        taps: places of branches: ``stages`` (the end of each stage but the last), ``blocks`` (of each residual block
+            but the last), a number of places spread evenly, or a list of submodules. A custom network without stages or
+            blocks gets 3 places spread evenly.
+        branch_weight: lambda, the weight of the branches in the loss, over training.
+        by: lambda changes at every ``step`` or at every ``epoch``.
+        head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
+            linear layer (for dense predictions one per pixel).
+
+    Example:
+        >>> Branches(taps="blocks").branch_weight(0, 100)
+        0.25
+    """
+
+    taps: Literal["stages", "blocks"] | Annotated[int, Ge(1)] | tuple[str, ...] = "stages"
+    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
+    by: Literal["step", "epoch"] = "step"
+    head: Annotated[Any, components.head] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the gradient reaches the weights. A recipe's group ``method`` and every preset are instances of it.
+
+    Args:
+        branches: the auxiliary heads; null for none.
+        objective: the loss of the outputs of the network and its branches.
+        gradient: how gradients pass through time.
+        initialise: before training, set norms and surrogates by measurement, so that every block passes on its input
+            and its gradient (see :func:`shortcut_snn.initialise`).
+        penalty: a term of the loss for spikes, which saves energy; null for none.
+
+    Raises:
+        ValueError: parts that contradict each other.
+
+    Example:
+        >>> method = Method(Branches("blocks"), initialise=True)
+        >>> str(method), method.needs_every_step, method.branch_weight(0, 100)
+        ('branches at blocks, logit_sum, lambda linear from 0.25, initialised', False, 0.25)
+    """
+
+    branches: Branches | None = None
+    objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
+    gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
+    initialise: bool = False
+    penalty: Annotated[Any, components.penalty] | None = None
+
+    def __post_init__(self) -> None:
+        if self.branches is not None and not takes_branches(self.objective):
+            raise ValueError(
+                f"method.branches: the objective {part_name(self.objective)} does not use branches; set "
+                "method.branches=null or choose another method.objective"
+            )
+        check_gradient(self.gradient, self.objective, self.initialise)
+
+    @property
+    def needs_every_step(self) -> bool:
+        """True if the objective takes the predictions of every time step, ``[T, N, ...]``."""
+        return takes_every_step(self.objective)
+
+    @property
+    def branch_weight(self) -> BranchWeight:
+        """Lambda as a function of (step, total steps); 0 without branches."""
+        return Constant(0.0) if self.branches is None else self.branches.branch_weight
+
+    def __str__(self) -> str:
+        """Return the method in a few words."""
+        branches = self.branches
+        if branches is None:
+            parts = ["no branches"] + [part_name(self.objective)] * (not takes_branches(self.objective))
+        else:
+            count = len(branches.taps) if isinstance(branches.taps, tuple) else branches.taps
+            taps = branches.taps if isinstance(branches.taps, str) else f"{count} taps"
+            weight = f"lambda {part_name(branches.branch_weight)} from {branches.branch_weight(0, 1):g}"
+            parts = [f"branches at {taps}", part_name(self.objective), weight]
+        gradient = part_name(self.gradient)
+        parts += [gradient] * (gradient != "bptt") + ["initialised"] * self.initialise
+        parts += [] if self.penalty is None else [f"penalty {part_name(self.penalty)}"]
+        return ", ".join(parts)
+
+
+def combine(
+    own: Method | None,
+    method: Method | None = None,
+    objective: Objective | None = None,
+    branch_weight: BranchWeight | None = None,
+    *,
+    has_branches: bool = True,
+) -> Method:
+    """Return the method of a wrapper that already has one, or is given one, or parts of one.
+
+    Args:
+        own: the wrapper's method, or None.
+        method: the method given; it must equal the wrapper's.
+        objective: in place of the method's, or equal to it.
+        branch_weight: in place of the method's, or equal to it.
+        has_branches: whether a method made of these parts has branches.
+
+    Raises:
+        ValueError: two of them differ. The message names both.
+
+    Example:
+        >>> combine(None, objective=components.objective.make("loss_sum"))
+        Method(branches=Branches(...), objective=LossSum(average=False), ...)
+    """
+    if own is not None and method not in (None, own):
+        raise ValueError(f"the model trains with {own}, but method={method} is given: leave one of them out")
+    base = method if own is None else own
+    if base is None:
+        # The default objective takes branches, and another one may not.
+        branches = Branches() if has_branches and (objective is None or takes_branches(objective)) else None
+        if branches is not None and branch_weight is not None:
+            branches = replace(branches, branch_weight=branch_weight)
+        return Method(branches) if objective is None else Method(branches, objective)
+    for name, part in (("objective", objective), ("branch_weight", branch_weight)):
+        if part is not None and part != getattr(base, name):
+            raise ValueError(
+                f"the model's method has {name} {getattr(base, name)}, but {name}={part} is given: leave it out, or "
+                "wrap the network without a method"
+            )
+    return base

@@ -1,0 +1,104 @@
+"""Neurons of a user's own class are examined, initialised and priced, and offered by name where they are not passed."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import diagnose, initialise, measure_energy
+from shortcut_snn.introspection import custom_neurons
+from shortcut_snn.measurement import examine
+
+from ..deep_peers import digits
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        ctx.save_for_backward(v)
+        return (v > 0).to(v)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad / (1 + ctx.saved_tensors[0].abs()) ** 2
+
+
+class Surrogate(nn.Module):
+    def forward(self, v: Tensor) -> Tensor:
+        return Spike.apply(v)
+
+
+class Step(nn.Module):
+    """A neuron of one time step, which takes and returns its potential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spike = Surrogate()
+
+    def forward(self, current: Tensor, v: Tensor | float) -> tuple[Tensor, Tensor]:
+        v = 0.5 * v + current
+        spikes = self.spike(v - 1)
+        return spikes, v * (1 - spikes.detach())
+
+
+class Whole(Step):
+    """The same over a sequence ``[T, N, ...]``."""
+
+    def forward(self, current: Tensor) -> Tensor:  # type: ignore[override]
+        v, spikes = 0.0, []
+        for step in current:
+            s, v = super().forward(step, v)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+class Network(nn.Module):
+    def __init__(self, neuron: type[Step]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(64, 32), nn.Linear(32, 32)])
+        self.neurons, self.readout = nn.ModuleList([neuron(), neuron()]), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.neurons[0], Whole):
+            for layer, neuron in zip(self.layers, self.neurons, strict=True):
+                x = neuron(layer(x))
+            return self.readout(x).mean(0)
+        outputs, potentials = [], [0.0, 0.0]
+        for step in x:
+            for i, (layer, neuron) in enumerate(zip(self.layers, self.neurons, strict=True)):
+                step, potentials[i] = neuron(layer(step), potentials[i])
+            outputs.append(self.readout(step))
+        return torch.stack(outputs).mean(0)
+
+
+def test_steps_and_sequences_of_one_neuron_are_measured_alike() -> None:
+    data, nets, reports = digits(), [Network(Step), Network(Whole)], []
+    for net, neuron in zip(nets, (Step, Whole), strict=True):
+        report = initialise(net, *data, spiking=neuron)
+        assert set(report.skipped.values()) == {"its surrogate cannot be scaled"}
+        assert report.weights.keys() == {"layers.0", "layers.1"}
+        net.load_state_dict(nets[0].state_dict())
+        layers = diagnose(net, [data], spiking=(neuron,)).layers
+        assert [layer.layer for layer in layers] == ["neurons.0", "neurons.1"]
+        assert all(0.1 < layer.rate < 0.4 for layer in layers)
+        reports.append([(layer.rate, layer.kept, layer.silent, layer.norm) for layer in layers])
+        energy = measure_energy(net, [data[0]], time_steps=len(data[0]), spiking=neuron)
+        assert sum(layer.updates for layer in energy.layers) == len(data[0]) * 64
+    for steps, sequence in zip(*reports, strict=True):
+        assert steps == pytest.approx(sequence, rel=1e-4)
+    with custom_neurons(Whole), pytest.raises(ValueError, match="no known neurons"):
+        examine(Network(Step), [data], F.cross_entropy)
+
+
+@pytest.mark.parametrize("neuron", [Step, Whole])
+def test_an_error_offers_the_class(neuron: type[Step]) -> None:
+    net = Network(neuron)
+    nn.init.normal_(net.layers[0].weight)
+    for call in (lambda: initialise(net, *digits()), lambda: diagnose(net, [digits()])):
+        with pytest.raises(ValueError, match=rf"no known neurons.* Pass spiking=\({neuron.__name__},\)"):
+            call()
+    with pytest.raises(TypeError, match="classes of modules"):
+        initialise(net, *digits(), spiking="LIF")  # type: ignore[arg-type]
