@@ -140,7 +140,7 @@ def test_pack_keeps_spikes_as_bits(name: str, monkeypatch: pytest.MonkeyPatch) -
     results = []
     for pack in (False, True):
         model = attach(copy.deepcopy(network), [], example=x, **entry.given, **entry.cure)
-        with counted(monkeypatch) as kept:
+        with counted(monkeypatch) as kept, packed_spikes(model.network.modules()) if pack else nullcontext():
             main = model(x).main
         main.square().sum().backward()
         grads = [parameter.grad for parameter in model.network.parameters()]

@@ -7,6 +7,7 @@ from torchvision.models import resnet18
 from shortcut_snn.method import every_block, resolve, stage_ends
 
 from .toys import Staged, small
+from .wrapped import wrapped
 
 DEPTHS = {"resnet18": [2, 2, 2, 2], "resnet19": [3, 3, 2], "resnet20": [3, 3, 3], "resnet34": [3, 4, 6, 3]}
 
