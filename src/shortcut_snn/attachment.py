@@ -24,7 +24,8 @@ class Known(TypedDict, total=False):
     num_classes: int | None
     loop: Literal["auto", "network", "input"] | int
     batch_axis: int | Auto
-    readout: Extract | Literal["auto", "mean", "last", "max"] | None
+    readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None
+    step_axis: int | Auto | None
     reset: Reset | Auto | None
     time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto]
     channel_axis: int | Auto | Sequence[int | Auto]
@@ -56,8 +57,8 @@ def attach(
             them. A number: as many places. Or ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
         example: a batch as in training; its values do not matter. A tuple or a dictionary of inputs is passed to the
             network as its arguments, if it takes these. Not needed for built-in networks.
-        labels: of the example, or its targets. Their number tells samples from time steps, their classes tell logits
-            from other outputs, and their shape ``[N, steps, variables]`` tells a forecast from logits.
+        labels: of the example, or its targets. Their number tells samples from time steps. Their classes and
+            their shape are compared with the output.
         method: a :class:`~shortcut_snn.method.Method`, or the name of a preset such as ``"loss_sum"`` or
             ``"initialised"``. ``model.loss`` then is its loss. A method that initialises changes the network's norms
             and surrogates. It needs real data as ``example``, and ``labels``.
@@ -69,9 +70,11 @@ def attach(
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
             ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
         batch_axis: the axis of samples in the example, 0 or 1.
-        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds the logits in a tuple or a
-            dictionary and averages them over time, unless they are membrane potentials. ``"mean"``, ``"last"`` and
-            ``"max"`` find them too, and say how they are read over time. None takes the output as it is.
+        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
+            ``"logits"``, or the only tensor, and averages what a layer gives over time. ``"mean"``, ``"last"``,
+            ``"max"`` and ``"sum"`` find them too, and say how they are read over time. None takes the output as it is.
+        step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
+            them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
@@ -148,7 +151,7 @@ def _declared(
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
     loop: Any = "network" if layout.run is None else layout.run.steps or "input"
-    declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset}
+    declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:
         declared["batch_axis"] = layout.batch_axis
     if layout.num_classes:

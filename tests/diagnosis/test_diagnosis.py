@@ -291,7 +291,7 @@ def test_an_output_integrator_is_not_the_last_spiking_layer():
 
 
 class TwoOutputs(nn.Module):
-    """Potentials and hidden spikes of every step: only the labels distinguish them."""
+    """Potentials and hidden spikes of every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -308,8 +308,12 @@ class TwoOutputs(nn.Module):
         return torch.stack(outputs), torch.stack(hidden)
 
 
-def test_labels_tell_the_logits_from_other_outputs():
-    diagnosis = diagnose(TwoOutputs(), [(4 * torch.rand(16, 9, 6), torch.arange(16) % 5)])
+def test_the_logits_of_several_outputs_are_asked_for():
+    x, labels = 4 * torch.rand(16, 9, 6), torch.arange(16) % 5
+    with pytest.raises(ValueError, match=r"the logits.*output\[0\]\.mean\(0\).*diagnose the wrapper"):
+        diagnose(TwoOutputs(), [(x, labels)])
+    wrapper = attach(TwoOutputs(), [], example=x, readout=lambda output: output[0].mean(0), log=len)
+    diagnosis = diagnose(wrapper, [(x, labels)])
     assert [report.layer for report in diagnosis.layers] == ["layers.1"]
 
 

@@ -82,62 +82,14 @@ class Critic(Spiking):
         return potentials.mean(0), self.value(hidden.mean(0))
 
 
-@pytest.mark.parametrize(("kind", "index"), [(HiddenFirst, 1), (MeanBeside, 1), (Features, 1), (Critic, 0)])
-def test_logits_are_told_from_what_they_are_made_of(kind: Callable[[], nn.Module], index: int) -> None:
+@pytest.mark.parametrize("kind", [HiddenFirst, MeanBeside, Features, Critic])
+def test_which_tensor_holds_the_logits_is_asked(kind: Callable[[], nn.Module]) -> None:
     network = kind()
-    model = wrapped(network, readout="mean").eval()
-    expected = network.eval()(SEQUENCES)[index]
+    with pytest.raises(ValueError, match=r"output\[0\] of shape .*which of these are the logits.*output\[1\]"):
+        wrapped(network)
+    model = wrapped(network, readout=lambda output: output[1].reshape(-1, 5, output[1].shape[-1]).mean(0)).eval()
+    expected = network.eval()(SEQUENCES)[1]
     torch.testing.assert_close(model(SEQUENCES).main, expected.mean(0) if expected.dim() == 3 else expected)
-
-
-class Heads(Spiking):
-    def __init__(self) -> None:
-        super().__init__()
-        self.other = nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        hidden, potentials = self.sequence(x)
-        return self.other(hidden.mean(0)), potentials.mean(0)
-
-
-def test_separate_predictions_of_one_width_are_asked_about() -> None:
-    with pytest.raises(ValueError, match=r"which of these are the logits.*pass readout="):
-        wrapped(Heads())
-
-
-class Integrating(nn.Module):
-    """Its last neurons are never reset, so that either output may be read."""
-
-    def __init__(self, mechanism: str) -> None:
-        super().__init__()
-        self.first, self.spiking, self.head = nn.Linear(6, 16), snntorch.Leaky(0.8), nn.Linear(16, 4)
-        self.last = snntorch.Leaky(0.8, reset_mechanism=mechanism, learn_threshold=True, reset_delay=False)
-
-    def forward(self, x: Tensor) -> Any:
-        first, last, outputs = self.spiking.reset_mem(), self.last.reset_mem(), []
-        for step in x.unbind(1):
-            spikes, first = self.spiking(self.first(step), first)
-            fired, last = self.last(self.head(spikes), last)
-            outputs.append((fired, last))
-        spikes, potentials = zip(*outputs, strict=True)
-        return torch.stack(spikes), torch.stack(potentials)
-
-
-def test_spikes_of_neurons_that_only_integrate_are_not_taken_for_logits() -> None:
-    assert wrapped(Integrating("subtract")).readout.path == (0,)
-    with pytest.raises(ValueError, match=r"which of these are the logits.*pass readout="):
-        wrapped(Integrating("none"))
-
-
-class EveryStepOfAll(Spiking):
-    def forward(self, x: Tensor) -> Any:
-        hidden, potentials = self.sequence(x)
-        return potentials.transpose(0, 1), hidden.transpose(0, 1)
-
-
-def test_hidden_spikes_may_fit_labels_of_every_step_too() -> None:
-    out = wrapped(EveryStepOfAll(), labels=torch.randint(4, (5, 7)))(SEQUENCES)
-    assert out.main.shape == (5, 4, 7)
 
 
 class Mixed(Spiking):
@@ -154,48 +106,35 @@ def test_the_output_that_mixes_samples_is_named() -> None:
 def test_labels_are_compared_with_the_callers_own_readout() -> None:
     network = MeanBeside()
     assert wrapped(network, readout=lambda output: output[1], labels=torch.rand(5, 4)).layout.num_classes == 4
-    with pytest.raises(ValueError, match=r"labels of \(3,\) values per sample do not fit"):
+    with pytest.raises(ValueError, match=r"labels of shape \(5, 3\) do not fit"):
         wrapped(network, readout=lambda output: output[1], labels=torch.rand(5, 3))
 
 
-class MoreInTraining(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
-        self.fine, self.coarse = nn.Conv2d(6, 2, 1), nn.Conv2d(6, 2, 1)
-
-    def forward(self, x: Tensor) -> Any:
-        features = self.body(x)
-        return (self.fine(features), self.coarse(features)) if self.training else self.fine(features)
-
-
-def test_a_network_may_return_more_in_training() -> None:
-    images = torch.rand(5, 2, 8, 8)
-    out = wrapped(MoreInTraining(), images, torch.rand(5, 2, 8, 8))(images)
-    assert out.main.shape == out.branches[0].shape == (5, 2, 8, 8)
-
-
-class Averaged(MoreInTraining):
+class Averaged(nn.Module):
     """Evaluation averages the two predictions of training, as with a head that is distilled."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
+        self.fine, self.coarse = nn.Linear(8, 4), nn.Linear(8, 4)
+
     def forward(self, x: Tensor) -> Any:
-        features = self.body(x).mean((2, 3), keepdim=True)
-        fine, coarse = self.fine(features).flatten(1), self.coarse(features).flatten(1)
+        fine, coarse = self.fine(self.body(x)), self.coarse(self.body(x))
         return (fine, coarse) if self.training else (fine + coarse) / 2
 
 
-def test_a_prediction_that_evaluation_alone_averages_is_asked_about() -> None:
-    images, labels = torch.rand(5, 2, 8, 8), torch.arange(5) % 2
+def test_a_network_that_returns_more_in_training_is_asked_about() -> None:
+    x = torch.rand(5, 6)
     for options in ({}, {"taps": []}):
-        with pytest.raises(ValueError, match=r"more than the first.*readout=.*\(output\[0\] \+ output\[1\]\) / 2"):
-            wrapped(Averaged(), images, labels, **options)
+        with pytest.raises(ValueError, match=r"tuple of 2 entries .*in training, and a tensor in evaluation.*readout="):
+            wrapped(Averaged(), x, **options)
 
     def mean(output: Any) -> Tensor:
         return output if isinstance(output, Tensor) else (output[0] + output[1]) / 2
 
     network = Averaged()
-    model = wrapped(network, images, labels, readout=mean)
-    model(images).main.sum().backward()
+    model = wrapped(network, x, readout=mean)
+    model(x).main.sum().backward()
     assert network.coarse.weight.grad is not None
 
 
@@ -210,7 +149,9 @@ class EveryStep(Spiking):
 @pytest.mark.parametrize("labels", [torch.rand(7, 5, 4), torch.randint(4, (7, 5))])
 def test_labels_may_begin_with_time_as_the_example_does(labels: Tensor) -> None:
     x = SEQUENCES.transpose(0, 1)
-    out = wrapped(EveryStep(), x, labels)(x)
+    with pytest.raises(ValueError, match=r"do not fit.*step_axis=0 for \[T, N, \.\.\.\]"):
+        wrapped(EveryStep(), x, labels, batch_axis=1)
+    out = wrapped(EveryStep(), x, labels, batch_axis=1, step_axis=0)(x)
     assert out.main.shape == out.branches[0].shape == (7, 5, 4)
 
 
@@ -227,20 +168,14 @@ class Anchors(Spiking):
 
 
 @pytest.mark.parametrize("anchors", [3, 4])
-def test_labels_of_every_step_and_anchor_fit_the_branches_or_are_asked_about(anchors: int) -> None:
+def test_labels_of_every_step_and_anchor(anchors: int) -> None:
     x, labels = SEQUENCES.transpose(0, 1), torch.randint(4, (7, 5, anchors))
-    for options in ({}, {"readout": None}):
-        with pytest.raises(ValueError, match=r"labels \[T, N, positions\].*output\.movedim\(-1, 2\)"):
-            wrapped(Anchors(3, anchors), x, labels, **options)
-    model = wrapped(Anchors(3, anchors), x, labels, readout=lambda output: output.movedim(-1, 2))
-    # As many anchors as classes cannot be told apart, so the caller has to say.
-    readout = None if anchors == 3 else lambda output: output
-    for one in (model, wrapped(Anchors(2, anchors), x, labels, readout=readout)):
-        out = one(x)
-        assert out.main.shape == out.branches[0].shape == (7, 5, 4, anchors)
-        F.cross_entropy(out.branches[0].flatten(0, 1), labels.flatten(0, 1)).backward()
-    with pytest.raises(ValueError, match=r"labels of .* do not fit"):
-        wrapped(Anchors(2, anchors), x, torch.randint(4, (7, 5, 2)), readout=None)
+    out = wrapped(Anchors(2, anchors), x, labels, batch_axis=1, step_axis=0)(x)
+    assert out.main.shape == out.branches[0].shape == (7, 5, 4, anchors)
+    F.cross_entropy(out.branches[0].flatten(0, 1), labels.flatten(0, 1)).backward()
+    for bad in (Anchors(3, 3), Anchors(2, anchors)):
+        with pytest.raises(ValueError, match=r"labels of .* do not fit"):
+            wrapped(bad, x, torch.randint(4, (7, 5, 2)), batch_axis=1, step_axis=0)
 
 
 class Late(Spiking):
@@ -257,7 +192,7 @@ class Late(Spiking):
 
 def test_time_is_told_from_classes_where_inputs_act_late() -> None:
     x = 3 * torch.rand(5, 4, 6)
-    assert wrapped(Late(), x).readout.time_axis == 1
+    assert wrapped(Late(), x).layout.readout.time_axis == 1
 
 
 class Outside(nn.Module):
@@ -295,8 +230,9 @@ class OneStep(nn.Module):
         return self.head(spikes)
 
 
-def test_one_call_is_all_of_a_step_that_keeps_nothing() -> None:
-    assert wrapped(OneStep(), 3 * torch.rand(5, 1, 6, 6)).run is None
+def test_a_step_that_keeps_nothing_may_be_shown_several_times() -> None:
+    with pytest.raises(ValueError, match=r"loop=4, say.*loop='network'"):
+        wrapped(OneStep(), 3 * torch.rand(5, 1, 6, 6))
 
 
 # States that a step returns
@@ -335,7 +271,7 @@ class OfLibrary(nn.Module):
 
 
 def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
-    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).run == TimeLoop(carry=("mem1", "mem2"))
+    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).layout.run == TimeLoop(carry=("mem1", "mem2"))
 
 
 class Words(Spiking):
@@ -355,24 +291,24 @@ class Words(Spiking):
 
 def test_a_network_of_words_may_go_through_time_itself() -> None:
     words = torch.arange(35).view(7, 5) % 9
-    assert wrapped(Words(), words, readout="mean").run is None
-    assert wrapped(Words(), words, torch.randint(4, (7, 5)))(words).main.shape == (7, 5, 4)
+    assert wrapped(Words(), words, readout="mean").layout.run is None
+    assert wrapped(Words(), words, torch.randint(4, (7, 5)), step_axis=0)(words).main.shape == (7, 5, 4)
 
 
 @pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])
 def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking]) -> None:
     network, x = kind(), SEQUENCES.transpose(0, 1)
-    model = wrapped(network, x, readout="mean").eval()
+    model = wrapped(network, x, loop="input", readout="mean").eval()
     torch.testing.assert_close(model(x).main, network.sequence(SEQUENCES)[1].mean(0))
     assert model(x).main.shape == wrapped(network, x[0], loop=3, readout="mean")(x[0]).main.shape
-    with pytest.raises(ValueError, match="compute one time step per call: pass loop=4"):
+    with pytest.raises(ValueError, match=r"may compute one step per call, .*pass loop=4"):
         wrapped(network, x[0])
 
 
 def test_initial_states_may_be_part_of_the_batch() -> None:
     network, x = ByName(), SEQUENCES.transpose(0, 1)
     batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
-    model = wrapped(network, batch, readout="mean").eval()
+    model = wrapped(network, batch, loop="input", readout="mean").eval()
     assert model.layout.run == TimeLoop(carry=("first", "second", "last"))
     torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
 

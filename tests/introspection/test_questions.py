@@ -90,8 +90,12 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "nan": (layers, {"example": NAN}, "example has NaN"),
     "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "labels must be a tensor, got list.*as_tensor"),
     "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
-    "labels of steps": (layers, {"labels": torch.zeros(5, 3, dtype=torch.long)}, r"labels of \(3,\) values.*readout="),
-    "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"uint8.*float\(\) / 255"),
+    "labels of steps": (
+        layers,
+        {"labels": torch.zeros(5, 3, dtype=torch.long)},
+        "do not fit.*readout=",
+    ),
+    "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"(?s)uint8.*float\(\) / 255"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
     "lists": (
@@ -159,7 +163,7 @@ def test_few_passes_answer_all_questions(make: Callable[[], nn.Module]) -> None:
     x, samples = torch.rand(5, 3, 6), 3 if make is spiking else 5
     model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, log=len)
     assert len(model.branches) > 0
-    assert len(passes) <= 12
+    assert len(passes) <= 14
     LogitSum()(model(x), torch.zeros(samples, dtype=torch.long), 0.5).backward()
 
 
@@ -239,7 +243,7 @@ class Prompted(nn.Module):
 
 def test_the_axes_of_time_and_channels_are_asked_together() -> None:
     x = torch.rand(5, 6)
-    with pytest.raises(ValueError, match=r"2 answers.*\n1\. .*time_axis=0 for.*\n2\. .*channel_axis="):
+    with pytest.raises(ValueError, match=r"time_axis=0 for.*channel_axis="):
         attach(Prompted(4), ["prompt"], example=x, labels=LABELS)
     (tap,) = attach(Prompted(4), ["prompt"], example=x, time_axis=0, channel_axis=2, log=len).layout.taps
     assert tap.channels == 6

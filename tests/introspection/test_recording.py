@@ -48,18 +48,6 @@ class ByData(Recording):
             self.v.data.zero_()
 
 
-class Growing(Recording):
-    """Nobody empties its list but whoever puts it to rest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x)
-        return super().forward(x)
-
-
 class Network(nn.Module):
     def __init__(self, kind: type[Recording]) -> None:
         super().__init__()
@@ -75,9 +63,15 @@ def frames(seed: int = 0) -> Tensor:
     return 6 * torch.rand(4, 5, 6, generator=torch.Generator().manual_seed(seed))
 
 
+def rest(network: nn.Module) -> None:
+    for neuron in network.modules():
+        if isinstance(neuron, Recording):
+            neuron.v = torch.zeros_like(neuron.v[:1]) if isinstance(neuron, Buffered) else 0.0
+
+
 def wrapped(kind: type[Recording]) -> tuple[Network, Shortcut]:
-    network = Network(kind)
-    return network, attach(network, example=frames(), labels=LABELS, log=lambda line: None)
+    network, reset = Network(kind), "auto" if hasattr(kind, "reset") else rest
+    return network, attach(network, example=frames(), labels=LABELS, loop="network", reset=reset, log=len)
 
 
 def rates(network: Network) -> Tensor:
@@ -115,12 +109,11 @@ def test_what_was_prepared_before_a_pass_learns() -> None:
     torch.testing.assert_close(network.neuron1.w.grad, plain.neuron1.w.grad)
 
 
-def test_counters_persist_and_growing_lists_are_emptied() -> None:
-    network, model = wrapped(Growing)
+def test_counters_persist() -> None:
+    network, model = wrapped(WithReset)
     for _ in range(3):
         model(frames())
     assert network.neuron1.calls == 3
-    assert network.neuron1.seen == []
     assert network.neuron1.v == 0.0
 
 
@@ -134,8 +127,9 @@ class Buffered(Recording):
 
 
 def test_an_inferred_reset_may_be_passed_on() -> None:
-    _, model = wrapped(Growing)
-    again = attach(Network(Growing), example=frames(), labels=LABELS, reset=model.layout.reset, log=len)
+    _, model = wrapped(WithReset)
+    options = {"loop": "network", "reset": model.layout.reset, "log": len}
+    again = attach(Network(WithReset), example=frames(), labels=LABELS, **options)
     assert again.layout.reset is model.layout.reset
 
 

@@ -60,11 +60,11 @@ class Flow(Pair):
 
 def test_targets_may_be_images_of_every_step() -> None:
     network, targets = Flow(), torch.rand(7, 5, 2, 6, 6)
-    model = attach(network, ["one"], example=(FRAMES, COUNTS), labels=targets, batch_axis=1, log=len)
+    model = attach(network, ["one"], example=(FRAMES, COUNTS), labels=targets, batch_axis=1, step_axis=0, log=len)
     output = model(FRAMES, COUNTS)
     assert output.main.shape == output.branches[0].shape == targets.shape
-    with pytest.raises(ValueError, match=r"do not fit"):
-        attach(Flow(), ["one"], example=(FRAMES, COUNTS), labels=targets[..., :3], batch_axis=1, log=len)
+    with pytest.raises(ValueError, match=r"do not fit.*step_axis=0 for"):
+        attach(Flow(), ["one"], example=(FRAMES, COUNTS), labels=targets, batch_axis=1, log=len)
 
 
 class Numbered(nn.Module):
@@ -85,18 +85,18 @@ class Numbered(nn.Module):
 
 def test_a_step_may_take_its_number() -> None:
     network, x = Numbered(), 4 * torch.rand(7, 5, 6)
-    model = attach(network, example=(x, torch.arange(7)), labels=LABELS, log=len).eval()
+    model = attach(network, example=(x, torch.arange(7)), labels=LABELS, loop="input", log=len).eval()
     assert model.layout.run == TimeLoop(sequences=("time_step",))
     with torch.no_grad():
         expected = torch.stack([network(step, number) for number, step in enumerate(x)]).mean(0)
     torch.testing.assert_close(model(x, torch.arange(7)).main, expected)
     LossSum()(model.train()(x, torch.arange(7)), LABELS, 0.5).backward()
     with pytest.raises(ValueError, match=r"takes time_step and returns Tensor.*numbers of the steps"):
-        attach(network, example=x, labels=LABELS, log=len)
+        attach(network, example=x, labels=LABELS, loop="input", log=len)
 
 
 def test_numbers_count_time_steps_where_there_are_as_many_samples() -> None:
     example = 4 * torch.rand(5, 5, 6), torch.arange(5)
-    assert attach(Numbered(), example=example, batch_axis=1, log=len).run == TimeLoop(sequences=("time_step",))
-    with pytest.raises(ValueError, match=r"may be time: pass batch_axis=1"):
+    assert attach(Numbered(), example=example, loop="input", log=len).layout.run == TimeLoop(sequences=("time_step",))
+    with pytest.raises(ValueError, match=r"pass loop='input' for"):
         attach(Numbered(), example=example, labels=LABELS, log=len)

@@ -16,7 +16,7 @@ from shortcut_snn.introspection import alter
 from ..method.toys import hooks
 from .zoo import CLASSES, ZOO, Entry
 
-AXES = ({"batch_axis": 0}, {"batch_axis": 1}, {"loop": "input"})
+AXES = ({"batch_axis": 0}, {"batch_axis": 1})
 OPEN = {name: entry for name, entry in ZOO.items() if entry.cure in AXES}
 """Those that labels tell enough of: time from samples."""
 entries = pytest.mark.parametrize("entry", ZOO.values(), ids=ZOO)

@@ -116,6 +116,14 @@ class Plain(nn.Module):
         return self.head(features.mean((2, 3, 4)))
 
 
+def rates(output: Any) -> Tensor:
+    """Return the mean over time of the spikes in snnTorch's (spikes, potentials)."""
+    return output[0].mean(0)
+
+
+RATES: dict[str, Any] = {"readout": rates}
+
+
 @dataclass(frozen=True)
 class Peer:
     """A network and what ``attach`` is to find out about it."""
@@ -126,19 +134,22 @@ class Peer:
     looped: bool = False
     stateful: bool = True
     potentials: bool = False
+    pair: bool = False
 
     @property
     def said(self) -> dict[str, Any]:
         """What has to be said: of steps ``[T, N, ...]``, that they are not ``[N, T, ...]``; how potentials are read."""
         axis = {"batch_axis": 1} if self.looped else {}
+        if self.pair:
+            return axis | RATES
         return axis | {"readout": "mean"} if self.potentials else axis
 
 
 PEERS = {
     "spikingjelly m": Peer(lambda: spikingjelly("m"), axis=0),
     "spikingjelly s": Peer(lambda: spikingjelly("s"), looped=True),
-    "snntorch step": Peer(snntorch_step, looped=True),
-    "snntorch loop": Peer(SnntorchLoop, ["lif1"]),
+    "snntorch step": Peer(snntorch_step, looped=True, pair=True),
+    "snntorch loop": Peer(SnntorchLoop, ["lif1"], pair=True),
     "snntorch hidden": Peer(SnntorchHidden, ["step.stage1"], potentials=True),
     "norse sequence": Peer(norse_sequence, ["1"], axis=0, stateful=False, potentials=True),
     "norse step": Peer(norse_step, ["1"], looped=True, stateful=False, potentials=True),

@@ -68,3 +68,14 @@ def test_a_network_without_stages_asks_for_names(placement: str) -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     with pytest.raises(ValueError, match=r"Sequential has no submodules named layer1.*among: 0, 1"):
         wrapped(network, placement, num_classes=2, example=None)
+
+
+def test_blocks_are_numbered_siblings_with_weights() -> None:
+    def block() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    parts = nn.Sequential(block(), nn.Dropout(0.2), block(), nn.Dropout(0.2), block())
+    assert every_block(nn.ModuleDict({"layers": parts})) == ["layers.0", "layers.2"]
+    # The parts of an encoder's layer have names, and are no blocks.
+    encoder = [nn.ModuleDict({"attention": block(), "intermediate": block()}) for _ in range(3)]
+    assert every_block(nn.ModuleDict({"layer": nn.ModuleList(encoder)})) == ["layer.0", "layer.1"]

@@ -8,7 +8,7 @@
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer, OpenQuestion, ask
 from .infer_criterion import infer_criterion
-from .inference import describe, introspect
+from .inference import describe, introspect, reproducing_arguments
 from .layers import NORMS, is_layer, stages_span_most
 from .neurons import (
     custom_neurons,
@@ -42,6 +42,7 @@ __all__ = [
     "is_layer",
     "learned_by_neurons",
     "library_reset",
+    "reproducing_arguments",
     "reset_of",
     "set_surrogate",
     "single_step_neurons",

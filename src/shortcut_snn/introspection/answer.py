@@ -1,6 +1,7 @@
 """Answer: what a detector inferred, and why. Open question: what it could not infer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -38,6 +39,15 @@ class OpenQuestion(ValueError):
         lines = [f"{number}. {part}" for number, part in enumerate(parts, 1)]
         super().__init__(parts[0] if len(parts) == 1 else "\n".join([f"{len(parts)} answers remain open:", *lines]))
         self.parts, self.provisional = parts, provisional
+
+
+@contextmanager
+def collecting(questions: list[OpenQuestion]) -> Iterator[None]:
+    """Add the question that a block raises to others."""
+    try:
+        yield
+    except OpenQuestion as question:
+        questions.append(question)
 
 
 def ask(questions: Sequence[OpenQuestion], provisional: Any = None) -> None:

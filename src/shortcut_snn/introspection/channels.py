@@ -1,9 +1,6 @@
 """Inference of the channel axis of a tensor, and of axes that are the input's own, such as time."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from torch import Tensor
 
 from .._utils.calls import primary
 from .infer_batch_axis import Samples
@@ -44,30 +41,3 @@ def axes_unlike_input(samples: Samples, changes: Changes, shape: Sequence[int], 
         return False
 
     return [axis for axis in axes if not is_of_input(axis)]
-
-
-def follows_time(samples: Samples, read: Callable[[Any], Any], axis: int) -> bool:
-    """Return whether an axis of the predictions, which ``read`` takes from an output, goes along the input's time.
-
-    A late input then changes no early predictions, or changes the prediction at its own place most.
-    """
-    probe, time = samples.probe, 1 - samples.axis
-    example, before = primary(probe.base.example), read(probe.base.output)
-    # Two axes of numbers are samples and features.
-    if example.dim() < (3 if example.is_floating_point() else 2):
-        return False
-    length, steps = example.shape[time], before.shape[axis]
-
-    def changes(index: int) -> list[float]:
-        change: Tensor = (read(probe.altered(time, index).output) - before).abs().movedim(axis, 0)
-        values: list[float] = change.flatten(1).sum(1).tolist()
-        return values
-
-    middle, last = changes(length // 2), changes(length - 1)
-    if min(length, steps) < 2 or not any(middle):
-        # Where neurons are silent, only the lengths are left.
-        return min(length, steps) > 1 and not any(last) and length % steps == 0
-    if not any([*middle[: length // 2 * steps // length], *last[: (length - 1) * steps // length]]):
-        return True
-    peaks = [(index, changes(index)) for index in (0, length // 2, length - 1)]
-    return steps == length and all(change[index] == max(change) > 0 for index, change in peaks)

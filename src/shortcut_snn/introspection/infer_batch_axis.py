@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._utils.calls import primary
 from ..method import TimeLoop
+from .adapters import adapters_of
 from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes
@@ -77,18 +78,9 @@ class Samples:
         inside = (self.axes_of_module(name) for name in reversed(self.probe.base.outputs))
         return bool(axes or next((found for found in inside if found is not None), None))
 
-    def total_steps(self, rows: int) -> int:
-        """Return T of a first axis of ``T * N`` rows, for the example in full size."""
-        steps = rows // self.length
-        time = 1 - self.axis
-        full, small = primary(self.probe.full_example).shape, primary(self.probe.base.example).shape
-        # The passes may hold fewer time steps than the example.
-        shortened = len(full) > time and full[time] != small[time] == steps
-        return int(full[time]) if shortened else steps
-
 
 def infer_batch_axis(
-    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None, labels: Sequence[int] = ()
+    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None
 ) -> tuple[Answer[int], Samples]:
     """Infer the batch axis of the input.
 
@@ -96,7 +88,6 @@ def infer_batch_axis(
         probe: of the network.
         batch_axis: the axis that the caller passes.
         samples: their number, if it is known.
-        labels: the shape of their labels.
 
     Returns:
         The axis, and the samples along it.
@@ -110,30 +101,24 @@ def infer_batch_axis(
             f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
         )
     candidates, reason = _candidates(probe, batch_axis, shape)
-    if len(labels) > 1 and sorted(labels[:2]) == sorted(shape[:2]):
-        # Labels of every time step: their number is that of samples or of steps.
-        apart = candidates if len(candidates) == 1 else _separating_axes(probe, candidates)
-        if len(apart) == 1:
-            samples = shape[apart[0]]
-        elif apart and labels[0] != shape[0]:
-            samples = None
     known = [axis for axis in candidates if shape[axis] == samples]
     # Axes of another length than the number of samples are only tried to say so.
-    others = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
-    fitting = _separating_axes(probe, known) or _separating_axes(probe, others)
-    if len(fitting) > 1:
+    rest = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
+    separating = _separating_axes(probe, known) or _separating_axes(probe, rest)
+    if len(separating) > 1:
         raise OpenQuestion(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
-    if fitting:
-        _check_number(fitting[0], shape, samples)
-        return Answer(fitting[0], reason), Samples(probe, fitting[0])
+    if separating:
+        _check_number(separating[0], shape, samples)
+        return Answer(separating[0], reason), Samples(probe, separating[0])
     name = type(probe.initial).__name__
     if mixing := _first_mixing(probe, candidates):
+        advice = "".join(adapter.advice(probe.initial) for adapter in adapters_of(probe.initial))
+        advice = advice or "attach a network without this in evaluation, and [N, T, ...] where both share an axis"
         raise ValueError(
-            f"the samples of {name} influence each other: altering one changes others too, first {mixing}; attach a "
-            "network without this in evaluation mode, and [N, T, ...] where samples and time share an axis"
+            f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
         )
     if batch_axis == "auto":
         along = [Samples(probe, axis) for axis in candidates]
@@ -181,7 +166,14 @@ def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
 
 def _first_mixing(probe: Probe, candidates: list[int]) -> str:
     """Say which module is the first to mix samples along every axis; empty if none of them shows in the output."""
-    names, mixing = [name for name, event in probe.base.events.items() if name and event.shape is not None], -1
+    neurons = [f"{name}." for adapter in adapters_of(probe.initial) for name in adapter.neurons(probe.initial)]
+    # A surrogate may be shared by all neurons.
+    names = [
+        name
+        for name, event in probe.base.events.items()
+        if name and event.shape is not None and not name.startswith(tuple(neurons))
+    ]
+    mixing = -1
     for axis in candidates:
         samples = Samples(probe, axis)
         if any(map(probe.output_differs, samples.altered.values())):

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from ..method import Criterion, Layout, are_classes
 from .answer import OpenQuestion
+from .logits import is_spikes
 
 
 def infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
@@ -20,6 +21,11 @@ def infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
     """
     if labels is None:
         return F.cross_entropy
+    if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):
+        raise OpenQuestion(
+            "labels are one-hot: pass criterion=torch.nn.functional.cross_entropy, or "
+            "criterion=torch.nn.functional.mse_loss for squared errors, as of firing rates"
+        )
     if labels.is_floating_point():
         forms = [labels] if layout is None or layout.step_axis != 0 else []
         if labels.dim() > 1 and (layout is None or layout.step_axis == 0):

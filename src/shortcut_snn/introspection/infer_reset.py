@@ -1,20 +1,18 @@
 """Inference of the reset: how the neurons of a network return to their initial state.
 
-A network leaks if its output for a batch depends on the batch before. It cannot leak if a pass changes no attribute of
-its modules, and the resets of known libraries are taken on trust. The candidates for all other state are tried in this
-order, and the first one with which the network does not leak is taken:
-
-1. methods of the network or its modules that are named like a reset;
-2. the values that its attributes had before its first call.
+A network leaks if its output for a batch depends on the batch before. The resets of known libraries are taken on trust.
+For other state, methods that are named like a reset are tried, and the first one with which the network does not leak
+is taken. Otherwise the caller is asked.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from .._utils.calls import Reset
 from .adapters import Adapter, Resets, library_reset, modules_with
@@ -45,36 +43,42 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         The reset, and a probe that begins from the state that it leaves.
 
     Raises:
-        ValueError: the network leaks with the caller's reset, or with every candidate.
+        OpenQuestion: no reset is known with which the network does not leak.
+        ValueError: the network leaks with the caller's reset.
     """
     if reset is None:
         return Answer(None, "reset=None"), probe
     if not isinstance(reset, str):
         if leaks(probe, reset):
-            raise ValueError(
-                f"{describe_state(probe.initial, list(changed_attributes(probe)))}, in spite of reset=...: it must "
-                "reset all of that"
-            )
+            raise ValueError(f"{describe_state(probe)}, in spite of reset=...: it must reset all of that")
         return Answer(reset, "your reset=..."), probe
-    of_library = library_reset(adapters)
+    known = library_reset(adapters)
     libraries = " and ".join(adapter.name for adapter in adapters if adapter.reset is not None)
     changed = {probe.initial.get_submodule(name) for name, _ in changed_attributes(probe)}
-    of_libraries = all(any(adapter.resets(module) for adapter in adapters) for module in changed)
-    if of_libraries or not leaks(probe, of_library):
-        return Answer(of_library, f"{libraries}'s own" if libraries else "no state outlives a forward pass"), probe
+    of_libraries = bool(changed) and all(any(adapter.resets(module) for adapter in adapters) for module in changed)
+    if of_libraries or not leaks(probe, known):
+        return Answer(known, f"{libraries}'s own" if libraries else "no state outlives a forward pass"), probe
     for method, reason in reset_methods(probe.initial):
-        candidate = _after(of_library, method)
+        candidate = method if known is None else Resets((known, method))
         after = _probe_after(probe, candidate)
         if after is not None and not leaks(after, candidate):
             return Answer(candidate, reason), after
-    restored = _restore_initial_values(probe, of_library)
-    if restored is not None:
-        return restored, probe
     raise OpenQuestion(
-        f"{describe_state(probe.initial, list(changed_attributes(probe)))}: pass reset=..., a function that resets the "
-        "network, such as lambda net: [m.reset() for m in net.modules() if hasattr(m, 'reset')], or a network that has "
-        "not been called yet; or reset=None, to keep the state"
+        f"{describe_state(probe)}: pass reset=..., a function that sets it to its initial state, as in lambda net: "
+        f"[setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
+        "or reset=None, to keep the state; if the network was called before, pass a new one"
     )
+
+
+def _initial_values(probe: Probe) -> str:
+    """Return, in Python, the values that the state had before the first call."""
+    values = {}
+    for name, attribute in changed_attributes(probe):
+        value = getattr(probe.initial.get_submodule(name), attribute, None)
+        if isinstance(value, Tensor):
+            value = "..." if value.any() else f"torch.zeros({tuple(value.shape)})"
+        values[attribute] = f"{attribute!r}: {value}"
+    return "{" + ", ".join(values.values()) + "}"
 
 
 def check_layers_exist(probe: Probe) -> None:
@@ -91,28 +95,12 @@ def check_layers_exist(probe: Probe) -> None:
 def leaks(probe: Probe, reset: Reset | None) -> bool:
     """Return whether a network's output depends on the batch before, with a reset between the two."""
     try:
-        # A plain object may keep something under the identity of a module, which a copy does not have.
-        left = (after for _, after in changed_attributes(probe).values() if not isinstance(after, Tensor))
-        network = probe.used(itself=any(hasattr(after, "__dict__") for after in left))
+        network = probe.used()
         if reset is not None:
             reset(network)
         return probe.differs(probe.observe(network=network))
     except Exception:  # A state of another shape, or a reset that needs arguments.
         return True
-
-
-def keeps_state(probe: Probe) -> bool:
-    """Return whether the attributes that a call leaves depend on the call before, although the output may not."""
-    network = probe.used()
-    try:
-        probe.observe(network=network)
-    except Exception:  # A state of another shape.
-        return True
-    return bool(_differences(probe.base.network, network))
-
-
-def _after(first: Reset | None, second: Reset) -> Reset:
-    return second if first is None else Resets((first, second))
 
 
 # Methods named like a reset
@@ -177,106 +165,21 @@ def _probe_after(probe: Probe, reset: Reset) -> Probe | None:
     return probe.with_reset(reset) if _differences(probe.initial, network) else probe
 
 
-# Values before the first call
-
-
-@dataclass(frozen=True)
-class RestoreValues:
-    """Set attributes of a network's modules to the values that they had before the first call."""
-
-    values: Mapping[Place, Any]
-
-    def __call__(self, network: nn.Module) -> None:
-        """Reset the network."""
-        for (name, attribute), value in self.values.items():
-            module = network.get_submodule(name)
-            present = getattr(module, attribute, None)
-            if isinstance(value, str) and value == _ABSENT:
-                if hasattr(module, attribute):
-                    delattr(module, attribute)
-            elif isinstance(value, Tensor):
-                setattr(module, attribute, _moved_like(value, present, attribute in module._buffers))
-            else:
-                setattr(module, attribute, copy.deepcopy(value))
-
-
-def _moved_like(value: Tensor, present: Any, is_buffer: bool) -> Tensor:
-    """Return a copy on the device of the present value, and for a buffer in its dtype."""
-    if not isinstance(present, Tensor):
-        return value.clone()
-    # Under autocast, a pass leaves tensors of lower precision than the network's.
-    follows = is_buffer and value.is_floating_point() and not torch.is_autocast_enabled(present.device.type)
-    return value.to(present.device, present.dtype if follows else value.dtype, copy=True)
-
-
-def _restore_initial_values(probe: Probe, of_library: Reset | None) -> Answer[Reset | None] | None:
-    """Return a reset to the values before the first call, if that prevents the leak.
-
-    An attribute that no pass reads is a counter or a record, which the user may read after the pass. It is left alone.
-    """
-    changed = changed_attributes(probe)
-    if not all(_is_initial(before) for before, _ in changed.values()):
-        return None
-    names = dict.fromkeys(attribute for _, attribute in changed)
-    read = {name for name in names if len(names) == 1 or _is_read(probe, name, changed)}
-    for restored in dict.fromkeys([frozenset(read), frozenset(names)]):
-        before = {place: copy.deepcopy(values[0]) for place, values in changed.items() if place[1] in restored}
-        reset = _after(of_library, RestoreValues(before))
-        if before and not leaks(probe, reset):
-            return Answer(reset, f"{_list_places(before)} as before the first call")
-    return None
-
-
-def _is_read(probe: Probe, name: str, changed: Mapping[Place, tuple[Any, Any]]) -> bool:
-    """Return whether a pass reads an attribute or appends to it: whether a far-off value changes the pass."""
-    network = probe.fresh()
-    after_pass = {module: after for (module, attribute), (_, after) in changed.items() if attribute == name}
-    try:
-        for module, after in after_pass.items():
-            far = torch.full_like(after, 1e3) if isinstance(after, Tensor) else copy.deepcopy(after)
-            setattr(network.get_submodule(module), name, far)
-        done = probe.observe(network=network)
-        grown = (
-            _size(getattr(network.get_submodule(module), name)) > _size(after_pass[module]) for module in after_pass
-        )
-        return any(grown) or probe.differs(done)
-    except Exception:  # A state of another shape.
-        return True
-
-
-def _size(value: Any) -> int:
-    return value.numel() if isinstance(value, Tensor) else len(value) if isinstance(value, list | tuple | dict) else 0
-
-
-def _is_initial(value: Any) -> bool:
-    """Return whether a value may be one from before the first call, not one that a call left."""
-    if isinstance(value, Tensor):
-        return value.is_leaf and (value.numel() <= 1 or not value.any())
-    if isinstance(value, dict):
-        return all(map(_is_initial, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_initial, value))
-    return isinstance(value, int | float | str | bool | None)
-
-
 # State in the attributes of modules
 
 
-def changed_attributes(probe: Probe) -> dict[Place, tuple[Any, Any]]:
-    """Return the attributes of a network's modules that a pass changes, with their values before and after."""
+def changed_attributes(probe: Probe) -> list[Place]:
+    """Return the attributes of a network's modules that a pass changes."""
     return _differences(probe.initial, probe.base.network)
 
 
-def _differences(one: nn.Module, other: nn.Module) -> dict[Place, tuple[Any, Any]]:
-    """Return the attributes in which the modules of two copies of a network differ, with both values."""
-    changed = {}
-    others = dict(named_modules(other))
+def _differences(one: nn.Module, other: nn.Module) -> list[Place]:
+    """Return the attributes in which the modules of two copies of a network differ."""
+    changed, others = [], dict(named_modules(other))
     for name, before in named_modules(one):
         old, new = _attributes(before), _attributes(others.get(name, before))
-        for attribute in [*old, *(attribute for attribute in new if attribute not in old)]:
-            values = old.get(attribute, _ABSENT), new.get(attribute, _ABSENT)
-            if not _equal(*values):
-                changed[name, attribute] = values
+        names = dict.fromkeys([*old, *new])
+        changed += [(name, key) for key in names if not _equal(old.get(key, _ABSENT), new.get(key, _ABSENT))]
     return changed
 
 
@@ -290,39 +193,42 @@ def leftover_state(network: nn.Module) -> list[Place]:
     ]
 
 
-def describe_state(network: nn.Module, places: list[Place]) -> str:
+def describe_state(probe: Probe) -> str:
     """Say in which attributes a network keeps its state."""
-    where = f", in {_list_places(places)}" if places else ""
-    return f"{type(network).__name__} keeps state from one call to the next{where}"
+    places = changed_attributes(probe)
+    where = f", in {list_places(places)}" if places else ""
+    return f"{type(probe.initial).__name__} keeps state from one call to the next{where}"
 
 
-def _list_places(places: Iterable[Place], limit: int = 3) -> str:
+def list_places(places: Iterable[Place], limit: int = 3) -> str:
+    """Return the names of some attributes."""
     names = [".".join(filter(None, place)) for place in places]
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """Return a module's attributes and buffers, without parameters, submodules and hooks."""
-    attributes = vars(module)
-    values = {k: value for k, value in attributes.items() if not k.startswith(("_forward", "_backward", "_modules"))}
-    for kind in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training"):
-        values.pop(kind, None)
-    modules: dict[str, Any] = attributes.get("_modules", {})
-    buffers: dict[str, Any] = attributes.get("_buffers", {})
-    return modules | values | buffers
+    kinds = ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training")
+    attributes = {
+        name: value
+        for name, value in vars(module).items()
+        if name not in kinds and not name.startswith(("_forward", "_backward", "_modules"))
+    }
+    buffers: dict[str, Any] = vars(module).get("_buffers", {})
+    return attributes | buffers
 
 
-def _equal(one: Any, other: Any, depth: int = 4) -> bool:
-    if one is other or isinstance(one, nn.Module) or isinstance(other, nn.Module) or not depth:
-        return True
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two attributes are equal: the tensors, numbers and words in their containers."""
+    some, others = tree_leaves(one), tree_leaves(other)
+    return len(some) == len(others) and all(map(_equal_leaves, some, others))
+
+
+def _equal_leaves(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key], depth - 1) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(_equal(a, b, depth - 1) for a, b in zip(one, other, strict=True))
-    if isinstance(one, int | float | str | bool | None) or isinstance(other, int | float | str | bool | None | Tensor):
+    plain = int | float | str | None
+    if isinstance(one, plain) or isinstance(other, plain):
         return type(one) is type(other) and one == other
-    # Any other object is copied with the module, so its identity means nothing.
-    inside, other_inside = (getattr(value, "__dict__", None) for value in (one, other))
-    return type(one) is type(other) and _equal(inside, other_inside, depth - 1)
+    # Another object is copied with the module, so its identity means nothing.
+    return type(one) is type(other)

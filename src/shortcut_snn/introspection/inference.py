@@ -3,23 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .._utils.calls import Reset, example_of, primary, tensors_in
-from ..method import Extract, Layout, Shortcut, Tap, TimeLoop
+from ..method import Extract, Layout, Readout, Shortcut, Tap, TimeLoop
 from .adapters import Adapter, adapters_of, library_reset
-from .answer import Answer, OpenQuestion, ask
-from .candidates import Candidates
-from .find_by_labels import Prediction
+from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import ReadoutInference
+from .infer_readout import Prediction, Question, infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference
-from .neurons import single_step_neurons
 from .probe import Probe
 from .recorder import named_modules
 
@@ -31,19 +28,20 @@ def introspect(
     taps: str | int | Sequence[str] = "auto",
     labels: Tensor | None = None,
     num_classes: int | None = None,
-    loop: Loop = "auto",
+    loop: Loop | TimeLoop = "auto",
     batch_axis: int | str = "auto",
     time_axis: Any = "auto",
     channel_axis: Any = "auto",
     extract: Extract | None = None,
     readout: Callable[[Any], Any] | str | None = "auto",
+    step_axis: int | Literal["auto"] | None = "auto",
     reset: Reset | str | None = "auto",
     samples: int | None = None,
 ) -> Layout:
     """Infer the layout of a network by forward passes through copies of it.
 
-    Each question is answered with the answers before it: adapters of known libraries first, probing for the rest. The
-    arguments are those of :func:`shortcut_snn.attach`.
+    Conventions of known libraries are facts. Passes check them, and what the caller says. What is not certain is asked
+    for in one error. The arguments are those of :func:`shortcut_snn.attach`.
 
     Raises:
         OpenQuestion: answers remain open; the message names the arguments to pass.
@@ -55,48 +53,62 @@ def introspect(
         >>> layout.batch_axis, layout.num_classes, [tap.channels for tap in layout.taps]
         (0, 3, [5])
     """
-    if labels is not None and not isinstance(labels, Tensor):
-        cure = "pass labels=torch.as_tensor(labels)"
-        try:
-            torch.as_tensor(labels)
-        except (TypeError, ValueError, RuntimeError):
-            cure = "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
-        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
-    samples = len(labels) if labels is not None and samples is None else samples
-    sizes = tuple(labels.shape) if labels is not None else ()
-    shape = tuple(primary(example_of(network, example)).shape)
-    # Labels of every time step may begin with time, as the example may.
-    known = None if sizes[1:] and sizes[:2] == shape[:2] and single_step_neurons(network) else samples
+    _check_labels(labels)
+    if samples is None and labels is not None and not _begin_with_steps(labels, primary(example_of(network, example))):
+        samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
-    call = infer_call(network, example, samples=known, classes=_number_of_classes(labels, num_classes), **options)
-    probe = call.probe
-    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, labels=sizes)
-    time_and_samples = shape[:2] if axis.value == 1 else shape[1:2] + shape[:1]
-    # Labels [N, T] of an example [N, T, ...] look like [T, N] where N = T.
-    is_ambiguous = axis.value == 0 and sizes[:1] == sizes[1:2]
-    time_first = len(sizes) > 1 and sizes[:2] == time_and_samples and not is_ambiguous
+    call = infer_call(network, example, samples=samples, classes=_number_of_classes(labels, num_classes), **options)
+    axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
     questions: list[OpenQuestion] = []
+    prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
+    with collecting(questions):
+        prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
+    if questions:
+        prediction = questions[0].provisional or prediction
     try:
-        prediction = ReadoutInference(along, labels, num_classes, time_first, time_axis).infer(readout)
-    except OpenQuestion as question:
-        questions.append(question)
-        prediction = question.provisional or Answer(Prediction(None, 0), "")
-    tapped = Answer[tuple[Tap, ...]]((), f"taps={taps}")
-    if taps or isinstance(taps, str):
-        paths, events = probe.gradient_paths, probe.base.events
-        trained = {name: event for name, event in events.items() if paths.trains(name)} or events
-        try:
-            candidates = Candidates(network, events, trained, call.neurons).for_taps(taps)
-            tapped = TapInference(along, prediction.value, paths).infer(taps, candidates, time_axis, channel_axis)
-        except OpenQuestion as question:
-            questions.append(question)
-        except (ValueError, TypeError):
-            # What is wrong with the taps may follow from the open question.
-            ask(questions)
-            raise
-    layout = call.layout(axis, prediction, tapped)
-    ask(questions, provisional=layout if layout.num_classes else None)
+        with collecting(questions):
+            every_step = prediction.value.step_axis is not None
+            inference = TapInference(along, call.probe.gradient_paths, call.neurons, every_step)
+            tapped = inference.infer(taps, time_axis, channel_axis)
+    except (ValueError, TypeError):
+        # What is wrong with the taps may follow from the open question.
+        ask(questions)
+        raise
+    layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
+    ask(questions, provisional=layout)
+    assert layout is not None
     return layout
+
+
+def reproducing_arguments(layout: Layout) -> dict[str, str]:
+    """Return the arguments of ``attach`` that lead to a layout without a guess, as they are written in Python.
+
+    An argument that is a function is written as ``...``.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> reproducing_arguments(introspect(network, torch.rand(2, 4)))
+        {'taps': "['1']", 'loop': "'network'", 'batch_axis': '0', 'readout': 'None', 'num_classes': '3'}
+    """
+    run, readout = layout.run, layout.readout
+    arguments = {
+        "taps": repr([tap.name for tap in layout.taps]),
+        "loop": "'network'" if run is None else repr(getattr(run, "steps", None) or "input"),
+        "batch_axis": repr("auto" if layout.batch_axis is None else layout.batch_axis),
+        "readout": "...",
+    }
+    if readout is None or (isinstance(readout, Readout) and readout == Readout()):
+        arguments["readout"] = "None"
+    elif isinstance(readout, Readout):
+        path = "".join(f"[{key!r}]" for key in readout.path)
+        arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.steps)
+    if layout.shape is None and layout.step_axis is None:
+        arguments["num_classes"] = repr(layout.num_classes)
+    else:
+        arguments["step_axis"] = repr(layout.step_axis)
+    if layout.reasons.get("reset", "").startswith("your") or layout.reasons.get("reset") == "reset=None":
+        arguments["reset"] = "None" if layout.reset is None else "..."
+    return arguments
 
 
 def describe(
@@ -140,9 +152,10 @@ class Call:
         names = [name for adapter in self.adapters for name in adapter.neurons(self.network)]
         if names or self.reset.value is None:
             return names
-        stateful = {name for name, _ in changed_attributes(self.probe) if name}
-        modules = dict(named_modules(self.probe.initial))
-        return [name for name in modules if name in stateful and name in self.probe.base.events]
+        stateful = {name for name, _ in changed_attributes(self.probe) if name in self.probe.base.events}
+        names = [name for name, _ in named_modules(self.probe.initial) if name and name in stateful]
+        # The innermost: what holds a neuron may count its calls.
+        return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
     def layout(self, axis: Answer[int], prediction: Answer[Prediction], taps: Answer[tuple[Tap, ...]]) -> Layout:
         """Return the layout made of all answers."""
@@ -191,7 +204,7 @@ def infer_call(
     network: nn.Module,
     example: Any,
     *,
-    loop: Loop,
+    loop: Loop | TimeLoop,
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
@@ -203,7 +216,7 @@ def infer_call(
     Raises:
         ValueError: an answer remains open, or the network cannot be inspected.
     """
-    if not isinstance(loop, int) and loop not in ("auto", "network", "input"):
+    if not isinstance(loop, int | TimeLoop) and loop not in ("auto", "network", "input"):
         raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
     if isinstance(network, Shortcut):
         raise ValueError("the network is wrapped already: pass its .network, after .strip() has removed the branches")
@@ -216,10 +229,36 @@ def infer_call(
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
     inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, classes, extract)
-    time_loop, probe = inference.infer(loop)
+    try:
+        time_loop, probe = inference.infer(loop)
+    except OpenQuestion as question:
+        questions = [question]
+        if question.provisional is not None:
+            with collecting(questions):
+                infer_reset(question.provisional, adapters, reset)
+        ask(questions)
+        raise
     check_layers_exist(probe)
     found_reset, probe = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, found_reset, probe)
+
+
+def _check_labels(labels: Any) -> None:
+    if labels is None or isinstance(labels, Tensor):
+        return
+    cure = "pass labels=torch.as_tensor(labels)"
+    try:
+        torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        cure = "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
+    raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
+
+
+def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
+    """Return whether labels have the first two axes of the example, so that their first one may be time."""
+    # Two axes of numbers are samples and features.
+    is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
+    return labels.dim() > 1 and is_sequence and sorted(labels.shape[:2]) == sorted(example.shape[:2])
 
 
 def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | None:

@@ -92,11 +92,13 @@ def small_examples(example: Any, samples: int | None, classes: int | None = None
     def few(*others: int | None) -> int:
         return next((size for size in (FEW_SAMPLES, 5, 3, 6, 7) if size not in others), FEW_SAMPLES)
 
-    first = few(classes, *shape[1:]) if shape[0] == 1 or shape[0] > 2 * FEW_SAMPLES else shape[0]
     second = shape[1] if len(shape) > 2 else None
+    # Of sequences, samples may be fewer, but not time steps: messages would speak of steps that the example lacks.
+    is_static = len(shape) in (2, 4) or shape[0] == samples != second
+    first = few(classes, *shape[1:]) if shape[0] == 1 or (is_static and shape[0] > 2 * FEW_SAMPLES) else shape[0]
     is_sample = second == 1 and samples != shape[0]
     if second is not None and (is_sample or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
-        yield resized(resized(example, 0, first), 1, few(classes, first, *shape[2:]))
+        yield resized(example, 1, few(classes, shape[0], *shape[2:]))
     if first != shape[0]:
         yield resized(example, 0, first)
     yield example

@@ -5,7 +5,7 @@ All questions are answered by the same few passes, each of which is run once, wh
 * the base pass, of the example with a few samples;
 * passes with one sample, or one time step, of the example altered;
 * two passes in which every layer gives what it gave in the base pass, except for one channel;
-* a pass in training mode, whose graph shows what trains what (:mod:`.gradient_paths`).
+* a pass in training mode, whose graph shows which weights a branch would train (:mod:`.gradient_paths`).
 
 Networks often spike too little to show a perturbation: at initialisation, on random inputs, or with a zero-initialised
 norm. The probe therefore scales what layers give, channel by channel, so that neurons after them spike now and then.
@@ -75,7 +75,6 @@ class Probe:
         self._extracts: dict[str, Extract] = {}
         self._altered: dict[tuple[int, int], Pass] = {}
         self._channels: list[Pass] = []
-        self._used: nn.Module | None = None
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):
             # A first pass sets the shapes of lazy parameters.
             with _reproducible(self.initial):
@@ -85,11 +84,8 @@ class Probe:
 
     def fresh(self) -> nn.Module:
         """Return a copy of the network in its initial state; copies share their weights."""
-        return self._sharing_weights(self.initial)
-
-    def _sharing_weights(self, network: nn.Module) -> nn.Module:
-        shared = {id(tensor): tensor for tensor in nn.Module.parameters(network)}
-        duplicate: nn.Module = copy.deepcopy(network, shared)
+        shared = {id(tensor): tensor for tensor in nn.Module.parameters(self.initial)}
+        duplicate: nn.Module = copy.deepcopy(self.initial, shared)
         return duplicate
 
     def with_reset(self, reset: Reset) -> "Probe":
@@ -140,13 +136,9 @@ class Probe:
                     break
         return self._altered[axis, index]
 
-    def used(self, itself: bool = False) -> nn.Module:
-        """Return a copy of the network that has been called with other samples, or that network itself, by a pass."""
-        if itself:
-            return self._observe_altered(0, None).network
-        if self._used is None:
-            self._used = self._observe_altered(0, None).network
-        return self._sharing_weights(self._used)
+    def used(self) -> nn.Module:
+        """Return a copy of the network that has been called with other samples."""
+        return self._observe_altered(0, None).network
 
     def channel_passes(self) -> list[Pass]:
         """Return two passes in which layers give what they gave in the base pass, except for one channel."""
@@ -166,10 +158,12 @@ class Probe:
         paths = GradientPaths(weights, [p for p in weights if p.requires_grad])
 
         def keep(name: str, output: Any) -> None:
-            paths.add(name, output, self.features(name, output))
+            paths.add(name, self.features(name, output))
 
         try:
-            trained = self.pass_with_graph(network, keep, training=True)
+            with _all_require_gradients(network):
+                recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
+                trained = self._record(recorder, training=True, gradients=True)
         except CALL_ERRORS as error:
             raise ValueError(
                 f"{type(network).__name__} takes the example in evaluation, but raises in training mode: "
@@ -193,12 +187,6 @@ class Probe:
                 f"values decide in evaluation whether {type(self.initial).__name__} calls {missed[0]!r}, as in an "
                 "early exit: turn this off while the network is attached"
             )
-
-    def pass_with_graph(self, network: nn.Module, keep: Callable[[str, Any], None], training: bool = False) -> Pass:
-        """Return the pass of a copy of the network, with the graph that leads to all parameters."""
-        with _all_require_gradients(network):
-            recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
-            return self._record(recorder, training=training, gradients=True)
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
@@ -266,10 +254,9 @@ class Probe:
             for value in vars(module).values():
                 if isinstance(value, torch.Generator):
                     value.manual_seed(0)
-        example = map_tensors(_requiring, done.example) if gradients else done.example
         reproducible = _reproducible(done.network, training)
         with recorder.listening(done.network), reproducible, torch.set_grad_enabled(gradients):
-            done.output = call_on(done.network, self.run, example)
+            done.output = call_on(done.network, self.run, done.example)
         return done
 
     # Comparisons
@@ -299,11 +286,6 @@ def _fire(calls: Sequence[Any]) -> bool:
     if not all(isinstance(call, Tensor) and call.dim() > 1 for call in calls):
         return False
     return any(call.any() for call in calls) and all(((call == 0) | (call == call.max())).all() for call in calls)
-
-
-def _requiring(tensor: Tensor) -> Tensor:
-    # A clone, since the network may change its input in place, which leaves forbid.
-    return tensor.detach().requires_grad_().clone() if tensor.is_floating_point() else tensor
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Inference of what a step takes besides the batch: further sequences, and the state that the step before returned."""
+"""The arguments of a step alongside the batch: further sequences, and the state that the step before returned."""
 
 import inspect
 from collections.abc import Callable
@@ -28,6 +28,12 @@ class StepArguments:
         self.batch = next((name for name, value in self.values.items() if isinstance(value, Tensor)), None)
         """The name of the batch; None if it is not a tensor."""
 
+    @property
+    def flags(self) -> list[str]:
+        """The arguments that are true or false, of which every step gets the same."""
+        named = [part for value in self.values.values() if isinstance(value, dict) for part in value.items()]
+        return [name for name, value in [*self.values.items(), *named] if isinstance(value, bool)]
+
     def loop(self, axis: int, steps: int | None = None) -> TimeLoop:
         """Return the loop over an axis, or over a static batch. Arguments that the example lacks can only be state."""
         lacking = (p.name for p in self.free if p.default is p.empty and p.name not in self.values)
@@ -40,9 +46,9 @@ class StepArguments:
         def is_sequence(value: Any) -> bool:
             if not isinstance(value, Tensor) or len(sizes) < 2:
                 return False
-            of_steps = value.shape == sizes[axis : axis + 1]
+            numbers = value.shape == sizes[axis : axis + 1]
             # As many samples as time steps may be told from these by their numbers.
-            return value.shape[:2] == sizes or (of_steps and (len(set(sizes)) > 1 or counts(value)))
+            return value.shape[:2] == sizes or (numbers and (len(set(sizes)) > 1 or counts(value)))
 
         return tuple(name for name, value in self.values.items() if name != self.batch and is_sequence(value))
 
@@ -85,7 +91,7 @@ class StepArguments:
             return loop
         loops = [replace(loop, carry=names[begin:]) for begin in range(len(names))]
         loops += [replace(loop, carry=(name,)) for name in names]
-        # Loops that leave an output besides the state come first.
+        # Loops that leave an output alongside the state come first.
         for carrying in sorted(loops, key=lambda one: len(one.carry) >= len(entries(before))):
             if _is_state(call, carrying.split_state(before)[0], before) and accepts(carrying):
                 return carrying

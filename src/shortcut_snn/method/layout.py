@@ -14,6 +14,7 @@ _OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda steps: steps.mean(0),
     "last": lambda steps: steps[-1],
     "max": lambda steps: steps.amax(0),
+    "sum": lambda steps: steps.sum(0),
     # Labels [N, T] have time second.
     "second": lambda steps: steps.transpose(0, 1),
 }
@@ -29,8 +30,8 @@ class Readout:
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
-        steps: what is read of the time steps: their ``"mean"``, the ``"last"`` one, or their ``"max"``. With None all
-            are kept, ``[T, N, classes]``, and with ``"second"`` ``[N, T, classes]``.
+        steps: what is read of the time steps: their ``"mean"``, the ``"last"`` one, their ``"max"`` or their ``"sum"``.
+            With None all are kept, ``[T, N, classes]``, and with ``"second"`` ``[N, T, classes]``.
 
     Example:
         >>> import torch
@@ -85,7 +86,8 @@ class Readout:
             logits = logits.transpose(0, 1)
         elif self.time_axis is not None:
             logits = logits.unsqueeze(self.time_axis)
-        total = self.unfolded(output) + logits
+        steps = self.unfolded(output)
+        total = steps + (logits / steps.shape[self.time_axis or 0] if self.steps == "sum" else logits)
         if self.listed:
             return _replaced(output, self.path, list(total))
         return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
@@ -93,7 +95,7 @@ class Readout:
     def __str__(self) -> str:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
         path = "".join(f"[{key!r}]" for key in self.path)
-        words = {"last": "last step over", "max": "maximum over", "second": "with samples before"}
+        words = {"last": "last step over", "max": "maximum over", "sum": "sum over", "second": "with samples before"}
         reduced = "" if self.time_axis is None else f" {words.get(str(self.steps), 'averaged over')}"
         if self.listed:
             return f"output{path}, a list of time steps,{reduced} them"

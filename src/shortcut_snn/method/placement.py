@@ -8,15 +8,7 @@ from torch import nn
 from ..components import suggestion
 
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
-# Layers between blocks, which are not blocks themselves.
-_BETWEEN_BLOCKS = (
-    nn.Identity,
-    nn.modules.dropout._DropoutNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-)
+_NUMBERED = re.compile(r"(.*?)[._]?\d+$")
 
 
 def stages(network: nn.Module) -> list[str]:
@@ -51,7 +43,8 @@ def stage_ends(network: nn.Module) -> list[str]:
 def every_block(network: nn.Module) -> list[str]:
     """Return the names of all blocks but the last.
 
-    Blocks are the children of the stages. A stage whose children are single layers is one block.
+    Blocks are the numbered children of the stages, as in ``layer1.0`` and ``layer1.1``. A stage with other children, or
+    whose children are single layers, is one block. A stage without weights, such as dropout, is none.
 
     Raises:
         ValueError: the network has no stages (see :func:`stage_ends`).
@@ -63,20 +56,26 @@ def every_block(network: nn.Module) -> list[str]:
         >>> every_block(nn.ModuleDict({"layer1": nn.Sequential(layer, nn.ReLU()), "layer2": nn.Sequential(block())}))
         ['layer1']
     """
-    blocks = []
-    for stage in [*stage_ends(network), stages(network)[-1]]:
-        children = {
-            f"{stage}.{name}": child
-            for name, child in network.get_submodule(stage).named_children()
-            if not isinstance(child, _BETWEEN_BLOCKS)
-        }
-        blocks += list(children) if children and all(map(_is_block, children.values())) else [stage]
+    blocks: list[str] = []
+    names = [*stage_ends(network), stages(network)[-1]]
+    for stage in [name for name in names if _has_weights(network.get_submodule(name))] or names:
+        children = [
+            (name, child) for name, child in network.get_submodule(stage).named_children() if _has_weights(child)
+        ]
+        matches = [_NUMBERED.match(name) for name, _ in children]
+        are_siblings = all(matches) and len({match[1] for match in matches if match}) == 1
+        are_blocks = are_siblings and all(_is_block(child) for _, child in children)
+        blocks += [f"{stage}.{name}" for name, _ in children] if are_blocks else [stage]
     return blocks[:-1]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in nn.Module.parameters(module))
 
 
 def _is_block(module: nn.Module) -> bool:
     """Return whether a module is made of layers; a neuron, whose only child is a surrogate, is not."""
-    return any(True for child in module.children() for _ in nn.Module.parameters(child))
+    return any(map(_has_weights, module.children()))
 
 
 PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}

@@ -5,8 +5,8 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, frames, images, mean, sequence
-from .spiking import Cell, Folded, Multi, convolution, fire, folded
+from .entry import CLASSES, STEPS_OF_SAMPLES, clips, entry, features, first_of, frames, images, mean, sequence
+from .spiking import Cell, Multi, convolution, fire
 
 
 @entry(sequence(3, 6), widths={10, 12}, read=first_of(0))
@@ -55,7 +55,7 @@ class Matrices(nn.Module):
         return output
 
 
-@entry(sequence(3, 6), widths={9}, read=mean(1))
+@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
 class MatricesOfEveryStep(Matrices):
     """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
 
@@ -67,7 +67,7 @@ class MatricesOfEveryStep(Matrices):
         return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in ends], 1)
 
 
-@entry(sequence(3, 6), widths={9}, read=mean(1))
+@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
 class MatricesOfLateSteps(MatricesOfEveryStep):
     """Of the last step it takes nothing."""
 
@@ -121,21 +121,6 @@ class WarmsUp(nn.Module):
             for step in x[:, :2].unbind(1):
                 self.body(step)
         return torch.stack([self.head(self.body(step).mean((2, 3))) for step in x[:, 2:].unbind(1)]).mean(0)
-
-
-@entry(frames(), batch=1, widths={4, 6, 7})
-class Beside(nn.Module):
-    """Some of its neurons lie beside the shortcut of the last block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.three = folded(2, 4, 0), folded(4, 6, 0), folded(6, 7, 0)
-        self.inside = nn.Sequential(folded(7, 8, 0), folded(8, 9, 0), Folded(convolution(9, 7)))
-        self.last, self.head = Multi(), nn.Linear(7, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.three(self.two(self.one(x)))
-        return self.head(self.last(x + 0.1 * self.inside(x)).mean((0, 3, 4)))
 
 
 @entry(

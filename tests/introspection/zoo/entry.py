@@ -11,8 +11,13 @@ CLASSES = 5
 WHICH = "may be time: pass batch_axis=1"
 """What a network of one time step a call is asked about."""
 TIME_FIRST = {"batch_axis": 1}
-MEAN: dict[str, Any] = {"asks": "membrane potentials.*readout='mean', readout='last'", "cure": {"readout": "mean"}}
+MEAN: dict[str, Any] = {"asks": "real values of every time step.*readout='mean', 'last'", "cure": {"readout": "mean"}}
 """What a network is asked that returns potentials of every time step, and the answer of its authors."""
+STEPS_OF_SAMPLES: dict[str, Any] = {
+    "asks": r"not logits.*output\.mean\(1\) for \[N, T, classes\]",
+    "cure": {"readout": lambda output: output.mean(1)},
+}
+"""What is asked about ``[N, T, classes]`` without labels."""
 Read = Callable[[nn.Module, Any], Tensor]
 
 
@@ -98,6 +103,11 @@ def steps_of(axis: int = 0, key: Any = None, steps: int | None = None) -> Read:
         return torch.stack([output if key is None else output[key] for output in outputs]).mean(0)
 
     return read
+
+
+def one_of_several(readout: Callable[[Any], Tensor]) -> dict[str, Any]:
+    """Return the question about several tensors in an output, and the answer."""
+    return {"asks": "and which of these are the logits remains open: pass readout=", "cure": {"readout": readout}}
 
 
 def first_of(key: Any) -> Read:

@@ -10,7 +10,20 @@ from spikingjelly.activation_based.model.spike_driven_transformer import SpikeDr
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from .entry import CLASSES, MEAN, TIME_FIRST, WHICH, entry, frames, images, mean, sequence, steps_of
+from .entry import (
+    CLASSES,
+    MEAN,
+    STEPS_OF_SAMPLES,
+    TIME_FIRST,
+    WHICH,
+    entry,
+    frames,
+    images,
+    mean,
+    one_of_several,
+    sequence,
+    steps_of,
+)
 
 
 def lif() -> nn.Module:
@@ -42,7 +55,7 @@ def spikingjelly_container() -> nn.Module:
     return layer.MultiStepContainer(*layers())
 
 
-@entry(images(8, 8), widths={8}, read=lambda net, x: net(x).mean(1))
+@entry(images(8, 8), widths={8}, read=mean(1), **STEPS_OF_SAMPLES)
 class TurnsRound(nn.Module):
     """Time in front in all its layers, behind the batch at the end; as many samples as channels."""
 
@@ -94,17 +107,24 @@ class Tutorial(nn.Module):
         return torch.stack(spikes, self.axis), torch.stack(potentials, self.axis)
 
 
-@entry(lambda: 3 * torch.rand(3, 6), widths={8, 9}, read=mean(0, 0))
+@entry(lambda: 3 * torch.rand(3, 6), widths={8, 9}, read=mean(0, 0), **one_of_several(lambda out: out[0].mean(0)))
 def snntorch_tutorial() -> nn.Module:
     return Tutorial()
 
 
-@entry(lambda: 3 * torch.rand(4, 6), widths={8, 9}, read=mean(1, 0))
+@entry(lambda: 3 * torch.rand(4, 6), widths={8, 9}, read=mean(1, 0), **one_of_several(lambda out: out[0].mean(1)))
 def snntorch_batch_first_as_many_samples_as_steps() -> nn.Module:
     return Tutorial(1)
 
 
-@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6, 7}, read=steps_of(0, 0))
+@entry(
+    frames(),
+    batch=1,
+    given=TIME_FIRST,
+    widths={4, 6, 7},
+    read=steps_of(0, 0),
+    **one_of_several(lambda output: output[0].mean(0)),
+)
 def snntorch_hidden_states() -> nn.Module:
     hidden = {"init_hidden": True}
     return nn.Sequential(
@@ -151,7 +171,7 @@ class Memory(nn.Module):
     widths={8},
     read=mean(0, 1),
     first=False,
-    **MEAN,
+    **one_of_several(lambda output: output[1].mean(0)),
 )
 def norse_memory() -> nn.Module:
     return Memory()

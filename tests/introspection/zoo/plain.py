@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, images, mean, sequence
+from .entry import CLASSES, MEAN, clips, entry, features, first_of, images, mean, sequence
 
 
 @entry(features())
@@ -172,7 +172,7 @@ class ChannelsLast(nn.Module):
         return self.fc(x.mean((1, 2)))
 
 
-@entry(images(), widths={6})
+@entry(images(), widths={4, 6})
 class Mixer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class GruLast(nn.Module):
         return self.head(self.rnn3(x)[0][:, -1])
 
 
-@entry(sequence(4, 3), read=mean(0), batch=1)
+@entry(sequence(4, 3), read=mean(0), batch=1, **MEAN)
 class LstmEveryStep(nn.Module):
     """``[T, N, F]``, with logits of every step."""
 
@@ -309,7 +309,11 @@ class TwoInputs(nn.Module):
         return self.head(self.fc2(self.fc1((self.left(a) + self.right(b)).relu()).relu()).relu())
 
 
-@entry(images())
+@entry(
+    images(),
+    asks="in training, and a tensor in evaluation",
+    cure={"readout": lambda output: output if isinstance(output, Tensor) else output[0]},
+)
 class HeadsInTraining(nn.Module):
     """In training it gives a tuple, with logits of a head of its own."""
 
@@ -387,7 +391,10 @@ class Video(nn.Module):
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3, 4)))
 
 
-@entry(sequence(3, 4, 6), asks="pass batch_axis=0 if it is .N, T, ....", cure={"batch_axis": 0}, read=mean(1))
+MEAN_OVER_TIME = {"batch_axis": 0, "readout": lambda output: output.mean(1)}
+
+
+@entry(sequence(3, 4, 6), asks="pass batch_axis=0 if it is .N, T, ....", cure=MEAN_OVER_TIME, read=mean(1))
 class PositionByPosition(nn.Module):
     """Nothing says which of the first axes holds samples."""
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from .entry import (
     CLASSES,
     MEAN,
-    TIME_FIRST,
-    WHICH,
+    STEPS_OF_SAMPLES,
     clips,
     entry,
     frames,
     images,
     mean,
+    one_of_several,
     sequence,
     steps_of,
 )
@@ -115,17 +115,17 @@ class BatchFirst(nn.Module):
         return self.classifier(self.features(x))
 
 
-@entry(clips(), read=mean(1), widths={4, 6, 8})
+@entry(clips(), read=mean(1), widths={4, 6, 8}, given={"labels": torch.arange(3)})
 def batch_first() -> nn.Module:
     return BatchFirst()
 
 
-@entry(clips(4, 4), read=mean(1), widths={4, 6, 8})
+@entry(clips(4, 4), read=mean(1), widths={4, 6, 8}, **STEPS_OF_SAMPLES)
 def batch_first_as_many_samples_as_steps() -> nn.Module:
     return BatchFirst()
 
 
-@entry(images(), read=lambda net, x: net(x).mean(1), widths={4, 6, 8})
+@entry(images(), read=mean(1), widths={4, 6, 8}, **STEPS_OF_SAMPLES)
 class InPlace(nn.Module):
     """Shows an image for four steps, and changes the tensor that it is given."""
 
@@ -155,17 +155,26 @@ class TimeFirst(nn.Module):
         return self.head(x.mean(0) if self.average else x)
 
 
-@entry(images(4), widths={4, 6})
+def rest(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, Cell | Multi):
+            module.mem = None if isinstance(module, Cell) else 0.0
+
+
+KEEPS: dict[str, Any] = {"asks": "(?s)keep state.*loop='network'.*reset=", "cure": {"loop": "network", "reset": rest}}
+
+
+@entry(images(4), widths={4, 6}, **KEEPS)
 def static_stem() -> nn.Module:
     return TimeFirst(static=True)
 
 
-@entry(frames(), batch=1, widths={4, 6})
+@entry(frames(), batch=1, widths={4, 6}, **KEEPS)
 def time_first() -> nn.Module:
     return TimeFirst()
 
 
-@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0))
+@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0), **KEEPS)
 def time_first_as_many_samples_as_steps() -> nn.Module:
     return TimeFirst(average=False)
 
@@ -218,22 +227,25 @@ def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential
     )
 
 
-@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
+TAKES_STEPS, INPUT = "(?s)but takes its time steps: pass loop='input'", {"loop": "input", "reset": rest}
+
+
+@entry(frames(), batch=1, asks=f"{TAKES_STEPS}.*pass reset=", cure=INPUT, widths={4, 6}, read=steps_of())
 def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks=TAKES_STEPS, cure={"loop": "input"}, widths={4, 6}, read=steps_of())
 def steps_with_a_reset() -> nn.Module:
     return stepwise(Resettable)
 
 
-@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks=TAKES_STEPS, cure=INPUT, widths={4, 6}, read=steps_of())
 def steps_detached() -> nn.Module:
     return stepwise(Detached)
 
 
-@entry(clips(), widths={4, 6}, read=steps_of(1), asks=WHICH, cure={"batch_axis": 0})
+@entry(clips(), widths={4, 6}, read=steps_of(1), asks=TAKES_STEPS, cure={"batch_axis": 0, **INPUT})
 def steps_of_clips() -> nn.Module:
     return stepwise(Cell)
 
@@ -242,8 +254,8 @@ def steps_of_clips() -> nn.Module:
     sequence(),
     batch=1,
     widths={8},
-    asks="pass loop='input' if the batch is a sequence",
-    cure={"loop": "input"},
+    asks="pass loop='input' to step through a sequence",
+    cure=INPUT,
     read=steps_of(),
 )
 def steps_of_anything() -> nn.Module:
@@ -251,7 +263,11 @@ def steps_of_anything() -> nn.Module:
 
 
 @entry(
-    images(3, 2), widths={4, 6}, asks="loop=4, say, to show a static batch", cure={"loop": 3}, read=steps_of(steps=3)
+    images(3, 2),
+    widths={4, 6},
+    asks="loop=4, say, to show a static batch",
+    cure={"loop": 3, "reset": rest},
+    read=steps_of(steps=3),
 )
 def steps_of_an_image() -> nn.Module:
     return stepwise(Cell)
@@ -267,26 +283,13 @@ class Used(nn.Sequential):
 
 
 def rested(network: nn.Module, x: Tensor) -> Tensor:
-    for module in network.modules():
-        if isinstance(module, Cell):
-            module.mem = None
+    rest(network)
     return steps_of()(network, x)
 
 
-@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, read=rested)
-def used_with_a_reset() -> nn.Module:
+@entry(frames(), batch=1, read=rested, given={"loop": "input"}, asks="1.mem.*pass reset=", cure={"reset": rest})
+def used_before() -> nn.Module:
     return Used(Resettable)
-
-
-def rest(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, Cell):
-            module.mem = None
-
-
-@entry(frames(), batch=1, read=rested, given=TIME_FIRST, asks="1.mem.*pass reset=", cure={"reset": rest})
-def used_without_a_reset() -> nn.Module:
-    return Used(Cell)
 
 
 class Loop(nn.Module):
@@ -321,17 +324,24 @@ class Loop(nn.Module):
         }[self.gives]
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1), **MEAN)
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1), **one_of_several(lambda output: output[1].mean(0)))
 def hidden_spikes_first() -> nn.Module:
     return Loop("hidden")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(1), **MEAN)
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(1), **STEPS_OF_SAMPLES)
 def batch_first_at_the_end() -> nn.Module:
     return Loop("batch first")
 
 
-@entry(sequence(5, 3), batch=1, widths={8, 9}, read=mean(2), **MEAN)
+@entry(
+    sequence(5, 3),
+    batch=1,
+    widths={8, 9},
+    read=mean(2),
+    asks=r"\.mean\(-1\) for \[N, classes, T\]",
+    cure={"readout": lambda output: output.mean(-1)},
+)
 def time_last_at_the_end_as_many_classes_as_steps() -> nn.Module:
     return Loop("time last")
 
@@ -470,7 +480,18 @@ class Noisy(nn.Module):
         return self.fc(self.body(x).mean((3, 4)))
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0))
+def rest_recurrent(network: Any) -> None:
+    network.mem, network.spike = torch.zeros(1, 8), torch.zeros(1, 8)
+
+
+@entry(
+    sequence(),
+    batch=1,
+    widths={8, 9},
+    read=mean(0),
+    asks=r"(?s)loop='network'.*{'mem': torch.zeros\(\(1, 8\)\), 'spike'",
+    cure={"loop": "network", "reset": rest_recurrent},
+)
 class RecurrentSpikes(nn.Module):
     """Spikes go back into their own layer, and the state stays in the network itself."""
 
@@ -493,7 +514,13 @@ class RecurrentSpikes(nn.Module):
         return torch.stack(outputs)
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: torch.stack(net(x)).mean(0), **MEAN)
+LISTED: dict[str, Any] = {
+    "asks": "a list of . tensors.*lambda output: torch.stack",
+    "cure": {"readout": lambda output: torch.stack(output).mean(0)},
+}
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: torch.stack(net(x)).mean(0), **LISTED)
 class ListOfSteps(nn.Module):
     """The logits of every step, in a list: none of a step before them."""
 
@@ -505,7 +532,7 @@ class ListOfSteps(nn.Module):
         return list(self.body(x)[1])
 
 
-@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0), **MEAN)
+@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0), **LISTED)
 class ListOfStepsOfAnImage(nn.Module):
     """The potentials of every step that an image is shown, in a list."""
 

@@ -20,8 +20,8 @@ class Adapter:
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
         set_multi_step: switches a network to multi-step mode, if the library has such a mode.
         set_multi_step_call: that call in the user's code, for a network ``net``.
-        integrates: whether a neuron's potential is never reset.
         averages_currents: whether what the last layer gives of every time step is averaged, by convention.
+        advice: how a network of a layout of its own is passed, in words; empty for others.
 
     Example:
         >>> from shortcut_snn.introspection.adapters import SPIKINGJELLY
@@ -36,8 +36,8 @@ class Adapter:
     reset: Reset | None
     set_multi_step: Reset | None = None
     set_multi_step_call: str = ""
-    integrates: Callable[[nn.Module], bool] = lambda neuron: False
     averages_currents: bool = True
+    advice: Callable[[nn.Module], str] = lambda network: ""
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""

@@ -22,6 +22,19 @@ def _reset(network: nn.Module) -> None:
                 setattr(module, name, torch.zeros(0, dtype=state.dtype, device=state.device))
 
 
+def _advice(network: nn.Module) -> str:
+    modules = list(nn.Module.modules(network))
+    if not any(_is_stateful(module) and hasattr(module, "batch_size") for module in modules):
+        return ""
+    return (
+        "sinabs' Squeeze layers take samples and time steps in one axis: pass example=... as [N, T, ...], and a module "
+        "that folds it:\n"
+        "    class Folded(torch.nn.Module):\n"
+        "        def __init__(self, net): super().__init__(); self.net = net\n"
+        "        def forward(self, x): return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])"
+    )
+
+
 SINABS = Adapter(
     "sinabs",
     "sinabs",
@@ -29,4 +42,5 @@ SINABS = Adapter(
     is_single_step=lambda neuron: False,
     reset=_reset,
     averages_currents=False,
+    advice=_advice,
 )

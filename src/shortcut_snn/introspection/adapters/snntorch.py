@@ -36,5 +36,4 @@ SNNTORCH = Adapter(
     is_neuron=_is_neuron,
     is_single_step=lambda neuron: hasattr(neuron, "reset_mem"),
     reset=_reset,
-    integrates=lambda neuron: getattr(neuron, "reset_mechanism", None) == "none",
 )
