@@ -11,9 +11,10 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, attach, nets
-from shortcut_snn.method import METHODS
+from shortcut_snn.method.presets import METHODS
 from shortcut_snn.neurons import LIF, ATan, packed_spikes, use_backend
-from shortcut_snn.recipes import PRESETS, recipe_of
+from shortcut_snn.recipes import recipe_of
+from shortcut_snn.recipes.entries import PRESETS
 
 from .deep_peers import DEEP, digits, spikingjelly
 from .introspection.zoo import ZOO

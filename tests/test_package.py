@@ -43,25 +43,26 @@ def test_imports_point_downwards(layer):
         assert not upwards, f"{path.relative_to(ROOT)} imports {upwards}"
 
 
-def inner_imports(path: Path) -> list[str]:
-    """Return the imports of a file that go past the ``__init__`` of another package. ``_utils`` has no front door."""
+def hidden_imports(path: Path) -> list[str]:
+    """Return the imports of a file that take a private name, or a name that a package's ``__init__`` does not have."""
     parts = path.relative_to(ROOT).parts
-    past = []
+    hidden = []
     for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.ImportFrom) or node.level != len(parts) or not node.module:
             continue
         package, *inner = node.module.split(".")
-        if package in (parts[0], "_utils") or not (ROOT / package).is_dir():
+        if package == parts[0] or not (ROOT / package).is_dir():
             continue
-        public = importlib.import_module(f"shortcut_snn.{package}").__all__
-        if inner or any(alias.name not in public for alias in node.names):
-            past.append(ast.unparse(node))
-    return past
+        public = getattr(importlib.import_module(f"shortcut_snn.{package}"), "__all__", ())
+        names = [alias.name for alias in node.names]
+        if any(name.startswith("_") for name in (*inner, *names)) or (not inner and set(names) - set(public)):
+            hidden.append(ast.unparse(node))
+    return hidden
 
 
-def test_packages_import_one_another_through_their_front_door():
-    past = {str(path.relative_to(ROOT)): found for path in ROOT.rglob("*.py") if (found := inner_imports(path))}
-    assert not past, past
+def test_packages_import_public_names_from_the_front_door_and_others_from_their_module():
+    hidden = {str(path.relative_to(ROOT)): names for path in ROOT.rglob("*.py") if (names := hidden_imports(path))}
+    assert not hidden, hidden
 
 
 def files(path: Path) -> set[Path]:

@@ -18,7 +18,7 @@ import yaml
 import shortcut_snn
 from shortcut_snn._utils import yaml_text
 from shortcut_snn.cli import main
-from shortcut_snn.deploy import read_network
+from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.training.trainer import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from shortcut_snn._utils.files import replacing
-from shortcut_snn.data import CIFAR10, CIFAR100, Images
+from shortcut_snn.data import CIFAR10, CIFAR100
+from shortcut_snn.data.images.images import Images
 
 
 def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -43,8 +43,10 @@ from torch import nn
 from shortcut_snn import components, nets
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli.gradients import examine_new_network
-from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
-from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries, read_rows
+from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of, train
+from shortcut_snn.recipes.entries import merged
+from shortcut_snn.training import Interrupted, NumericsError, RunFolder, read_rows
+from shortcut_snn.training.provenance import flatten_entries
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]

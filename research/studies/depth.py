@@ -36,7 +36,8 @@ from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli.gradients import examine_new_network
 from shortcut_snn.diagnosis import judge
 from shortcut_snn.initialisation import set_surrogates
-from shortcut_snn.measurement import chain, examine
+from shortcut_snn.measurement import examine
+from shortcut_snn.measurement.layers import chain
 from shortcut_snn.nets import SpikingNetwork
 from shortcut_snn.neurons import LIF, Triangle
 from shortcut_snn.recipes import Recipe, build, recipe_of

@@ -28,8 +28,9 @@ from torch.nn import functional as F
 from research.benchmarks.peers.convolutions import ConvolutionsOnly
 from shortcut_snn import nets
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.neurons import LIF, ATan, Rectangle, Surrogate, Triangle, keep_freed_memory, pack
+from shortcut_snn.neurons import LIF, ATan, Rectangle, Surrogate, Triangle, keep_freed_memory
 from shortcut_snn.neurons.cpu.event_launch import forward, input_grad, weight_grad
+from shortcut_snn.neurons.packing import pack
 
 IMAGES, STEPS = 16, 4
 # Channels, outputs, pixels, kernel, stride.

@@ -18,8 +18,9 @@ from shortcut_snn import nets
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn._utils.module_state import hooked
 from shortcut_snn._utils.statistics import geometric_mean
-from shortcut_snn.introspection import find_neurons
-from shortcut_snn.measurement import chain, examine
+from shortcut_snn.introspection.neurons import find_neurons
+from shortcut_snn.measurement import examine
+from shortcut_snn.measurement.layers import chain
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}

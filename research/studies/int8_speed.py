@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from research.benchmarks.cell import Cell
 from research.benchmarks.peers import spikingjelly
 from research.benchmarks.tasks.build import _loaded
-from shortcut_snn.deploy import NetworkSpec, Prepare, fold, onnx_logits
+from shortcut_snn.deploy import NetworkSpec, fold
 from shortcut_snn.deploy.int8 import to_int8
-from shortcut_snn.deploy.onnx_export import write_onnx
+from shortcut_snn.deploy.onnx_export import onnx_logits, write_onnx
+from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.deploy.torch_export import make_graph
-from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.introspection.neurons import spiking_layers
 
 STEPS, SIDE, CLASSES, ROUNDS, RUNS = 4, 32, 100, 2, 5
 WORKLOADS = {"resnet18, 64 wide": (64, 16), "resnet18, 16 wide": (16, 64)}

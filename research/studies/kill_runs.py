@@ -132,7 +132,7 @@ def run(folder: Path, data: Path, point: str | None = None, seconds: float | Non
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the names of the files that differ between two finished runs, apart from times."""
-    from shortcut_snn.deploy import read_network
+    from shortcut_snn.deploy.safetensors_files import read_network
 
     different = [name for name in FILES if (one / name).read_bytes() != (other / name).read_bytes()]
     for name in NETWORKS:

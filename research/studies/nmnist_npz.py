@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from shortcut_snn._utils.files import replacing
-from shortcut_snn.data import NMNIST, balanced_prefix
+from shortcut_snn.data import NMNIST
 from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.nmnist import SENSOR
+from shortcut_snn.data.split import balanced_prefix
 
 
 def main() -> None:

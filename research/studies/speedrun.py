@@ -35,7 +35,9 @@ from shortcut_snn.data import ImageArchive, ImageData
 from shortcut_snn.nets import SpikingVGG, spiking_vgg6
 from shortcut_snn.neurons import ILIF, keep_freed_memory
 from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
-from shortcut_snn.recipes import build, import_components, load_data, merged, parse_options, recipe_of, train
+from shortcut_snn.recipes import build, import_components, parse_options, recipe_of, train
+from shortcut_snn.recipes.building import load_data
+from shortcut_snn.recipes.entries import merged
 from shortcut_snn.training import Classification, RunFolder, muon, read_rows
 from shortcut_snn.training.optimizers import make_optimizer, parameter_groups
 

@@ -23,7 +23,7 @@ import shortcut_snn
 from shortcut_snn._utils.files import write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
-from shortcut_snn.energy import with_unit
+from shortcut_snn.energy.report import with_unit
 
 COLUMNS = ("weight", "runs", "test accuracy, %", "spikes per neuron and step", "energy", "with memory", "ms an image", "s a step")  # noqa: E501  # fmt: skip
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import nets
 from shortcut_snn.diagnosis import judge
-from shortcut_snn.measurement import layer_reports, probe
+from shortcut_snn.measurement import probe
+from shortcut_snn.measurement.layers import layer_reports
 
 
 def main() -> None:

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from . import components
 from ._utils.calls import Reset, example_of
-from .introspection import OpenQuestion, ask, infer_criterion, introspect
-from .method import Criterion, Extract, Layout, Method, Shortcut, TimeAxis, TimeLoop, method_named
+from .introspection import introspect
+from .introspection.answer import OpenQuestion, ask
+from .introspection.infer_criterion import infer_criterion
+from .method import Layout, Method, Shortcut, TimeLoop, method_named
+from .method.taps import Extract, TimeAxis
+from .method.targets import Criterion
 from .wrapping import HeadChoice, placement, wrap
 
 Auto = Literal["auto"]

@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from . import components
 from ._utils.calls import call_on, dry_copy, evaluation, example_of, inputs_of, map_tensors
 from .initialisation import initialise
-from .introspection import CALL_ERRORS, stages_span_most
-from .method import DenseHead, Head, Layout, LinearHead, Method, Shortcut, check_samples, method_named
+from .introspection.layers import stages_span_most
+from .introspection.probe import CALL_ERRORS
+from .method import DenseHead, Layout, LinearHead, Method, Shortcut, method_named
+from .method.heads import Head
+from .method.shortcut import check_samples
 
 HeadChoice = Head | str | Mapping[str, Any] | None
 """A factory of heads, the recipe entry of a registered one, or None for the default."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shortcut_snn._utils.files import write_csv
-from shortcut_snn.recipes import Recipe, recipe_of, write_recipe
+from shortcut_snn.recipes import Recipe, recipe_of
+from shortcut_snn.recipes.entries import write_recipe
 
 RESULT = {
     "metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1, "best_epoch": 1,

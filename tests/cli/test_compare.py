@@ -9,7 +9,8 @@ from shortcut_snn.cli.compare import plan
 from shortcut_snn.cli.compare.planning import without_method
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.components import component_of
-from shortcut_snn.recipes import PRESETS, layer, merged, recipe_of, write_recipe
+from shortcut_snn.recipes import recipe_of
+from shortcut_snn.recipes.entries import PRESETS, layer, merged, write_recipe
 
 from .fake_runs import FakeRuns, table
 

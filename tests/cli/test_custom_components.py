@@ -17,7 +17,8 @@ from shortcut_snn import attach, load
 from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.components import KINDS
-from shortcut_snn.recipes import build, import_components, missing_imports, recipe_of
+from shortcut_snn.recipes import build, import_components, recipe_of
+from shortcut_snn.recipes.imports import missing_imports
 from shortcut_snn.training.callbacks import SaveRun
 
 from ..training.same import assert_same_run

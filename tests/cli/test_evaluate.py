@@ -15,11 +15,11 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli._commands import COMMANDS
 from shortcut_snn.cli._terminal import Parser
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.deploy import read_network
-from shortcut_snn.energy import with_unit
-from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.energy.report import with_unit
+from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.recipes import build, load_run
-from shortcut_snn.training import ENERGY_SAMPLES
+from shortcut_snn.training.result import ENERGY_SAMPLES
 
 from ..training.small import train
 

@@ -8,8 +8,12 @@ import pytest
 from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.cli.gradients import Source, measure, recipe_remedies, remedies_for
-from shortcut_snn.recipes import changed, from_dict, load_data, recipe_of, run_recipe
-from shortcut_snn.training import RunFolder, seeded
+from shortcut_snn.recipes import changed, recipe_of
+from shortcut_snn.recipes.building import load_data
+from shortcut_snn.recipes.entries import from_dict
+from shortcut_snn.recipes.runs import run_recipe
+from shortcut_snn.training import RunFolder
+from shortcut_snn.training.trainer import seeded
 
 from ..registered import forgetting
 from ..training.small import options, train

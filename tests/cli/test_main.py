@@ -15,7 +15,8 @@ from shortcut_snn.cli import train as train_command
 from shortcut_snn.cli._commands import COMMANDS
 from shortcut_snn.cli._recipe_options import SECTIONS
 from shortcut_snn.cli._terminal import print_line
-from shortcut_snn.recipes import PRESETS, Recipe, built_in, recipe_of
+from shortcut_snn.recipes import Recipe, recipe_of
+from shortcut_snn.recipes.entries import PRESETS, built_in
 from shortcut_snn.training import Interrupted
 
 from ..training.small import train

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from shortcut_snn.data import Loaders
+from shortcut_snn.data.loading import Loaders
 
 
 def epoch(made: Loaders, number: int) -> list[Any]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 from torchvision.transforms import v2
 
-from shortcut_snn.data import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip, Roll
+from shortcut_snn.data import Augmentation
 from shortcut_snn.data.counter_random import random_bits, uniform
-from shortcut_snn.data.images.augmentation import AugmentationPipeline
-from shortcut_snn.data.images.autoaugment import POLICY, SIGNED, magnitude, operations
+from shortcut_snn.data.images.augmentation import Affine, AugmentationPipeline, Crop, Cutout, Flip, Roll
+from shortcut_snn.data.images.autoaugment import POLICY, SIGNED, AutoAugment, magnitude, operations
 
 ALL = (Crop(), Flip(), Roll(), Affine(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.data import DataFileError, ImageFolder
+from shortcut_snn.data import ImageFolder
+from shortcut_snn.data.reading import DataFileError
 
 from .files import NAMES, write_folder
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.data import CIFAR10DVS, DataFileError, EventFolder, ImageFolder, InputFiles
+from shortcut_snn.data import CIFAR10DVS, EventFolder, ImageFolder
+from shortcut_snn.data.inputs import InputFiles
+from shortcut_snn.data.reading import DataFileError
 
 from .events.recordings import nmnist, structured, write_cifar10dvs
 

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder
+from shortcut_snn.data import ArrayImages, Digits, ImageData, ImageFolder
+from shortcut_snn.data.images.augmentation import Crop, Cutout, Flip
+from shortcut_snn.data.images.autoaugment import AutoAugment
 
 from .batches import epoch, equal
 from .files import NAMES, write_folder

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from shortcut_snn import components
-from shortcut_snn.data import CIFAR10, CIFAR100, Crop, Cutout, Digits, EventFolder, Flip, ImageArchive, Roll
+from shortcut_snn.data import CIFAR10, CIFAR100, Digits, EventFolder, ImageArchive
+from shortcut_snn.data.images.augmentation import Crop, Cutout, Flip, Roll
 
 
 def read(**entries: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortcut_snn.deploy import save_network
+from shortcut_snn.deploy.safetensors_files import save_network
 
 from ..data.events.recordings import nmnist, write_npz
 from ..registered import forgetting

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn._utils.module_state import hooked
-from shortcut_snn.deploy import NetworkSpec, Prepare
-from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.deploy import NetworkSpec
+from shortcut_snn.deploy.spec import Prepare
+from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.neurons import LIF, PLIF
 
 # Name, kind of neuron, and options.

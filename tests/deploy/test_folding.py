@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import Inference, Prepare, fold
+from shortcut_snn.deploy import Inference, fold
 from shortcut_snn.deploy.inference import SingleStep
+from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import LIF, use_backend
 
 from .networks import FAMILIES, activated, batch, family, firing_rates

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import ONNX, export_network, onnx_logits
+from shortcut_snn.deploy import export_network
 from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.onnx_export import ONNX, onnx_logits
 from shortcut_snn.deploy.torch_export import TorchExport
 
 from .networks import batch, family, small, small_vgg

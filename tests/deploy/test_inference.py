@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shortcut_snn.deploy import load
-from shortcut_snn.neurons import CurrentNeuron
+from shortcut_snn.neurons.current_neuron import CurrentNeuron
 
 from .networks import batch
 

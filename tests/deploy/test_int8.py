@@ -11,10 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import ONNX, Prepare, export_network, fold, load, onnx_logits
+from shortcut_snn.deploy import export_network, fold, load
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.int8 import Int8Conv2d, to_int8
-from shortcut_snn.neurons import IF, ILIF, LIF, CurrentNeuron
+from shortcut_snn.deploy.onnx_export import ONNX, onnx_logits
+from shortcut_snn.deploy.spec import Prepare
+from shortcut_snn.neurons import IF, ILIF, LIF
+from shortcut_snn.neurons.current_neuron import CurrentNeuron
 
 from .networks import batch, small
 

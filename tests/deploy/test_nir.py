@@ -12,9 +12,10 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir as to_spi
 from torch import Tensor, nn
 
 from shortcut_snn import components, nets
-from shortcut_snn.deploy import NetworkSpec, Prepare, export_network, fold
+from shortcut_snn.deploy import NetworkSpec, export_network, fold
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.nir_graph import DT, nir_graph
+from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import IF, LIF, PLIF
 
 from .networks import activated, batch, family, firing_rates, make_spec

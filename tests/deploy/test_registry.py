@@ -12,7 +12,8 @@ import torch
 from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 
-from shortcut_snn.deploy import TRAINED, card, load, push_to_hub
+from shortcut_snn.deploy import card, load, push_to_hub
+from shortcut_snn.deploy.registry import TRAINED
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from safetensors import safe_open
 
 from shortcut_snn import load
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import ENERGY, TRAINED, card, names
-from shortcut_snn.deploy.card import readme
+from shortcut_snn.deploy import card, names
+from shortcut_snn.deploy.card import ENERGY, readme
+from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.recipes import recipe_of
 
 NAMES = names()

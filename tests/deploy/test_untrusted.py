@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from shortcut_snn.deploy import NetworkSpec, export_network, load, read_network
+from shortcut_snn.deploy import NetworkSpec, export_network, load
+from shortcut_snn.deploy.safetensors_files import read_network
 
 from .networks import activated, batch, make_spec
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import load_into, read_network, save_network
+from shortcut_snn.deploy.safetensors_files import load_into, read_network, save_network
 
 
 def test_a_network_is_read_back(tmp_path):

@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import attach, components, nets
-from shortcut_snn.diagnosis import diagnose, judge, neuron_remedies
+from shortcut_snn.diagnosis import diagnose, judge
+from shortcut_snn.diagnosis.diagnosis import neuron_remedies
 from shortcut_snn.initialisation import initialise
-from shortcut_snn.measurement import LayerReport, Setup, examine
+from shortcut_snn.measurement import LayerReport, examine
 from shortcut_snn.measurement.layers import default_loss
+from shortcut_snn.measurement.setup import Setup
 from shortcut_snn.neurons import IF, LIF, ATan, Rectangle, Triangle
 
 from ..method.wrapped import wrapped

@@ -13,7 +13,9 @@ from spikingjelly.activation_based.op_counter.analytical_energy import estimate_
 from torch import nn
 
 from shortcut_snn import attach, nets
-from shortcut_snn.energy import count_operations, measure_energy, with_unit
+from shortcut_snn.energy import measure_energy
+from shortcut_snn.energy.counting import count_operations
+from shortcut_snn.energy.report import with_unit
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes
 
 

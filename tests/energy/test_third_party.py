@@ -11,7 +11,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from shortcut_snn import attach
-from shortcut_snn.energy import count_operations, measure_energy
+from shortcut_snn.energy import measure_energy
+from shortcut_snn.energy.counting import count_operations
 from shortcut_snn.neurons import LIF
 
 from ..method.wrapped import wrapped

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from research.studies.gain_formula import membranes, predicted_gains
-from shortcut_snn.measurement import chain, examine
+from shortcut_snn.measurement import examine
+from shortcut_snn.measurement.layers import chain
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, Rectangle
 
 from ..diagnosis.helpers import batch, network

@@ -19,9 +19,11 @@ from shortcut_snn import attach, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
 from shortcut_snn.initialisation.matching import matched_layers
 from shortcut_snn.initialisation.structure import declared_layers
-from shortcut_snn.introspection import find_neurons
-from shortcut_snn.measurement import chain, examine
-from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Scaled, Triangle
+from shortcut_snn.introspection.neurons import find_neurons
+from shortcut_snn.measurement import examine
+from shortcut_snn.measurement.layers import chain
+from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Triangle
+from shortcut_snn.neurons.surrogate import Scaled
 
 from ..deep_peers import DEEP, digits, leaky, plain
 from ..diagnosis.helpers import batch

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import attach
-from shortcut_snn.introspection import introspect, reproducing_arguments
+from shortcut_snn.introspection import introspect
+from shortcut_snn.introspection.inference import reproducing_arguments
 
 
 class Population(nn.Module):

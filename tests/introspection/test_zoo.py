@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from shortcut_snn import Shortcut, attach
 from shortcut_snn._utils.calls import inputs_of
-from shortcut_snn.introspection import alter
+from shortcut_snn.introspection.perturb import alter
 
 from ..method.toys import hooks
 from .zoo import CLASSES, ZOO, Entry

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import diagnose, initialise, measure_energy
-from shortcut_snn.introspection import custom_neurons
+from shortcut_snn.introspection.neurons import custom_neurons
 from shortcut_snn.measurement import examine
 
 from ..deep_peers import digits

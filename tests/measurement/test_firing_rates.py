@@ -11,8 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import FiringRatePenalty, firing_rates, nets
-from shortcut_snn.method import FiringRates, Method, first_tensor
-from shortcut_snn.neurons import ILIF, LIF, NormNeuron, bits_of, use_backend
+from shortcut_snn.method import Method
+from shortcut_snn.method.penalties import FiringRates
+from shortcut_snn.method.taps import first_tensor
+from shortcut_snn.neurons import ILIF, LIF, NormNeuron, use_backend
+from shortcut_snn.neurons.packing import bits_of
 from shortcut_snn.recipes import build, parse_options, recipe_of
 
 from ..method.wrapped import wrapped

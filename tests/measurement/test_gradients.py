@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, nets, wrap
-from shortcut_snn.measurement import first_to_last_ratio, gradient_rms, measure_gradients
+from shortcut_snn.measurement import measure_gradients
+from shortcut_snn.measurement.gradients import first_to_last_ratio, gradient_rms
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import diagnose, initialise, nets
-from shortcut_snn.measurement import chain, examine, gradient_factor, probe
+from shortcut_snn.measurement import examine, probe
+from shortcut_snn.measurement.layers import chain, gradient_factor
 from shortcut_snn.neurons import LIF, ATan, Rectangle
 
 from ..deep_peers import digits, spikingjelly

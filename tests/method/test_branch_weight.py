@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.method import BranchWeight, Constant, CosineDecay, LinearDecay, StepDecay
+from shortcut_snn.method import Constant, CosineDecay, LinearDecay, StepDecay
+from shortcut_snn.method.branch_weight import BranchWeight
 
 initials = st.floats(0.0, 10.0)
 totals = st.integers(1, 2000)

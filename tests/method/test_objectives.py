@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, SelfDistillation, ShortcutOutput, components
-from shortcut_snn.method import Objective, takes_branches, takes_every_step
+from shortcut_snn.method import Objective
+from shortcut_snn.method.objectives import takes_branches, takes_every_step
 
 from .toys import smooth
 

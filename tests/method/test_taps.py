@@ -4,7 +4,8 @@ import pytest
 from torch import nn
 from torchvision.models import resnet18
 
-from shortcut_snn.method import every_block, resolve, stage_ends
+from shortcut_snn.method import every_block, stage_ends
+from shortcut_snn.method.placement import resolve
 
 from .toys import Staged, small
 from .wrapped import wrapped

@@ -7,7 +7,8 @@ from torch import nn
 
 from shortcut_snn import Shortcut, wrap
 from shortcut_snn.components import gradient as gradients
-from shortcut_snn.method import Branches, Layout, Method, Tap, resolve
+from shortcut_snn.method import Branches, Layout, Method, Tap
+from shortcut_snn.method.placement import resolve
 
 
 def wrapped(

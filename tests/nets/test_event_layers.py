@@ -16,11 +16,14 @@ from torch.nn import functional as F
 from shortcut_snn import nets, neurons
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import for_inference
-from shortcut_snn.nets import SpikeConv2d, SpikeLinear
-from shortcut_snn.neurons import NormNeuron, bits_of, event_convolution, event_layers, pack, use_backend, with_bits
+from shortcut_snn.nets import SpikeConv2d
+from shortcut_snn.nets.layers import SpikeLinear
+from shortcut_snn.neurons import NormNeuron, event_layers, use_backend
 from shortcut_snn.neurons.cpu import event_launch as cpu
 from shortcut_snn.neurons.cpu.kernels import rows
 from shortcut_snn.neurons.cpu.kernels.memory import pointer
+from shortcut_snn.neurons.event_layers import event_convolution
+from shortcut_snn.neurons.packing import bits_of, pack, with_bits
 from shortcut_snn.wrapping import wrap
 
 pytestmark = pytest.mark.usefixtures("kernels")

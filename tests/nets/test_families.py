@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.neurons import PLIF, ATan
 
 from ..method.wrapped import wrapped

@@ -22,10 +22,9 @@ from shortcut_snn.neurons import (
     Surrogate,
     Tanh,
     Triangle,
-    bits_of,
     use_backend,
 )
-from shortcut_snn.neurons.packing import SavedBits, count_bits, support_of
+from shortcut_snn.neurons.packing import SavedBits, bits_of, count_bits, support_of
 from shortcut_snn.neurons.surrogate import Scaled
 
 pytestmark = pytest.mark.usefixtures("kernels")

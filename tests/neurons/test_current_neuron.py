@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from shortcut_snn import nets
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import SingleStep
-from shortcut_snn.introspection import spiking_layers
-from shortcut_snn.neurons import LIF, CurrentNeuron, Membrane, Neuron
+from shortcut_snn.introspection.neurons import spiking_layers
+from shortcut_snn.neurons import LIF, Neuron
+from shortcut_snn.neurons.current_neuron import CurrentNeuron, Membrane
 
 
 class Half(LIF):

@@ -8,7 +8,8 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, bits_of, use_backend
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, use_backend
+from shortcut_snn.neurons.packing import bits_of
 
 from .every_neuron import currents, is_active
 from .reference import Spike

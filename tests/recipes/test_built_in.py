@@ -15,7 +15,8 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli.recipes import PAPER_METHODS as METHODS
 from shortcut_snn.cli.recipes import accuracies
 from shortcut_snn.components import component_of
-from shortcut_snn.recipes import build, built_in, changed, recipe_of
+from shortcut_snn.recipes import build, changed, recipe_of
+from shortcut_snn.recipes.entries import built_in
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
 from ..data.files import colour_images, make_official, write_cifar10, write_cifar100

@@ -7,18 +7,8 @@ import pytest
 
 from shortcut_snn import components
 from shortcut_snn._utils.yaml_text import as_yaml, parse
-from shortcut_snn.recipes import (
-    PRESETS,
-    Recipe,
-    built_in,
-    changed,
-    from_dict,
-    layer,
-    merged,
-    parse_options,
-    recipe_of,
-    write_recipe,
-)
+from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
+from shortcut_snn.recipes.entries import PRESETS, built_in, from_dict, layer, merged, write_recipe
 from shortcut_snn.training import RunFolder
 
 from ..deploy.test_untrusted import mutated

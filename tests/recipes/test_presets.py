@@ -11,7 +11,8 @@ from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDist
 from shortcut_snn.data import Digits
 from shortcut_snn.method.gradient import RateCall
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
-from shortcut_snn.recipes import PRESETS, Recipe, build, changed, recipe_of
+from shortcut_snn.recipes import Recipe, build, changed, recipe_of
+from shortcut_snn.recipes.entries import PRESETS
 
 SMALL = {"network": {"width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}}
 # Objective, lambda, number of branches.

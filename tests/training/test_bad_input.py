@@ -11,7 +11,7 @@ from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
 from shortcut_snn.data.images import image_data
 from shortcut_snn.recipes import build, parse_options, recipe_of
-from shortcut_snn.training import make_trainer
+from shortcut_snn.training.trainer import make_trainer
 
 from .small import options
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, changed, recipe_of, write_recipe
+from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.recipes import build, changed, recipe_of
+from shortcut_snn.recipes.entries import write_recipe
 
 from ..data.events.recordings import nmnist, write_npz
 from .small import assert_resumes_bit_identically, train

@@ -15,8 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from shortcut_snn import components
-from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, load_data, recipe_of, train
+from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.recipes import build, recipe_of, train
+from shortcut_snn.recipes.building import load_data
 
 from ..method.wrapped import wrapped
 from ..stateful import Stateful

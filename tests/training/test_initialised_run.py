@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.neurons import Rectangle, Scaled, Triangle
+from shortcut_snn.neurons import Rectangle, Triangle
+from shortcut_snn.neurons.surrogate import Scaled
 from shortcut_snn.recipes import load_run
 
 from .same import assert_same_run

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, nets, wrap
-from shortcut_snn.method import METHODS, Branches, Layout, Method, Tap
+from shortcut_snn.method import Branches, Layout, Method, Tap
+from shortcut_snn.method.presets import METHODS
 from shortcut_snn.recipes import build, recipe_of
 
 LABELS = torch.tensor([0, 2, 1, 1])

@@ -13,7 +13,8 @@ from shortcut_snn import nets
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.cli.recipes import PAPER_METHODS
-from shortcut_snn.recipes import PRESETS, changed, load_run
+from shortcut_snn.recipes import changed, load_run
+from shortcut_snn.recipes.entries import PRESETS
 
 from .small import assert_resumes_bit_identically, options, train
 

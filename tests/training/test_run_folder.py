@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 from shortcut_snn._utils.files import WriteError, remove_strays, replacing, write_text
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
-from shortcut_snn.training import RunFolder, read_checkpoint
+from shortcut_snn.training import RunFolder
+from shortcut_snn.training.trainer import read_checkpoint
 
 from .small import options, train
 from .tiny import run, sides, task

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.training import SIGNALS
+from shortcut_snn.training.interruption import SIGNALS
 
 from .tiny import run, task
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn.deploy import fold, for_inference
+from shortcut_snn.deploy import fold
+from shortcut_snn.deploy.inference import for_inference
 from shortcut_snn.nets import SpikingResNet
 
 from ..cell import Cell

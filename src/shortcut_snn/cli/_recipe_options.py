@@ -47,7 +47,10 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
     options, unknown = parser.parse_known_args(words)
     # From here on help is printed, and the rest may take its time.
     from .._utils.yaml_text import as_yaml
-    from ..recipes import from_dict, import_components, merged_layers, missing_imports, parse_options, run_recipe
+    from ..recipes import import_components, parse_options
+    from ..recipes.entries import from_dict, merged_layers
+    from ..recipes.imports import missing_imports
+    from ..recipes.runs import run_recipe
     from ..training import RunFolder
 
     if unknown:

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..recipes import Recipe, write_recipe
-from ..training import RunFolder, handling_signals
+from ..recipes import Recipe
+from ..recipes.entries import write_recipe
+from ..training import RunFolder
+from ..training.interruption import handling_signals
 from ._terminal import ERROR, STOPPED
 from .train import PARENT
 

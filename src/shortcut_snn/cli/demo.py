@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import plots
-from ..measurement import chain
+from ..measurement.layers import chain
 from ..recipes import Recipe, recipe_of
-from ..training import Metric, RunFolder, read_rows
+from ..training import RunFolder, read_rows
+from ..training.tables import Metric
 from ._terminal import print_line
 from .compare import Plan, Variant, compare
 from .gradients import examine_new_network

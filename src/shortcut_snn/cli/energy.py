@@ -6,9 +6,12 @@ from typing import Any
 from .. import plots
 from .._utils.files import remove_strays, write_csv
 from .._utils.markdown import markdown_table
-from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, with_unit
-from ..recipes import keeps_result, open_run
-from ..training import RunFolder, energy_rows, measure_task_energy
+from ..energy import EnergyReport
+from ..energy.report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, with_unit
+from ..recipes import open_run
+from ..recipes.runs import keeps_result
+from ..training import RunFolder
+from ..training.result import energy_rows, measure_task_energy
 from ._terminal import at_least_one
 
 OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}

@@ -9,7 +9,8 @@ import torch
 
 from ..measurement import probe
 from ..recipes import open_run
-from ..training import Metric, format_value, make_trainer, quiet_lightning
+from ..training.tables import Metric, format_value
+from ..training.trainer import make_trainer, quiet_lightning
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,8 +12,11 @@ from torch import Tensor
 from .. import __version__, components
 from ..components import component_of, write
 from ..data import Data, ImageData
-from ..deploy import CARD, ENERGY, README, Card, Exporter, InputSpec, NetworkSpec, describe_inputs, export_with_card
-from ..recipes import Recipe, keeps_result, open_run
+from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
+from ..deploy.card import CARD, ENERGY, README
+from ..deploy.spec import describe_inputs
+from ..recipes import Recipe, open_run
+from ..recipes.runs import keeps_result
 from ..training import RunFolder
 from ._terminal import UsageError, at_least_one
 

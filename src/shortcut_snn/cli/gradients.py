@@ -13,28 +13,21 @@ from .._utils.files import remove_strays, write_csv
 from .._utils.markdown import markdown_table
 from .._utils.random_state import preserve_random_state
 from ..data import Data
-from ..diagnosis import Diagnosis, Remedy, diagnose_setup, judge, neuron_remedies
-from ..measurement import Batch, GradientReport, LayerReport, Setup, measure_gradients
-from ..method import initialises
-from ..recipes import (
-    Recipe,
-    build,
-    build_task,
-    changed,
-    check_data,
-    load_data,
-    load_network,
-    run_recipe,
-)
-from ..training import (
-    LAYER_TABLE_LEGEND,
-    RunFolder,
-    Task,
-    initialise_task,
-    layer_rows,
-    layer_table,
-    seeded,
-)
+from ..diagnosis import Diagnosis, judge
+from ..diagnosis.diagnosis import diagnose_setup, neuron_remedies
+from ..diagnosis.tips import Remedy
+from ..measurement import LayerReport, measure_gradients
+from ..measurement.gradients import GradientReport
+from ..measurement.layers import Batch
+from ..measurement.setup import Setup
+from ..method.gradient import initialises
+from ..recipes import Recipe, build, changed
+from ..recipes.building import build_task, load_data
+from ..recipes.runs import check_data, load_network, run_recipe
+from ..training import RunFolder, Task
+from ..training.run import initialise_task
+from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
+from ..training.trainer import seeded
 from ._terminal import at_least_one
 
 # Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.

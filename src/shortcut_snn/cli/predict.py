@@ -5,8 +5,10 @@ import json
 import sys
 
 from .._utils.markdown import markdown_table, printable
-from ..deploy import Inference, Prediction, load, predict
-from ..training import RunFolder, format_value
+from ..deploy import Inference, load, predict
+from ..deploy.predict import Prediction
+from ..training import RunFolder
+from ..training.tables import format_value
 from ._terminal import at_least_one
 
 
@@ -40,7 +42,7 @@ def _load(name: str) -> Inference:
         imports = RunFolder(name).imports()
         if not imports:
             raise
-        from ..recipes import missing_imports
+        from ..recipes.imports import missing_imports
 
         raise ValueError(f"{error}{missing_imports(imports)}") from None
 

@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from .._utils.module_state import hooked
-from ..introspection import spiking_layers
+from ..introspection.neurons import spiking_layers
 from ..nets import SpikeConv2d
-from ..neurons import CurrentNeuron, Neuron, NormNeuron
+from ..neurons import Neuron, NormNeuron
+from ..neurons.current_neuron import CurrentNeuron
 
 M = TypeVar("M", bound=nn.Module)
 

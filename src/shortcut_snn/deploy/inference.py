@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..introspection import spiking_layers
-from ..nets import SpikingNetwork, channels_last
-from ..neurons import Membrane
+from ..introspection.neurons import spiking_layers
+from ..nets import SpikingNetwork
+from ..nets.layers import channels_last
+from ..neurons.current_neuron import Membrane
 from .spec import NetworkSpec, Prepare
 
 

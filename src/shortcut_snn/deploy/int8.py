@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._utils.module_state import hooked
-from ..introspection import spiking_layers
-from ..neurons import CurrentNeuron, is_exported
+from ..introspection.neurons import spiking_layers
+from ..neurons.backend import is_exported
+from ..neurons.current_neuron import CurrentNeuron
 
 LARGEST_WEIGHT = 127
 """Weights are symmetric about 0, so -128 is not used."""

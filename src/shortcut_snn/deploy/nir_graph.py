@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..introspection import spiking_layers
+from ..introspection.neurons import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
-from ..neurons import Neuron, is_lif
+from ..neurons import Neuron
+from ..neurons.modules import is_lif
 from .exporter import require
 from .inference import check_has_single_steps
 from .spec import NetworkSpec

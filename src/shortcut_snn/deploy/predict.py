@@ -57,7 +57,7 @@ def predict(
         [7]
     """
     # Loading a network needs no data sets.
-    from ..data import InputFiles
+    from ..data.inputs import InputFiles
 
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
@@ -72,7 +72,7 @@ def predict(
 @contextmanager
 def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
     """Report a file that cannot be read; without a function that is an error."""
-    from ..data import DataFileError
+    from ..data.reading import DataFileError
 
     try:
         yield

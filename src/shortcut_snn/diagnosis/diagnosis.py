@@ -12,9 +12,13 @@ from torch import nn
 from .. import components
 from .._utils.calls import Reset
 from ..initialisation import initialise
-from ..introspection import NORMS, custom_neurons, find_neurons, is_layer, steepness
-from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, wrapped_copy
-from ..method import default_loss
+from ..introspection.adapters import steepness
+from ..introspection.layers import NORMS, is_layer
+from ..introspection.neurons import custom_neurons, find_neurons
+from ..measurement import Examination, LayerReport
+from ..measurement.layers import Batch, Loss, check_can_examine
+from ..measurement.setup import Setup, wrapped_copy
+from ..method.targets import default_loss
 from ..neurons import IF, LIF, Neuron, Resizable
 from .tips import Remedy, Tip, measure_remedies
 from .verdict import Verdict, judge

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ..introspection import CALL_ERRORS
-from ..measurement import Batch, Examination, Setup
+from ..introspection.probe import CALL_ERRORS
+from ..measurement import Examination
+from ..measurement.layers import Batch
+from ..measurement.setup import Setup
 from .verdict import Verdict, judge
 
 GRADIENT_ONLY = ("width", "detach_reset")

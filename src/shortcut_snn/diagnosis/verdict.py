@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..measurement import LayerReport, chain, gradient_factor, trained_chain
+from ..measurement import LayerReport
+from ..measurement.layers import chain, gradient_factor, trained_chain
 
 Kind = Literal["healthy", "lost", "vanishes", "explodes", "silent", "saturated", "no gradient"]
 # A gradient that changes by less over the whole depth is healthy.

@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .._utils.module_state import hooked
-from ..introspection import find_neurons
-from ..method import first_tensor
-from ..neurons import ILIF, CurrentNeuron
+from ..introspection.neurons import find_neurons
+from ..method.taps import first_tensor
+from ..neurons import ILIF
+from ..neurons.current_neuron import CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _MAX_POOLS = (

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, call_on, dry_copy, primary
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
-from ..introspection import adapters_of, custom_neurons, describe, find_neurons, single_step_neurons
-from ..method import Layout, Shortcut, first_tensor
+from ..introspection.adapters import adapters_of
+from ..introspection.inference import describe
+from ..introspection.neurons import custom_neurons, find_neurons, single_step_neurons
+from ..method import Layout, Shortcut
+from ..method.taps import first_tensor
 from ..nets import SpikingNetwork
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
 from .report import WORD_BITS, EnergyReport, LayerEnergy

@@ -27,9 +27,13 @@ from torch import Tensor, nn
 
 from .._utils.calls import inputs_of
 from .._utils.module_state import preserving_state, restored_on_error
-from ..introspection import custom_neurons, find_neurons
-from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, probe, wrapped_copy
-from ..method import Shortcut, default_loss
+from ..introspection.neurons import custom_neurons, find_neurons
+from ..measurement import probe
+from ..measurement.layers import Loss, chain, check_can_examine
+from ..measurement.probe import LayerTally
+from ..measurement.setup import Setup, wrapped_copy
+from ..method import Shortcut
+from ..method.targets import default_loss
 from .matching import matched_layers
 from .norms import Norms
 from .structure import Structure, declared_layers

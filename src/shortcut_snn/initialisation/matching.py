@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from .._utils.calls import map_tensors
 from .._utils.module_state import hooked, preserving_state
-from ..introspection import NORMS, find_neurons, is_layer
-from ..method import tensor_in
-from ..nets import Role
+from ..introspection.layers import NORMS, is_layer
+from ..introspection.neurons import find_neurons
+from ..method.taps import tensor_in
+from ..nets.roles import Role
 from .structure import Layer
 
 

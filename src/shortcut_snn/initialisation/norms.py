@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from .._utils.calls import detached_states
 from .._utils.module_state import hooked
-from ..introspection import single_step_neurons
-from ..method import first_tensor, tensor_in
+from ..introspection.neurons import single_step_neurons
+from ..method.taps import first_tensor, tensor_in
 from ..neurons import Neuron
 from .matching import fits, shaped_like
 from .structure import Layer, Structure, unchangeable

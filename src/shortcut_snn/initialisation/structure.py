@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import hooked
-from ..introspection import NORMS, find_neurons
-from ..nets import Role, declared_roles
+from ..introspection.layers import NORMS
+from ..introspection.neurons import find_neurons
+from ..nets.roles import Role, declared_roles
 
 Path = Literal["layers", "blocks", "spikes", "currents"]
 """The carrier of the input and the gradient from block to block:

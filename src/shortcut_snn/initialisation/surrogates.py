@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..introspection import find_neurons, set_surrogate
+from ..introspection.neurons import find_neurons
+from ..introspection.surrogates import set_surrogate
 from ..neurons import Neuron, NormNeuron
 from .structure import Layer, Path, Structure
 

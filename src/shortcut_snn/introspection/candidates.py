@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..method import PLACEMENTS, resolve, stages
+from ..method.placement import PLACEMENTS, resolve, stages
 from .layers import holds_matrix, is_layer
 from .recorder import Event, named_modules
 

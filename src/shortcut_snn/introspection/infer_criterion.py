@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..method import Criterion, Layout, are_classes
+from ..method import Layout
+from ..method.targets import Criterion, are_classes
 from .answer import OpenQuestion
 from .logits import is_spikes
 

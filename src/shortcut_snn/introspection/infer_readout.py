@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.calls import primary
-from ..method import Readout, Unfold, batch_of
+from ..method import Readout
+from ..method.taps import Unfold, batch_of
 from .adapters import adapters_of
 from .answer import Answer, OpenQuestion
 from .channels import axes_unlike_input, channel_axis

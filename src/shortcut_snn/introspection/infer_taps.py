@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from .._utils.calls import primary
-from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor
+from ..method import Tap
+from ..method.taps import Extract, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS, named_places, no_places, rows, spread, stage_ends
 from .channels import axes_unlike_input, channel_axis

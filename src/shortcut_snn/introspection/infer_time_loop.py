@@ -15,7 +15,8 @@ from typing import Any, Literal
 from torch import nn
 
 from .._utils.calls import Reset, copy_network, inputs_of, primary
-from ..method import Extract, TimeLoop
+from ..method import TimeLoop
+from ..method.taps import Extract
 from .adapters import Adapter
 from .answer import Answer, OpenQuestion
 from .infer_reset import changed_attributes, check_layers_exist, leaks, leftover_state, list_places

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.calls import Reset, example_of, primary, tensors_in
-from ..method import Extract, Layout, Readout, Shortcut, Tap, TimeLoop
+from ..method import Layout, Readout, Shortcut, Tap, TimeLoop
+from ..method.taps import Extract
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis

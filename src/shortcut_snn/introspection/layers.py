@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import stages, tensor_in
+from ..method.placement import stages
+from ..method.taps import tensor_in
 from .adapters import ADAPTERS
 
 Gains = dict[str, tuple[Tensor, Tensor]]

@@ -10,8 +10,9 @@ from torch import nn
 
 from .._utils.calls import Reset
 from .._utils.module_state import hooked
-from ..method import first_tensor
-from ..neurons import CurrentNeuron, Neuron, NormNeuron
+from ..method.taps import first_tensor
+from ..neurons import Neuron, NormNeuron
+from ..neurons.current_neuron import CurrentNeuron
 from .adapters import adapters_of, library_reset
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import entries
+from ..method.layout import entries
 
 Path = tuple[Any, ...]
 """The key or index of a tensor in an output; empty for an output that is a tensor."""

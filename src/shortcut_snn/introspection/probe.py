@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.calls import Reset, call_on, copy_network, evaluation, map_tensors
-from ..method import Extract, first_tensor, tensor_in
+from ..method.taps import Extract, first_tensor, tensor_in
 from .gradient_paths import GradientPaths
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .._utils.calls import map_tensors
-from ..method import tensor_in
+from ..method.taps import tensor_in
 from .layers import Gains, channel_axis_of, has_weights, scaled, with_first
 from .perturb import Changed, variation
 

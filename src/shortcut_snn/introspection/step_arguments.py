@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .._utils.calls import call_by_name, evaluation, inputs_of, map_tensors, signature_of, tensors_in
-from ..method import TimeLoop, entries
+from ..method import TimeLoop
+from ..method.layout import entries
 from .perturb import counts, varied
 from .probe import CALL_ERRORS
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..neurons import Neuron, Rectangle, Scaled, straight_through
+from ..neurons import Neuron, Rectangle, straight_through
+from ..neurons.surrogate import Scaled
 
 # Where libraries keep the function from the distance to the threshold to a spike.
 _FUNCTIONS = ("surrogate_function", "spike_grad")

@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_map_only
 
 from .._utils.calls import Reset
 from .._utils.module_state import hooked, preserving_state
-from ..introspection import find_neurons, single_step_neurons
-from ..method import first_tensor
+from ..introspection.neurons import find_neurons, single_step_neurons
+from ..method.taps import first_tensor
 
 NOISE = 0.1
 """Standard deviation of the noise over that of the input."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import preserving_state
-from ..method import Criterion, Shortcut
+from ..method import Shortcut
+from ..method.targets import Criterion
 
 # Names that ResNets give to the convolution of a skip path: here; in torchvision and SpikingJelly.
 _PROJECTIONS = {"project", "downsample"}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .._utils.calls import Reset, inputs_of
 from .._utils.module_state import preserving_state
-from ..introspection import reset_of
-from ..method import default_loss
+from ..introspection.neurons import reset_of
+from ..method.targets import default_loss
 from .forward import measure_kept
 from .gradients import is_on_chain
 from .probe import LayerTally, check_has_neurons, probe

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from .._utils.calls import copy_network, inputs_of
 from .._utils.module_state import hooked, preserving_state
-from ..introspection import CALL_ERRORS, find_neurons, is_layer, single_step_neurons, spiking_modules
-from ..method import FiringRates, first_tensor, tensor_in
-from ..neurons import count_spikes
+from ..introspection.layers import is_layer
+from ..introspection.neurons import find_neurons, single_step_neurons, spiking_modules
+from ..introspection.probe import CALL_ERRORS
+from ..method.penalties import FiringRates
+from ..method.taps import first_tensor, tensor_in
+from ..neurons.packing import count_spikes
 
 
 def square_sum(grad: Tensor) -> Tensor:

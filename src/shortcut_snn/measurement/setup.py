@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from .._utils.calls import Reset, copy_network, inputs_of
 from .._utils.module_state import preserving_state
-from ..introspection import adapters_of, describe, find_neurons, find_sequence_neurons, introspect
-from ..method import Layout, Shortcut, ShortcutOutput, default_loss
+from ..introspection import introspect
+from ..introspection.adapters import adapters_of
+from ..introspection.inference import describe
+from ..introspection.neurons import find_neurons, find_sequence_neurons
+from ..method import Layout, Shortcut, ShortcutOutput
+from ..method.targets import default_loss
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, Loss, examine
 

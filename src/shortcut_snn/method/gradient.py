@@ -12,7 +12,8 @@ from torch import nn
 
 from .. import components
 from .._utils.calls import primary
-from ..neurons import Neuron, RatePasses
+from ..neurons import Neuron
+from ..neurons.rate import RatePasses
 from .layout import Layout
 from .objectives import Objective, definition, part_name, takes_every_step
 

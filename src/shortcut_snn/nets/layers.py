@@ -7,16 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..neurons import (
-    bits_of,
-    event_convolution,
-    event_linear,
-    merge_time,
-    pack,
-    saved_as_bits,
-    with_bits,
-    with_bits_of,
-)
+from ..neurons.event_layers import event_convolution, event_linear
+from ..neurons.operators.layout import merge_time
+from ..neurons.packing import bits_of, pack, saved_as_bits, with_bits, with_bits_of
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from ..method import Layout, Tap, resolve
+from ..method import Layout, Tap
+from ..method.placement import resolve
 from .norms import Norm, check_norm, start_at_threshold
 
 Readout = Literal["mean", "sequence"]

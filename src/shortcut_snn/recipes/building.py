@@ -12,9 +12,13 @@ from ..components import component_of
 from ..data import Data, as_data
 from ..introspection import introspect
 from ..method import Method
-from ..nets import SpikingNetwork, channels_last
+from ..nets import SpikingNetwork
 from ..nets import build_network as build_from_options
-from ..training import Provenance, Row, Run, Task, fit
+from ..nets.layers import channels_last
+from ..training import Task, fit
+from ..training.folder import Row
+from ..training.provenance import Provenance
+from ..training.run_state import Run
 from ..wrapping import placement, wrap
 from .recipe import Recipe
 

@@ -8,7 +8,8 @@ from .. import components
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml, parse
 from ..components import merge, read, suggestion
-from ..method import METHODS, NETWORKS, Method
+from ..method import Method
+from ..method.presets import METHODS, NETWORKS
 from .recipe import Recipe
 
 Entries = dict[str, Any]

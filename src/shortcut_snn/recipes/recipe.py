@@ -16,7 +16,8 @@ from .. import neurons as _neurons  # noqa: F401
 from ..components import Kind, component_of, write
 from ..method import Method
 from ..training import Classification as _Classification  # noqa: F401
-from ..training import Training, make_optimizer
+from ..training import Training
+from ..training.optimizers import make_optimizer
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:

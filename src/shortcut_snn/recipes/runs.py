@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from ..data import Data
-from ..deploy import load_into
+from ..deploy.safetensors_files import load_into
 from ..initialisation import set_surrogates
 from ..method import Method
-from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
+from ..training import RunFolder, Task
+from ..training.provenance import MAY_CHANGE_ON_RESUME, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
 from .imports import missing_imports

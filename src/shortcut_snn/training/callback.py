@@ -15,18 +15,11 @@ from .. import components
 from .._utils.calls import like
 from ..attachment import attach, check_known
 from ..initialisation import set_surrogates
-from ..introspection import adapters_of, library_reset
-from ..method import (
-    BranchWeight,
-    Criterion,
-    Method,
-    Objective,
-    Readout,
-    Shortcut,
-    ShortcutOutput,
-    combine,
-    method_named,
-)
+from ..introspection.adapters import adapters_of, library_reset
+from ..method import Method, Objective, Readout, Shortcut, ShortcutOutput, method_named
+from ..method.branch_weight import BranchWeight
+from ..method.method import combine
+from ..method.targets import Criterion
 from .callback_combine import AddedLoss, combination_of
 from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
 from .._utils.files import write_csv
-from ..deploy import save_network
+from ..deploy.safetensors_files import save_network
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted, install_handler

@@ -12,7 +12,7 @@ from torch import Tensor
 from .._utils.files import make_folder, read_json, refuse_others, remove_strays, write_text
 from .._utils.yaml_text import as_yaml, parse
 from ..components import KINDS, read, write
-from ..deploy import read_network
+from ..deploy.safetensors_files import read_network
 from .provenance import Provenance, check_resumable, environment
 
 Row = dict[str, Any]

@@ -9,7 +9,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from ..diagnosis import judge
-from ..measurement import LayerReport, LayerTally, gradient_rms, layer_reports, probe
+from ..measurement import LayerReport, probe
+from ..measurement.gradients import gradient_rms
+from ..measurement.layers import layer_reports
+from ..measurement.probe import LayerTally
 from .tables import layer_rows
 
 

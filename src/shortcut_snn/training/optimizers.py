@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from .. import components
-from ..introspection import learned_by_neurons
+from ..introspection.neurons import learned_by_neurons
 
 # The base class, one that needs a closure, one for sparse gradients, and Muon, which has a file of its own here.
 _NOT_REGISTERED = ("Optimizer", "LBFGS", "SparseAdam", "Muon")

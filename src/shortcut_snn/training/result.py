@@ -11,10 +11,12 @@ import torch
 
 from .. import plots
 from .._utils.files import write_csv
-from ..data import Data, Loaders
-from ..deploy import load_into, save_network
-from ..energy import EnergyReport, measure_energy, with_unit
-from ..measurement import first_to_last_ratio
+from ..data import Data
+from ..data.loading import Loaders
+from ..deploy.safetensors_files import load_into, save_network
+from ..energy import EnergyReport, measure_energy
+from ..energy.report import with_unit
+from ..measurement.gradients import first_to_last_ratio
 from .callbacks import History
 from .folder import RunFolder
 from .run_state import Run

@@ -10,7 +10,9 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ..data import Data, DataFileError, Loaders, as_data
+from ..data import Data, as_data
+from ..data.loading import Loaders
+from ..data.reading import DataFileError
 from ..initialisation import Initialisation, initialise, set_surrogates
 from .callbacks import History, SaveRun, WeightAverage
 from .health import Health

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from .. import components
 from .._utils.random_state import get_random_state, set_random_state
 from ..measurement import firing_rates
-from ..method import BranchWeight, Layout, Method, Objective, Shortcut, combine, method_named
+from ..method import Layout, Method, Objective, Shortcut, method_named
+from ..method.branch_weight import BranchWeight
+from ..method.method import combine
 from .epoch_means import EpochMeans
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training

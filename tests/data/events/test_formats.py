@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortcut_snn.data import DataFileError
 from shortcut_snn.data.events.event_set import file_recording
+from shortcut_snn.data.reading import DataFileError
 
 from . import recordings
 from .recordings import Sample, structured, synthetic, write

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shortcut_snn.neurons import LIF, ATan, pack
+from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
+from shortcut_snn.neurons.packing import pack
 
 from .test_norm_neuron import LAYOUTS, lay_out
 from .under_test import MANY

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from shortcut_snn.neurons import NormNeuron, bits_of, use_backend
+from shortcut_snn.neurons import NormNeuron, use_backend
+from shortcut_snn.neurons.packing import bits_of
 
 from ..every_neuron import NEURONS, currents, is_active
 from .test_norm_neuron import lay_out

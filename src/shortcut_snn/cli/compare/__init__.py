@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from ..._utils.markdown import markdown_table
-from ...recipes import merged, parse_options
+from ...recipes import parse_options
+from ...recipes.entries import merged
 from .._terminal import UsageError, at_least_one, print_line
 from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare

@@ -10,8 +10,10 @@ from typing import Any
 
 from ..._utils.yaml_text import parse
 from ...method import Method
-from ...recipes import Recipe, changed, from_dict, layer, merged, parse_options
-from ...training import RunFolder, recipe_differences
+from ...recipes import Recipe, changed, parse_options
+from ...recipes.entries import from_dict, layer, merged
+from ...training import RunFolder
+from ...training.provenance import recipe_differences
 from .._commands import METHODS
 from .._terminal import words
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..._utils.files import refuse_others
 from ...recipes import changed
-from ...training import Metric, RunFolder
+from ...training import RunFolder
+from ...training.tables import Metric
 from .._run_pool import Result, RunPool, TrainingRun
 from .planning import Plan
 from .summary import Comparison

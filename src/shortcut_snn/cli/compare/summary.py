@@ -13,7 +13,9 @@ from ... import plots
 from ..._utils.files import read_json, write_csv, write_text
 from ..._utils.markdown import markdown_table
 from ..._utils.statistics import geometric_mean, mean_interval
-from ...training import COLUMN_TITLES, Metric, RunFolder, column_title, flatten_entries, format_value
+from ...training import RunFolder
+from ...training.provenance import flatten_entries
+from ...training.tables import COLUMN_TITLES, Metric, column_title, format_value
 
 GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")

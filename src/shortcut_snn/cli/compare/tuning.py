@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..._utils.files import write_csv
-from ...recipes import Recipe, changed, load_data
-from ...training import Metric, RunFolder, format_value
+from ...recipes import Recipe, changed
+from ...recipes.building import load_data
+from ...training import RunFolder
+from ...training.tables import Metric, format_value
 from .._run_pool import Result, RunPool, TrainingRun
 from .planning import Plan, Point, Variant, as_entries, as_words, folder_name
 

@@ -10,8 +10,9 @@ from typing import Any
 from ... import plots
 from ..._utils.files import read_json
 from ..._utils.statistics import mean_interval
-from ...measurement import first_to_last_ratio
-from ...training import RunFolder, format_duration, read_rows
+from ...measurement.gradients import first_to_last_ratio
+from ...training import RunFolder, read_rows
+from ...training.tables import format_duration
 from ..compare import Comparison
 from .page import Page, Section, Table, all_columns, entries_section, entry_texts, picture
 from .run_page import network_and_data

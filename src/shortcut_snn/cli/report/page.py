@@ -12,7 +12,9 @@ from typing import Any
 from jinja2 import Environment
 
 from ..._utils.markdown import printable
-from ...training import COLUMN_TITLES, Row, column_title, flatten_entries, format_value
+from ...training.folder import Row
+from ...training.provenance import flatten_entries
+from ...training.tables import COLUMN_TITLES, column_title, format_value
 
 Picture = tuple[str, str]
 """A title, and the address of a figure that is part of the page."""

@@ -14,10 +14,15 @@ from ... import plots
 from ..._utils.files import read_json
 from ..._utils.statistics import share_interval
 from ...diagnosis import judge
-from ...energy import EnergyReport, LayerEnergy, with_unit
-from ...measurement import LayerReport, is_on_chain
-from ...recipes import from_dict
-from ...training import Metric, Row, RunFolder, flatten_entries, format_duration, format_value, read_rows
+from ...energy import EnergyReport
+from ...energy.report import LayerEnergy, with_unit
+from ...measurement import LayerReport
+from ...measurement.gradients import is_on_chain
+from ...recipes.entries import from_dict
+from ...training import RunFolder, read_rows
+from ...training.folder import Row
+from ...training.provenance import flatten_entries
+from ...training.tables import Metric, format_duration, format_value
 from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
 
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
