@@ -19,7 +19,9 @@ from shortcut_snn import __version__
 from shortcut_snn.cli._commands import COMMANDS
 from shortcut_snn.cli._recipe_options import add_recipe_options, add_run_options, recipe_entries
 from shortcut_snn.cli._terminal import Parser, default_of
-from shortcut_snn.components import KINDS, Kind, first_sentence, option_help, type_text
+from shortcut_snn.components import Kind
+from shortcut_snn.components.help import first_sentence, option_help, type_text
+from shortcut_snn.components.registry import KINDS
 from shortcut_snn.deploy import card, names
 from shortcut_snn.recipes import Recipe, recipe_of
 

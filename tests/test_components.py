@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from shortcut_snn import components
-from shortcut_snn.components import KINDS, Kind, component_of, merge, option_help, read, type_text, write
+from shortcut_snn.components import Kind, component_of
+from shortcut_snn.components.entries import merge, read, write
+from shortcut_snn.components.help import option_help, type_text
+from shortcut_snn.components.registry import KINDS
 
 shape = Kind("shape", context=("v",))
 body = Kind("body", context=("mass", "colour"))

@@ -62,13 +62,11 @@ def test_names_and_signatures_are_those_of_the_snapshot() -> None:
 
 
 def test_public_names_are_documented() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT.parents[1] / "docs").glob("*.md"))
-    undocumented = [
-        line
-        for line in interface()
-        if not re.search(rf"\b{re.escape(line.partition('(')[0].rpartition('.')[2])}\b", pages)
-    ]
-    assert not undocumented
+    root = ROOT.parents[1]
+    files = [*(root / "docs").glob("*.md"), *(root / "examples").glob("**/*.py")]
+    pages = set(re.findall(r"\w+", "".join(file.read_text(encoding="utf-8") for file in files)))
+    names = {line.partition("(")[0].rpartition(".")[2] for line in interface()}
+    assert not names - pages
 
 
 if __name__ == "__main__":

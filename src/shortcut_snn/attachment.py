@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from torch import Tensor, nn
 
-from . import components
 from ._utils.calls import Reset, example_of
+from .components.registry import suggestion
 from .introspection import introspect
 from .introspection.answer import OpenQuestion, ask
 from .introspection.infer_criterion import infer_criterion
@@ -145,7 +145,7 @@ def check_known(known: Known) -> None:
         TypeError: the message names the argument, and one of a similar name.
     """
     for name in known.keys() - Known.__annotations__.keys():
-        raise TypeError(f"attach has no argument {name!r}{components.suggestion(name, Known.__annotations__)}")
+        raise TypeError(f"attach has no argument {name!r}{suggestion(name, Known.__annotations__)}")
 
 
 def _declared(

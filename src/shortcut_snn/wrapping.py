@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from . import components
 from ._utils.calls import call_on, dry_copy, evaluation, example_of, inputs_of, map_tensors
+from .components.entries import read
 from .initialisation import initialise
 from .introspection.layers import stages_span_most
 from .introspection.probe import CALL_ERRORS
@@ -125,7 +126,7 @@ def make_heads(network: nn.Module, layout: Layout, example: Any, head: HeadChoic
         # A prediction at every position has a head at every position.
         dense = isinstance(main, Tensor) and main.dim() > (2 if layout.shape is None else 3)
         head = DenseHead if dense else LinearHead
-    make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
+    make: Head = read(components.head, head, "head") if isinstance(head, str | Mapping) else head
     reference = next(nn.Module.parameters(network), torch.empty(0))
     # Built on the CPU, so that one seed gives the same branches on every device.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):

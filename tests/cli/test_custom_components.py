@@ -16,7 +16,7 @@ from PIL import Image
 from shortcut_snn import attach, load
 from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
-from shortcut_snn.components import KINDS
+from shortcut_snn.components.registry import KINDS
 from shortcut_snn.recipes import build, import_components, recipe_of
 from shortcut_snn.recipes.imports import missing_imports
 from shortcut_snn.training.callbacks import SaveRun

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from shortcut_snn import components
+from shortcut_snn.components.entries import read, write
 from shortcut_snn.data import CIFAR10, CIFAR100, Digits, EventFolder, ImageArchive
 from shortcut_snn.data.images.augmentation import Crop, Cutout, Flip, Roll
 
 
-def read(**entries: Any) -> Any:
-    return components.read(components.data, entries, "data")
+def read_data(**entries: Any) -> Any:
+    return read(components.data, entries, "data")
 
 
 NMNIST = {"kind": "nmnist", "root": "x"}
@@ -49,7 +50,7 @@ NMNIST = {"kind": "nmnist", "root": "x"}
 )
 def test_wrong_entries_are_named(entries: dict[str, Any], keyword: str) -> None:
     with pytest.raises(ValueError, match=keyword) as caught:
-        read(**entries)
+        read_data(**entries)
     assert str(caught.value).startswith("data")
 
 
@@ -74,18 +75,18 @@ def test_default_augmentations_and_their_order() -> None:
     assert ImageArchive("x").augmentations == ()
     assert EventFolder("x", sensor=(4, 4)).augmentations == ()
     assert CIFAR100("x", augment=()).augmentations == ()
-    assert read(kind="digits", augment=["cutout", "crop"]).augmentations == (Cutout(), Crop())
+    assert read_data(kind="digits", augment=["cutout", "crop"]).augmentations == (Cutout(), Crop())
 
 
 def test_a_set_is_written_and_read_back() -> None:
-    made = read(
+    made = read_data(
         kind="events_npz", root="x", size=17, folds=5, fold=2, augment=["flip", {"kind": "crop", "padding": 0.25}]
     )
-    written = components.write(made)
+    written = write(made)
     assert (written["kind"], written["sensor"], written["augment"][1]) == (
         "events_npz", [34, 34], {"kind": "crop", "padding": 0.25}
     )  # fmt: skip
-    assert read(**written) == made
+    assert read_data(**written) == made
 
 
 def test_a_users_augmentation_is_a_class_or_a_function() -> None:
@@ -102,9 +103,11 @@ def test_a_users_augmentation_is_a_class_or_a_function() -> None:
     def darker(images, bits, fill, *, by=2):  # type: ignore[no-untyped-def]
         return images // by
 
-    made = read(kind="digits", augment=[{"kind": "test_negative", "share": 0.9}, "test_darker"], batch_size=2000).load()
+    made = read_data(
+        kind="digits", augment=[{"kind": "test_negative", "share": 0.9}, "test_darker"], batch_size=2000
+    ).load()
     images = next(iter(made.loaders(0).train))[0]
-    plain = read(kind="digits", augment=[], batch_size=2000).load()
+    plain = read_data(kind="digits", augment=[], batch_size=2000).load()
     before = next(iter(plain.loaders(0).train))[0]
     negative = ((255 - before) // 2 == images).flatten(1).all(1)
     same = (before // 2 == images).flatten(1).all(1)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from shortcut_snn import LossSum, components
+from shortcut_snn.components.entries import read
 from shortcut_snn.method import ConvHead, DenseHead
 from shortcut_snn.method.heads import LinearHead, pool
 
@@ -49,7 +50,7 @@ def test_an_output_with_too_few_axes_is_refused(shape: tuple[int, ...], time_axi
 
 @pytest.mark.parametrize("init_std", [0.0, 0.5, "1/n"])
 def test_a_linear_head_starts_as_wide_as_one_says(init_std: float | str) -> None:
-    head = components.read(components.head, {"kind": "linear", "init_std": init_std}, "head")(400, 50)
+    head = read(components.head, {"kind": "linear", "init_std": init_std}, "head")(400, 50)
     assert not head.classifier.bias.any()
     expected = 1 / 400 if init_std == "1/n" else init_std
     assert head.classifier.weight.std().item() == pytest.approx(expected, rel=0.05)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, SelfDistillation, ShortcutOutput, components
+from shortcut_snn.components.entries import read, write
 from shortcut_snn.method import Objective
 from shortcut_snn.method.objectives import takes_branches, takes_every_step
 
@@ -78,9 +79,9 @@ def test_every_one_is_a_component_that_says_what_it_needs() -> None:
     assert {"logit_sum", "loss_sum", "distillation", "tet", "step_loss_sum"} <= made.keys()
     assert {name for name, each in made.items() if takes_every_step(each)} == {"tet", "step_loss_sum"}
     assert {name for name, each in made.items() if not takes_branches(each)} == {"tet"}
-    read = components.read(components.objective, {"kind": "loss_sum", "average": True}, "objective")
-    assert read == LossSum(average=True)
-    assert components.write(TET(0.5)) == {"kind": "tet", "weight": 0.5, "target": 1.0}
+    objective = read(components.objective, {"kind": "loss_sum", "average": True}, "objective")
+    assert objective == LossSum(average=True)
+    assert write(TET(0.5)) == {"kind": "tet", "weight": 0.5, "target": 1.0}
     # A function of anybody's, which says nothing, has branches and one output a sample.
     assert not takes_every_step(lambda output, target, branch_weight, criterion: output.main.sum())
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import components, nets
+from shortcut_snn.components.entries import read, write
 from shortcut_snn.nets.blocks import Projection
 from shortcut_snn.neurons import IF
 
@@ -57,9 +58,9 @@ def test_resnet18_has_as_many_weights_as_torchvision() -> None:
 
 
 def test_recipes_list_the_options_of_a_network() -> None:
-    read = partial(components.read, components.network, path="network")
-    network = read({"kind": "resnet20", "width": 4, "block": "sew", "classifier_std": "1/inputs"})
-    assert components.write(network) == {
+    read_network = partial(read, components.network, path="network")
+    network = read_network({"kind": "resnet20", "width": 4, "block": "sew", "classifier_std": "1/inputs"})
+    assert write(network) == {
         "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
         "classifier_std": "1/inputs",
     }  # fmt: skip
@@ -73,7 +74,7 @@ def test_recipes_list_the_options_of_a_network() -> None:
         ({"kind": "resnet50"}, "unknown network 'resnet50' .* available: resnet8, resnet18, resnet19, resnet20"),
     ):
         with pytest.raises(ValueError, match=message):
-            read(entries)
+            read_network(entries)
 
 
 def test_a_network_is_built_for_its_data() -> None:

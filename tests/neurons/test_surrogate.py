@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from shortcut_snn import components
+from shortcut_snn.components.entries import read, write
 from shortcut_snn.neurons import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 ALL = [Rectangle(), Triangle(), Tanh(), ATan(), Sigmoid(), NormalisedTanh()]
@@ -70,9 +71,9 @@ def test_a_resized_surrogate_has_the_new_width(shape: Resizable, same: Surrogate
 
 
 def test_recipes_name_every_surrogate() -> None:
-    read = [components.read(components.surrogate, name, "surrogate") for name in components.surrogate]
+    read = [read(components.surrogate, name, "surrogate") for name in components.surrogate]
     assert set(ALL) <= set(read)
     entries = {"kind": "lif", "surrogate": {"kind": "triangle", "width": 2}}
-    neuron = components.read(components.neuron, entries, "neuron")
+    neuron = read(components.neuron, entries, "neuron")
     assert neuron.build().surrogate == Triangle(width=2.0)
-    assert components.read(components.neuron, components.write(neuron), "neuron") == neuron
+    assert read(components.neuron, write(neuron), "neuron") == neuron

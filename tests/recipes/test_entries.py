@@ -7,6 +7,7 @@ import pytest
 
 from shortcut_snn import components
 from shortcut_snn._utils.yaml_text import as_yaml, parse
+from shortcut_snn.components.entries import read, write
 from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
 from shortcut_snn.recipes.entries import PRESETS, built_in, from_dict, layer, merged, write_recipe
 from shortcut_snn.training import RunFolder
@@ -49,19 +50,19 @@ def test_another_kind_drops_the_options_that_it_does_not_have():
     "layers", [({"neuron": {"kind": "ilif", "most": 2}},), ("cifar10-cpu", {"neuron": {"most": 2}})]
 )
 def test_a_renamed_option_is_read_by_its_old_name(layers):
-    assert components.write(recipe_of(*layers).neuron)["max_spikes"] == 2
+    assert write(recipe_of(*layers).neuron)["max_spikes"] == 2
 
 
 def test_a_run_with_former_names_resumes(tmp_path):
     data = {"kind": "nmnist_npz", "root": "x.npz", "augment": [{"kind": "crop", "padding": 0.25}]}
     recipe = recipe_of({"data": data, "neuron": {"kind": "ilif", "most": 2}})
-    assert (components.write(recipe.data)["kind"], recipe.data.root) == ("events_npz", "x.npz")
+    assert (write(recipe.data)["kind"], recipe.data.root) == ("events_npz", "x.npz")
     former = recipe.to_dict()
     former["data"]["kind"], former["neuron"]["most"] = "nmnist_npz", former["neuron"].pop("max_spikes")
     (tmp_path / "recipe.yaml").write_text(json.dumps(former))
     (tmp_path / "environment.json").write_text("{}")
     RunFolder(tmp_path).check_recipe(recipe.to_dict())
-    assert components.read(components.augmentation, {"kind": "resized_crop", "least": 0.1}, "").min_area == 0.1
+    assert read(components.augmentation, {"kind": "resized_crop", "least": 0.1}, "").min_area == 0.1
 
 
 def test_an_option_may_stand_before_its_kind():
@@ -77,7 +78,7 @@ def test_an_option_may_stand_before_its_kind():
 @pytest.mark.parametrize("kind", list(components.objective))
 def test_a_preset_resets_all_options_of_the_method(kind):
     odd = {"objective": {"kind": kind}, "initialise": False}
-    for name, default in components.write(recipe_of({"method": odd}).method.objective).items():
+    for name, default in write(recipe_of({"method": odd}).method.objective).items():
         if name != "kind":
             odd["objective"][name] = not default if isinstance(default, bool) else default / 2 + 0.25
     for name in PRESETS:

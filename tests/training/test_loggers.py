@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from shortcut_snn import components
+from shortcut_snn.components.entries import read
 from shortcut_snn.training import Classification, Training
 
 from .tiny import network, run, task
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("bare")
 
 
 def made(kind: str, **options: Any) -> Any:
-    return components.read(components.logger, {"kind": kind} | options, "loggers")
+    return read(components.logger, {"kind": kind} | options, "loggers")
 
 
 class Falling(Classification):

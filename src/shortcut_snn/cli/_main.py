@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import metadata
 
 from .. import __version__
-from ..components import suggestion
+from ..components.registry import suggestion
 from ._commands import COMMANDS, REMOVED
 from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
 from ._terminal import STOPPED, Parser, UsageError, discard, one_line, prepare_streams, print_error

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from ..components import suggestion
+from ..components.registry import suggestion
 from ._terminal import Parser, UsageError, add_imports
 
 SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
@@ -138,7 +138,10 @@ def describe_section(recipe: Any, section: str) -> str:
 
 def recipe_entries(owner: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, str, str, Any]]:
     """Yield key, type, description and value of the options of a component or a group, and of those that it holds."""
-    from ..components import Component, Kind, component_of, fields_of, option_help, slot, type_text
+    from ..components import Kind, component_of
+    from ..components.entries import fields_of, slot
+    from ..components.help import option_help, type_text
+    from ..components.registry import Component
 
     texts = option_help(owner)
     for name, option in (owner.options if isinstance(owner, Component) else fields_of(owner)).items():

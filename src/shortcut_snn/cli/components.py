@@ -3,7 +3,9 @@
 import argparse
 
 from .._utils.markdown import markdown_table
-from ..components import KINDS, Kind, first_sentence, suggestion
+from ..components import Kind
+from ..components.help import first_sentence
+from ..components.registry import KINDS, suggestion
 from ..recipes import import_components
 from ._terminal import UsageError
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import __version__, components
-from ..components import component_of, write
+from ..components import component_of
+from ..components.entries import read, write
 from ..data import Data, ImageData
 from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
 from ..deploy.card import CARD, ENERGY, README
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
-    exporter: Exporter = components.read(components.exporter, entries, "export")
+    exporter: Exporter = read(components.exporter, entries, "export")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
     if RunFolder(folder).is_run:

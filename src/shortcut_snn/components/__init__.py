@@ -10,15 +10,11 @@ have a default, or its fields if it is a dataclass. Recipes, command-line option
         return ...
 """
 
-from .entries import Slot, check, fields_of, merge, read, slot, write
-from .help import first_sentence, option_help, type_text
-from .registry import KINDS, REQUIRED, Component, Config, Kind, Option, component_of, options_of, suggestion
+from .registry import Kind, component_of
 
 __all__ = [
-    "KINDS", "REQUIRED", "Component", "Config", "Kind", "Option", "Slot", "augmentation", "branch_weight", "check",
-    "component_of", "data", "exporter", "fields_of", "first_sentence", "gradient", "head", "logger", "lr_schedule",
-    "merge", "network", "neuron", "objective", "optimizer", "option_help", "options_of", "penalty", "read", "slot",
-    "suggestion", "surrogate", "task", "type_text", "write",
+    "Kind", "augmentation", "branch_weight", "component_of", "data", "exporter", "gradient", "head", "logger",
+    "lr_schedule", "network", "neuron", "objective", "optimizer", "penalty", "surrogate", "task",
 ]  # fmt: skip
 
 network = Kind("network", context=("num_classes", "in_channels", "image_size", "make_neuron", "readout"))

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .. import components
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml
+from ..components.entries import read
 
 CARD, README, WEIGHTS = "card.json", "README.md", "network.safetensors"
 ENERGY = {
@@ -65,7 +65,7 @@ def read_card(folder: Path) -> Card:
         if not isinstance(entries, Mapping):
             raise ValueError("expected an object")
         names = {field.name for field in fields(Card)}
-        card: Card = components.read(Card, {key: value for key, value in entries.items() if key in names}, "")
+        card: Card = read(Card, {key: value for key, value in entries.items() if key in names}, "")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a card: {error}") from None
     return card

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 
 from .. import __version__
-from ..components import suggestion
+from ..components.registry import suggestion
 from .card import CARD, README, WEIGHTS, Card, read_card, readme
 from .exporter import require
 from .inference import Inference, Precision

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import components
 from .._utils.normalisation import normalise
+from ..components.entries import read, write
 from ..nets import build_network
 
 # Larger values than those of any real network: they would only exhaust the memory.
@@ -92,9 +93,9 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         """Check all entries."""
         # Convert to what JSON can represent, so that a spec equals the one that is read back from its file.
-        object.__setattr__(self, "data", components.write(self.data))
+        object.__setattr__(self, "data", write(self.data))
         self.inputs  # noqa: B018 (parses and checks ``data``)
-        _check_bounds(components.write(self.network), "network")
+        _check_bounds(write(self.network), "network")
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "NetworkSpec":
@@ -109,20 +110,20 @@ class NetworkSpec:
         if not isinstance(entries["data"], Mapping):
             raise ValueError("data is a group of entries, {...}")
         return cls(
-            components.read(components.network, entries["network"], "network"),
-            components.read(components.neuron, entries["neuron"], "neuron"),
+            read(components.network, entries["network"], "network"),
+            read(components.neuron, entries["neuron"], "neuron"),
             entries["data"],
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entries as JSON can represent them."""
-        return {field.name: components.write(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: write(getattr(self, field.name)) for field in fields(self)}
 
     @cached_property
     def inputs(self) -> InputSpec:
         """The checked description of the inputs."""
         names = {field.name for field in fields(InputSpec)}
-        inputs: InputSpec = components.read(InputSpec, {k: v for k, v in self.data.items() if k in names}, "data")
+        inputs: InputSpec = read(InputSpec, {k: v for k, v in self.data.items() if k in names}, "data")
         return inputs
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import components
 from .._utils.calls import Reset
+from ..components.entries import write
 from ..initialisation import initialise
 from ..introspection.adapters import steepness
 from ..introspection.layers import NORMS, is_layer
@@ -188,7 +188,7 @@ def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
     if len({type(surrogate) for surrogate in surrogates}) > 1:
         return ""
     try:
-        entries = components.write(surrogates[0].resized(width))
+        entries = write(surrogates[0].resized(width))
     except ValueError:
         # The surrogate is not registered.
         return ""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from ..components import suggestion
+from ..components.registry import suggestion
 
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
 _NUMBERED = re.compile(r"(.*?)[._]?\d+$")

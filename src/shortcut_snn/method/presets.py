@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..components import suggestion
+from ..components.registry import suggestion
 from .branch_weight import Constant, LinearDecay
 from .gradient import make_gradient
 from .method import Branches, Method

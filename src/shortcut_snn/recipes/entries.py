@@ -7,7 +7,8 @@ from typing import Any
 from .. import components
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml, parse
-from ..components import merge, read, suggestion
+from ..components.entries import merge, read, write
+from ..components.registry import suggestion
 from ..method import Method
 from ..method.presets import METHODS, NETWORKS
 from .recipe import Recipe
@@ -16,8 +17,8 @@ Entries = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 PRESETS: dict[str, Entries] = {
-    **{name: {"method": components.write(method)} for name, method in METHODS.items()},
-    **{name: {"method": components.write(Method()), "network": entries} for name, entries in NETWORKS.items()},
+    **{name: {"method": write(method)} for name, method in METHODS.items()},
+    **{name: {"method": write(Method()), "network": entries} for name, entries in NETWORKS.items()},
 }
 """Presets by name: each a part of a recipe."""
 

@@ -13,7 +13,8 @@ from .. import data as _data  # noqa: F401
 from .. import deploy as _deploy  # noqa: F401
 from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
-from ..components import Kind, component_of, write
+from ..components import Kind, component_of
+from ..components.entries import write
 from ..method import Method
 from ..training import Classification as _Classification  # noqa: F401
 from ..training import Training

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .._utils.files import make_folder, read_json, refuse_others, remove_strays, write_text
 from .._utils.yaml_text import as_yaml, parse
-from ..components import KINDS, read, write
+from ..components.entries import read, write
+from ..components.registry import KINDS
 from ..deploy.safetensors_files import read_network
 from .provenance import Provenance, check_resumable, environment
 

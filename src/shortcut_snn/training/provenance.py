@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..components import write
+from ..components.entries import write
 
 
 @dataclass(frozen=True)

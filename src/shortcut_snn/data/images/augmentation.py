@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ... import components
 from ..._utils.random_state import RandomStream
+from ...components.entries import check, fields_of, slot
 from ..counter_random import Stream, below, random_bits, uniform
 from .images import Images
 
@@ -24,11 +25,11 @@ class Checked:
 
     def __post_init__(self) -> None:
         settings: Any = type(self)
-        for name, option in components.fields_of(settings).items():
-            if components.slot(option.annotation) is None:
+        for name, option in fields_of(settings).items():
+            if slot(option.annotation) is None:
                 value = getattr(self, name)
                 value = os.fspath(value) if isinstance(value, os.PathLike) else value
-                object.__setattr__(self, name, components.check(option.annotation, value, name))
+                object.__setattr__(self, name, check(option.annotation, value, name))
 
 
 Pixels = NDArray[np.uint8]

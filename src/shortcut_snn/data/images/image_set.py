@@ -12,6 +12,7 @@ from annotated_types import Ge, Interval
 from ... import components
 from ..._utils.files import expanded
 from ..._utils.markdown import printable
+from ...components.entries import read
 from ..counter_random import Stream
 from ..split import balanced_prefix
 from .augmentation import Checked
@@ -72,7 +73,7 @@ class ImageSet(Checked, ABC):
         ...         pixels = torch.zeros(100, 1, self.side, self.side, dtype=torch.uint8)
         ...         pixels[::2, :, ::2], pixels[1::2, :, :, ::2] = 255, 255
         ...         return Source(ArrayImages(pixels, torch.arange(100) % 2), None, ["rows", "columns"])
-        >>> components.read(components.data, {"kind": "stripes", "side": 16}, "data").load().description["image_size"]
+        >>> read(components.data, {"kind": "stripes", "side": 16}, "data").load().description["image_size"]
         [16, 16]
     """
 
@@ -95,9 +96,7 @@ class ImageSet(Checked, ABC):
             return
         # In Python too, names and mappings may stand for augmentations as in a recipe.
         steps = tuple(
-            components.read(components.augmentation, step, f"augment[{position}]")
-            if isinstance(step, str | Mapping)
-            else step
+            read(components.augmentation, step, f"augment[{position}]") if isinstance(step, str | Mapping) else step
             for position, step in enumerate(self.augment)
         )
         object.__setattr__(self, "augment", steps)
