@@ -8,6 +8,7 @@ from torch import nn
 
 from shortcut_snn import components, nets
 from shortcut_snn.components.entries import read, write
+from shortcut_snn.components.help import option_help
 from shortcut_snn.nets.blocks import Projection
 from shortcut_snn.neurons import IF
 
@@ -64,7 +65,7 @@ def test_recipes_list_the_options_of_a_network() -> None:
         "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
         "classifier_std": "1/inputs",
     }  # fmt: skip
-    assert all(all(components.option_help(component).values()) for component in components.network.components.values())
+    assert all(all(option_help(component).values()) for component in components.network.components.values())
     for entries, message in (
         ({"kind": "vgg11", "block": "sew"}, "network.block: network 'vgg11' has no entry 'block'"),
         ({"kind": "vgg11", "stem": "large"}, "network.stem: network 'vgg11' has no entry 'stem'"),
