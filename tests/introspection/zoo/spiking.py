@@ -300,9 +300,6 @@ class Loop(nn.Module):
         last = torch.stack(potentials)
         return {
             "pair": (torch.stack(spikes), last),
-            "hidden": (torch.stack(hidden), last),
-            "batch first": torch.stack(potentials, 1),
-            "time last": torch.stack(potentials, 2),
             "states": (last, {"mem1": mem1, "mem2": mem2}),
             "rates": (last.mean(0), [torch.stack(hidden).mean(), torch.stack(spikes).mean()]),
             "last": mem3,
