@@ -59,19 +59,9 @@ class Matrices(nn.Module):
 class MatricesOfEveryStep(Matrices):
     """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
 
-    late = 0
-
     def forward(self, x: Tensor) -> Tensor:
         steps = x.transpose(0, 1)
-        ends = [max(end - self.late, 1) for end in range(1, 7)]
-        return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in ends], 1)
-
-
-@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
-class MatricesOfLateSteps(MatricesOfEveryStep):
-    """Of the last step it takes nothing."""
-
-    late = 1
+        return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in range(1, 7)], 1)
 
 
 class Sums(nn.Module):

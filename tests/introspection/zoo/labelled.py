@@ -8,7 +8,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from .beside import Matrix
-from .entry import CLASSES, entry, features, frames, images, one_of_several, sequence
+from .entry import CLASSES, entry, features, frames, images, sequence
 
 
 class WarmedUp(nn.Module):
@@ -112,71 +112,6 @@ class Actor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.body(x)
         return mean, self.log_std.expand_as(mean)
-
-
-class ClassesOfSteps(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(self.b(self.a(x).relu()).relu())
-
-
-@entry(
-    sequence(3, 7),
-    widths={16, 12},
-    read=lambda net, x: torch.stack(net(x)[0]).mean(0),
-    **one_of_several(lambda output: torch.stack(output[0]).mean(0)),
-)
-class ListOfStepsBesideAState(ClassesOfSteps):
-    def forward(self, x: Tensor) -> tuple[list[Tensor], tuple[Tensor]]:
-        steps = [super(ListOfStepsBesideAState, self).forward(step) for step in x.unbind(1)]
-        return steps, (steps[-1].detach(),)
-
-
-@entry(
-    sequence(3, 7),
-    given={"labels": torch.rand(3, CLASSES)},
-    read=lambda net, x: net(x)[0]["forecast"],
-    **one_of_several(lambda output: output[0]["forecast"]),
-)
-class NestedOutputs(ClassesOfSteps):
-    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
-        hidden = self.a(x.mean(1)).relu()
-        return {"forecast": self.c(self.b(hidden).relu()), "hidden": hidden}, {"rate": 0.5}
-
-
-STEPS = {"labels": torch.arange(21).view(3, 7) % CLASSES, "batch_axis": 0}
-
-
-@entry(
-    sequence(3, 7),
-    widths={16, 12},
-    given=STEPS,
-    read=lambda net, x: net(x).transpose(1, 2),
-    asks=r"do not fit.*readout=lambda output: output.permute\(0, 2, 1\), step_axis=2",
-    cure={"readout": lambda output: output.permute(0, 2, 1), "step_axis": 2},
-)
-def a_class_at_every_step() -> nn.Module:
-    return ClassesOfSteps()
-
-
-class ClassesFirst(ClassesOfSteps):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).transpose(1, 2)
-
-
-@entry(
-    sequence(3, 7),
-    widths={16, 12},
-    given=STEPS,
-    read=lambda net, x: net(x),
-    asks="pass step_axis=2, the axis of time in the prediction",
-    cure={"step_axis": 2},
-)
-def a_class_at_every_step_in_the_second_axis() -> nn.Module:
-    return ClassesFirst()
 
 
 @entry(lambda: torch.rand(3, 2, 5, 8, 8), widths={6}, given={"labels": torch.rand(3, CLASSES, 8, 8)})

@@ -112,11 +112,6 @@ def snntorch_tutorial() -> nn.Module:
     return Tutorial()
 
 
-@entry(lambda: 3 * torch.rand(4, 6), widths={8, 9}, read=mean(1, 0), **one_of_several(lambda out: out[0].mean(1)))
-def snntorch_batch_first_as_many_samples_as_steps() -> nn.Module:
-    return Tutorial(1)
-
-
 @entry(
     frames(),
     batch=1,
@@ -145,36 +140,6 @@ def norse_sequence() -> nn.Module:
     return norse.SequentialState(
         *(nn.Linear(6, 8), norse.LIF(), nn.Linear(8, 9), norse.LIF(), nn.Linear(9, CLASSES), norse.LI())
     )
-
-
-class Memory(nn.Module):
-    """Hidden spikes first, and then what is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.layer, self.readout = norse.LIFRecurrentCell(6, 8), nn.Linear(8, CLASSES), norse.LICell()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        one = two = None
-        spikes, outputs = [], []
-        for step in x:
-            spike, one = self.hidden(step, one)
-            output, two = self.readout(self.layer(spike), two)
-            spikes.append(spike)
-            outputs.append(output)
-        return torch.stack(spikes), torch.stack(outputs)
-
-
-@entry(
-    lambda: 9 * torch.rand(9, 3, 6),
-    batch=1,
-    widths={8},
-    read=mean(0, 1),
-    first=False,
-    **one_of_several(lambda output: output[1].mean(0)),
-)
-def norse_memory() -> nn.Module:
-    return Memory()
 
 
 class Both(nn.Module):

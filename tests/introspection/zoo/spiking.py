@@ -15,7 +15,6 @@ from .entry import (
     frames,
     images,
     mean,
-    one_of_several,
     sequence,
     steps_of,
 )
@@ -55,15 +54,6 @@ class Cell(nn.Module):
 class Resettable(Cell):
     def reset(self) -> None:
         self.mem = None
-
-
-class Detached(Cell):
-    """No gradient goes through time, so that a state which leaks shows in no error."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        spike = super().forward(x)
-        self.mem = self.mem.detach()
-        return spike
 
 
 class Multi(nn.Module):
@@ -240,11 +230,6 @@ def steps_with_a_reset() -> nn.Module:
     return stepwise(Resettable)
 
 
-@entry(frames(), batch=1, asks=TAKES_STEPS, cure=INPUT, widths={4, 6}, read=steps_of())
-def steps_detached() -> nn.Module:
-    return stepwise(Detached)
-
-
 @entry(clips(), widths={4, 6}, read=steps_of(1), asks=TAKES_STEPS, cure={"batch_axis": 0, **INPUT})
 def steps_of_clips() -> nn.Module:
     return stepwise(Cell)
@@ -315,35 +300,10 @@ class Loop(nn.Module):
         last = torch.stack(potentials)
         return {
             "pair": (torch.stack(spikes), last),
-            "hidden": (torch.stack(hidden), last),
-            "batch first": torch.stack(potentials, 1),
-            "time last": torch.stack(potentials, 2),
             "states": (last, {"mem1": mem1, "mem2": mem2}),
             "rates": (last.mean(0), [torch.stack(hidden).mean(), torch.stack(spikes).mean()]),
             "last": mem3,
         }[self.gives]
-
-
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1), **one_of_several(lambda output: output[1].mean(0)))
-def hidden_spikes_first() -> nn.Module:
-    return Loop("hidden")
-
-
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(1), **STEPS_OF_SAMPLES)
-def batch_first_at_the_end() -> nn.Module:
-    return Loop("batch first")
-
-
-@entry(
-    sequence(5, 3),
-    batch=1,
-    widths={8, 9},
-    read=mean(2),
-    asks=r"\.mean\(-1\) for \[N, classes, T\]",
-    cure={"readout": lambda output: output.mean(-1)},
-)
-def time_last_at_the_end_as_many_classes_as_steps() -> nn.Module:
-    return Loop("time last")
 
 
 @entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0), **MEAN)
@@ -530,39 +490,6 @@ class ListOfSteps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.body(x)[1])
-
-
-@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0), **LISTED)
-class ListOfStepsOfAnImage(nn.Module):
-    """The potentials of every step that an image is shown, in a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.cell, self.head = convolution(3, 4), Cell(), nn.Linear(4, CLASSES)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        self.cell.mem = None
-        potential, outputs = torch.zeros(()), []
-        for _ in range(6):
-            potential = potential + self.head(self.cell(self.conv(x)).mean((2, 3)))
-            outputs.append(potential)
-        return outputs
-
-
-@entry(
-    sequence(),
-    batch=1,
-    widths={8, 9},
-    read=lambda net, x: net(x)[0],
-    asks="a list of 4 tensors.*lambda output: torch.stack",
-    cure={"readout": lambda output: output[0]},
-)
-class ListOfHeads(ListOfSteps):
-    """As many predictions as time steps, each made of all of these."""
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        logits = self.body(x)[1].mean(0)
-        return [logits * scale for scale in range(1, 5)]
 
 
 class Prepared(nn.Module):
