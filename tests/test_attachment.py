@@ -372,3 +372,18 @@ def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None
         attach(bounded, ["1"], criterion=nn.functional.binary_cross_entropy, readout=None, **options)
     for one in (network, bounded):
         assert not any(module._forward_hooks for module in one.modules())
+
+
+@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
+def test_the_printed_call_repeats_the_layout(case: str) -> None:
+    (x, labels), lines = digits(), list[str]()
+    layout = attach(DEEP[case](), method="loss_sum", example=x, labels=labels, log=lines.append).layout
+    call = lines[0].splitlines()[-1].removeprefix("as a call:  ").removesuffix(")")
+    names = {"attach": attach, "net": DEEP[case](), "x": x, "labels": labels}
+    again = eval(f"{call}, method='loss_sum', example=x, labels=labels, log=len)", names)
+    assert str(again.layout.taps) == str(layout.taps)
+    assert (again.layout.run, again.layout.readout, again.layout.num_classes) == (
+        layout.run,
+        layout.readout,
+        layout.num_classes,
+    )

@@ -14,6 +14,7 @@ from .components.registry import suggestion
 from .introspection import introspect
 from .introspection.answer import OpenQuestion, ask
 from .introspection.infer_criterion import infer_criterion
+from .introspection.inference import reproducing_arguments
 from .method import Layout, Method, Shortcut, TimeLoop, method_named
 from .method.taps import Extract, TimeAxis
 from .method.targets import Criterion
@@ -85,7 +86,7 @@ def attach(
         channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
-        log: takes the summary of the layout, one line for each question.
+        log: takes the summary of the layout, one line for each question, with the call that repeats it without a guess.
 
     Raises:
         TypeError: the network is not a module, or the taps are a tensor.
@@ -101,6 +102,7 @@ def attach(
         batch axis: 0 (altering one sample along it changes this sample of the output alone)
         readout:    output, 3 classes (the only tensor)
         taps:       1 (5 channels) (your taps=[...])
+        as a call:  attach(net, taps=['1'], loop='network', batch_axis=0, readout=None, num_classes=3)
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
@@ -135,6 +137,9 @@ def attach(
     assert layout is not None
     chosen = None if criterion == "auto" or (method is None and labels is None) else criterion
     layout = replace(layout, criterion=chosen)
+    arguments = ", ".join(f"{name}={value}" for name, value in reproducing_arguments(layout).items())
+    lines = [layout.summary(), *([] if method is None else [f"method:     {method}"])]
+    log("\n".join([*lines, f"as a call:  attach(net, {arguments})"]))
     return wrap(network, layout, method, example=example, labels=labels, head=head, log=log)
 
 

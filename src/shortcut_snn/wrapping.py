@@ -51,7 +51,7 @@ def wrap(
         example: a batch for the pass that finds the width of each head; not needed for built-in networks.
         labels: targets of the example, which the loss is tried on.
         head: makes the head of a branch; by default the method's.
-        log: takes the summary of the layout, a line for each question, and what an initialisation reports.
+        log: takes what an initialisation reports.
 
     Raises:
         ValueError: network, layout and method do not fit.
@@ -59,7 +59,7 @@ def wrap(
     Example:
         >>> from shortcut_snn import nets
         >>> network = nets.spiking_resnet18(num_classes=10, time_steps=2, width=4)
-        >>> model = wrap(network, network.layout("blocks"), "loss_sum", log=lambda line: None)
+        >>> model = wrap(network, network.layout("blocks"), "loss_sum")
         >>> len(model.branches), str(model.method)
         (7, 'branches at blocks, loss_sum, lambda linear from 0.25')
     """
@@ -73,7 +73,6 @@ def wrap(
                 head = method.branches.head
         heads = make_heads(network, layout, example_of(network, example), head) if layout.taps else ()
         model = Shortcut(network, layout, heads, method)
-        log(layout.summary() if method is None else f"{layout.summary()}\nmethod:     {method}")
         try:
             if method is not None and labels is not None:
                 _try_loss(model, example, labels)
