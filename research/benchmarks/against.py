@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=identity.cpus())
     options = parser.parse_args()
-    if not (options.other / "benchmarks").is_dir():
+    if not any((options.other / folder).is_dir() for folder in ("research/benchmarks", "benchmarks")):
         parser.error(f"{options.other} is not a clone of this repository")
     for name in options.networks:
         cell = Cell("networks", *workloads[name], options.time_steps, options.precision, options.size)

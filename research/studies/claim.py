@@ -411,8 +411,8 @@ DEPTH_SETTINGS |= {
     }
     for layers, width in (("34", 16), ("110", 8), ("1000", 8))
 }
-DEPTH_SETTINGS["1000-basic"] = {"network": {"kind": "resnet1000", "width": 8, "block": "basic"}}
-components.network("resnet1000")(partial(nets.SpikingResNet, (166, 166, 167), width=8))
+DEPTH_SETTINGS["1000-basic"] = {"network": {"kind": "resnet1000_basic", "width": 8, "block": "basic"}}
+components.network("resnet1000_basic")(partial(nets.SpikingResNet, (166, 166, 167), width=8))
 
 
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:

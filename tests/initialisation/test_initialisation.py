@@ -333,7 +333,7 @@ def test_snntorch_with_a_pool_before_its_neurons() -> None:
         leaky(),
     )
     x, labels = digits()
-    report = initialise(attach(net, [], example=x, labels=labels, log=len), x, labels)
+    report = initialise(attach(net, [], example=x, labels=labels, readout="sum", log=len), x, labels)
     assert "3" not in report.skipped
     assert "1" in report.weights
 
@@ -454,6 +454,6 @@ def test_a_neuron_of_steps_keeps_its_states() -> None:
         )
     net.append(nn.Linear(48, 10))
     x, labels = digits()
-    report = initialise(attach(net, [], example=x, labels=labels, log=len), x, labels)
+    report = initialise(attach(net, [], example=x, labels=labels, readout="sum", log=len), x, labels)
     assert not report.skipped
     assert report.gradients[1] < 2 * report.gradients[0]

@@ -365,7 +365,7 @@ def test_layout_is_logged_and_stored() -> None:
     lines: list[str] = []
     model = attach(spikingjelly("m"), example=frames(), log=lines.append)
     found = model.layout
-    assert lines == [found.summary()]
+    assert lines[0].startswith(found.summary())
     assert "taps:" in repr(model)
     assert (found.library, found.batch_axis, found.time_axis, found.time_steps) == ("SpikingJelly", 1, 0, STEPS)
     (tap,) = found.taps

@@ -71,8 +71,8 @@ def test_a_resized_surrogate_has_the_new_width(shape: Resizable, same: Surrogate
 
 
 def test_recipes_name_every_surrogate() -> None:
-    read = [read(components.surrogate, name, "surrogate") for name in components.surrogate]
-    assert set(ALL) <= set(read)
+    registered = {read(components.surrogate, name, "surrogate") for name in components.surrogate}
+    assert set(ALL) <= registered
     entries = {"kind": "lif", "surrogate": {"kind": "triangle", "width": 2}}
     neuron = read(components.neuron, entries, "neuron")
     assert neuron.build().surrogate == Triangle(width=2.0)

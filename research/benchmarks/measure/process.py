@@ -30,10 +30,12 @@ class Worker:
     def __init__(self, threads: int, limit: float = 900.0, root: Path = ROOT) -> None:
         env = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "NUMBA")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), str(root / "src"), os.environ.get("PYTHONPATH")]))
+        # Clones of earlier versions have their benchmarks at the top.
+        package = "research.benchmarks" if (root / "research").is_dir() else "benchmarks"
         self.threads, self.limit = threads, limit
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "research.benchmarks.measure.worker"],
+            [sys.executable, "-W", "ignore", "-m", f"{package}.measure.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -83,7 +83,7 @@ def _measure_energy(
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
-    layout = _layout_of(network, inputs[0], time_steps, labels, reset)
+    layout = _find_layout(network, inputs[0], time_steps, labels, reset)
     layers, products = _count_batches(inner, layout, inputs)
     uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
     if uncounted:
@@ -95,7 +95,7 @@ def _measure_energy(
     return EnergyReport(tuple(layers), uncounted)
 
 
-def _layout_of(
+def _find_layout(
     network: nn.Module, example: Any, time_steps: int | None, labels: Tensor | None, reset: Reset | None
 ) -> Layout:
     """Return how the network inside a wrapper is called, with the axis of the samples."""

@@ -16,7 +16,7 @@ from .layout import Layout, Readout
 from .method import Method
 from .objectives import ShortcutOutput
 from .taps import Taps, batch_of, splits_batch
-from .targets import Criterion, without_broadcasting
+from .targets import Criterion, refuse_broadcasting
 
 
 class Shortcut(nn.Module):
@@ -115,7 +115,7 @@ class Shortcut(nn.Module):
         """
         if self._method is None:
             raise ValueError("the wrapper has no method, so no loss: pass method=... to attach or wrap")
-        criterion = without_broadcasting(criterion or self.layout.criterion or F.cross_entropy)
+        criterion = refuse_broadcasting(criterion or self.layout.criterion or F.cross_entropy)
         if self.layout.step_axis == 0:
             # Every time step is a sample with a label of its own.
             branches = tuple(branch.flatten(0, 1) for branch in output.branches)

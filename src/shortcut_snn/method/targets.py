@@ -63,7 +63,7 @@ def check_classes(output: Tensor, labels: Tensor) -> None:
         )
 
 
-def without_broadcasting(criterion: Criterion) -> Criterion:
+def refuse_broadcasting(criterion: Criterion) -> Criterion:
     """Return a loss of PyTorch's that never broadcasts its targets; another loss as it is."""
     module = str(getattr(criterion, "__module__", ""))
     return partial(_compare, criterion) if module.startswith("torch.nn.") else criterion

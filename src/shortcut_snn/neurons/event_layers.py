@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .backend import get_backend
 from .operators.registration import first_order
-from .packing import SavedBits, bits_of, count_bits, holders_of, support_of
+from .packing import SavedBits, bits_of, count_bits, find_holders, support_of
 
 # Offsets in the weights are int32.
 _MAX_BYTES = 2**31
@@ -102,13 +102,13 @@ def _convolved(
     if not any(by_events):
         return None
     out: Tensor = _EventConvolution.apply(  # type: ignore[no-untyped-call]
-        spikes, weight, bias, bits, support if by_events[2] else None, _graph_of(spikes), holders_of(spikes),
+        spikes, weight, bias, bits, support if by_events[2] else None, _graph_holder(spikes), find_holders(spikes),
         shape, stride, by_events[0], by_events[1],
     )  # fmt: skip
     return out
 
 
-def _graph_of(spikes: Tensor) -> Tensor | None:
+def _graph_holder(spikes: Tensor) -> Tensor | None:
     """Return an empty tensor that depends on the spikes: saving it saves their graph without their numbers."""
     if not (torch.is_grad_enabled() and spikes.requires_grad):
         return None

@@ -118,7 +118,7 @@ def support_of(spikes: Tensor) -> Tensor | None:
     return None if carried is None or spikes._backward_hooks or spikes.retains_grad else carried.support
 
 
-def holders_of(spikes: Tensor) -> tuple["ref[Tensor]", ...]:
+def find_holders(spikes: Tensor) -> tuple["ref[Tensor]", ...]:
     """Return the tensors through which someone may ask for the gradient of spikes that carry bits."""
     carried = _carried(spikes)
     return () if carried is None else carried.holders

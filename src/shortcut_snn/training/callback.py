@@ -20,7 +20,7 @@ from ..method import Method, Objective, Readout, Shortcut, ShortcutOutput, metho
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_combine import AddedLoss, combination_of
+from .callback_combine import AddedLoss, make_combination
 from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 
 _PATIENCE = 10
@@ -99,7 +99,7 @@ class ShortcutCallback(Callback):
         self.network, self.taps, self.options = network, taps, options
         self.example, self.example_labels = example, example_labels
         self.criterion, self.labels = criterion, labels or _second_entry
-        self._combination = combination_of(self.method.objective, self._loss, self._call_text)
+        self._combination = make_combination(self.method.objective, self._loss, self._call_text)
         if isinstance(self._combination, AddedLoss):
             self._combination.steps_are_calls = options.get("loop") == "network"
         self._shortcut: Shortcut | None = None

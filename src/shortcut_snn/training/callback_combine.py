@@ -30,7 +30,7 @@ class Combination(Protocol):
         """Return the output of a call of the network."""
 
 
-def combination_of(objective: Any, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str) -> Combination:
+def make_combination(objective: Any, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str) -> Combination:
     """Return how an objective's branches enter.
 
     Args:

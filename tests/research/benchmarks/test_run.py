@@ -74,9 +74,10 @@ def test_a_failing_contender_is_named():
 
 def test_another_checkout_runs_its_own_code(tmp_path, monkeypatch):
     monkeypatch.setenv("SHORTCUT_SNN_BACKEND", "eager")  # it has no compiled kernels yet
-    for folder in ("src", "benchmarks"):
+    for folder in ("src", "research/benchmarks"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "trained"))
-    worker = tmp_path / "benchmarks" / "measure" / "worker.py"
+    (tmp_path / "research" / "__init__.py").touch()
+    worker = tmp_path / "research" / "benchmarks" / "measure" / "worker.py"
     worker.write_text(worker.read_text().replace("time.perf_counter() - start", "7.0"))
     here, there = against.seconds(CELL, [ROOT, tmp_path], threads=1, rounds=1)
     assert there == [7.0] * 3
