@@ -27,7 +27,7 @@ gradient = Kind("gradient", context=("layout",))
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(
     "task",
-    context=("model", "method", "optimizer", "lr_schedule", "training", "description"),
+    context=("model", "method", "objective", "branch_weight", "optimizer", "lr_schedule", "training", "description"),
 )
 optimizer = Kind("optimizer", context=("params",))
 lr_schedule = Kind("lr_schedule", context=("optimizer", "total"))
