@@ -282,3 +282,12 @@ def test_a_closed_terminal_ends_a_run_with_its_signal(tmp_path, monkeypatch):
     monkeypatch.setattr(train_command, "train", interrupt)
     monkeypatch.setattr(sys, "stderr", Gone())
     assert main(["train", "--out", str(tmp_path / "run"), "--config", "digits"]) == 129
+
+
+def test_a_folder_in_the_home_is_found_in_one_word(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ["--config", "digits", "--network.kind", "resnet8", "--network.width", "2", "--training.epochs", "1"]
+    assert main(["train", "--out=~/run", *small, "--data.train_limit", "40", "--data.test_limit", "20"]) == 0
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert not (tmp_path / "~").exists()

@@ -346,3 +346,24 @@ def test_accesses_are_counts_of_spikingjelly():
     potentials = 4 * (additions + 5 * report.updates)
     assert theirs["read_potential_bytes"] == theirs["write_potential_bytes"] == pytest.approx(potentials)
     assert report.layers[1].spikes > 5
+
+
+class Copying(nn.Module):
+    """Flattens the integers of an I-LIF neuron into a copy before its next layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spike, self.last = nn.Conv2d(1, 4, 3), ILIF(max_spikes=3), nn.Linear(4 * 36, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self.spike(4 * self.first(x).contiguous(memory_format=torch.channels_last).unsqueeze(0))
+        return self.last(spikes.flatten(2).squeeze(0))
+
+
+def test_integers_that_a_flatten_copies_are_spikes():
+    torch.manual_seed(0)
+    net = Copying().eval()
+    report = measure_energy(net, [torch.randn(4, 1, 8, 8)])
+    last = next(layer for layer in report.layers if layer.layer == "last")
+    assert last.macs == 0
+    assert last.acs > 0

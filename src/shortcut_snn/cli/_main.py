@@ -62,6 +62,8 @@ def _run_and_report(words: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
+    # A shell expands ~ where a word begins with it, not in --out=~/runs.
+    words = [f"--out={os.path.expanduser(word[6:])}" if word.startswith("--out=~") else word for word in words]
     name = next((word for word in words if not word.startswith("-")), None)
     if not words:
         raise UsageError(f"name a command: {', '.join(COMMANDS)}. {START}")

@@ -118,13 +118,20 @@ class _LayerCounter:
         # By storage, so that a view of an ILIF's output counts as well. The weak reference keeps the address from being
         # reused while it does not keep the memory.
         self.max_spikes: dict[StorageWeakRef, int] = {}
+        # By number of elements and spikes, so that a copy of it counts too, as that of a flatten.
+        self.copies: dict[tuple[int, float], int] = {}
 
     @torch.no_grad()
     def after_layer(self, name: str, module: Any, args: Any, output: Any) -> None:
         self.last_layer = name
         x = args[0].detach()
         layer = self.layers.setdefault(name, LayerOperations())
-        _count_weight_layer(layer, module, x, self.max_spikes.get(_storage(x), 1))
+        _count_weight_layer(layer, module, x, self.max_spikes_of(x))
+
+    def max_spikes_of(self, x: Tensor) -> int:
+        """Return the largest integer that a neuron may have put into a layer's input, 1 if no I-LIF made it."""
+        found = self.max_spikes.get(_storage(x))
+        return self.copies.get(_size_and_sum(x), 1) if found is None and self.copies else found or 1
 
     def after_neuron(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         # The first call decides: in a loop over time, the layer before a later call belongs to the previous step.
@@ -134,6 +141,7 @@ class _LayerCounter:
         neuron = module.neuron if isinstance(module, CurrentNeuron) else module
         if isinstance(neuron, ILIF):
             self.max_spikes[_storage(spikes)] = neuron.max_spikes
+            self.copies[_size_and_sum(spikes)] = neuron.max_spikes
 
     def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         # The maximum of integers is one of them.
@@ -143,6 +151,10 @@ class _LayerCounter:
 
 def _storage(x: Tensor) -> StorageWeakRef:
     return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def _size_and_sum(x: Tensor) -> tuple[int, float]:
+    return x.numel(), float(x.sum(dtype=torch.float64))
 
 
 def _is_spikes(x: Tensor) -> bool:
