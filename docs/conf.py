@@ -23,6 +23,7 @@ from shortcut_snn.components import Kind
 from shortcut_snn.components.help import first_sentence, option_help, type_text
 from shortcut_snn.components.registry import KINDS
 from shortcut_snn.deploy import card, names
+from shortcut_snn.energy.report import with_unit
 from shortcut_snn.recipes import Recipe, recipe_of
 
 project = "shortcut-snn"
@@ -210,12 +211,12 @@ class Trained(SphinxDirective):
         """Return the table."""
         lines = [
             "| name | data | test accuracy | test samples "
-            "| energy of an input, nJ | with ReLUs | with memory | quantised, with memory | licence of the data |",
+            "| energy of an input | with ReLUs | with memory | quantised, with memory | licence of the data |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name in names():
             network = card(name)
-            energy = [f"{value / 1000:,.0f}" for value in (network.energy or {}).values()] or ["-"] * 4
+            energy = [with_unit(value) for value in (network.energy or {}).values()] or ["-"] * 4
             lines.append(
                 f"| `{name}` | {network.data['name']} | {100 * network.accuracy['test']:.2f} % | "
                 f"{network.data['samples']['test']:,} | {' | '.join(energy)} | {network.data['licence']} |"

@@ -123,7 +123,7 @@ def test_the_page_of_a_run(pages):
     for key in ("data.augment", "loggers.0.kind", "method.branches.taps"):
         assert f"<td>{key}</td>" in text
     assert "8 nJ (with ReLUs 32 nJ)" in text
-    for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, nJ"):
+    for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, µJ"):
         assert f'<th scope="col">{column}</th>' in text
     for name in ("validation_accuracy", "weight_rms", "None", "nan<"):
         assert name not in text

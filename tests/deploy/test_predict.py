@@ -31,7 +31,7 @@ def test_a_digit_by_a_network_of_the_package(digits, capsys):
     assert main(["predict", "digits-resnet18", str(digits / "3.png")]) == 0
     heading, _, row = capsys.readouterr().out.splitlines()
     names = [name.strip() for name in heading.strip("|").split("|")]
-    assert names == ["file", "class", "probability", "spikes", "energy, nJ", "with memory, nJ"]
+    assert names == ["file", "class", "probability", "spikes", "energy", "with memory"]
     file, name, probability, spikes, *energies = [cell.strip() for cell in row.strip("|").split("|")]
     assert (file, name) == (str(digits / "3.png"), "3")
     assert 50 < float(probability.removesuffix(" %")) <= 100
@@ -39,7 +39,9 @@ def test_a_digit_by_a_network_of_the_package(digits, capsys):
     measured = card("digits-resnet18").energy
     for energy, key in zip(energies, ("energy_pj", "total_energy_pj"), strict=True):
         # The card has the mean over many inputs.
-        assert float(energy.replace(",", "")) == pytest.approx(measured[key] / 1000, rel=0.2)
+        number, unit = energy.split()
+        assert unit == "µJ"
+        assert float(number) == pytest.approx(measured[key] / 1e6, rel=0.2)
 
 
 def test_a_folder_as_json(digits, capsys):

@@ -7,7 +7,7 @@ from .. import plots
 from .._utils.files import remove_strays, write_csv
 from .._utils.markdown import markdown_table
 from ..energy import EnergyReport
-from ..energy.report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, with_unit
+from ..energy.report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, break_even_text, with_unit
 from ..recipes import open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows, folder = energy_rows(report), RunFolder(options.run)
-    print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer; energy in pJ:\n")
+    print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer:\n")
     print(_table(rows, OPERATIONS))
     spiking, relu = report.energy, report.relu_energy
     print(
@@ -58,10 +58,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
     """Return columns of rows under new titles."""
-    cells = [
-        [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
-    ]
+    cells = [[row["layer"], *(_cell(key, row[key]) for key in columns.values())] for row in rows]
     return markdown_table(["layer", *columns], cells)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value == "":
+        return "-"
+    return with_unit(value) if key.endswith("_pj") else f"{value:.4g}"
 
 
 def _memory_line(report: EnergyReport) -> str:
@@ -70,5 +74,4 @@ def _memory_line(report: EnergyReport) -> str:
     line = f"with memory {spiking}; the same network quantised to {report.bits} bits {quantised}"
     if not report.break_even_rate >= 0:
         return line
-    rate, even = 100 * report.firing_rate, 100 * report.break_even_rate
-    return f"{line}; it fires at {rate:.3g} %, would break even at {even:.3g} %"
+    return f"{line}; it fires at {100 * report.firing_rate:.3g} %, they {break_even_text(report.break_even_rate)}"

@@ -7,8 +7,8 @@ import sys
 from .._utils.markdown import markdown_table, printable
 from ..deploy import Inference, load, predict
 from ..deploy.predict import Prediction
+from ..energy.report import with_unit
 from ..training import RunFolder
-from ..training.tables import format_value
 from ._terminal import at_least_one
 
 
@@ -50,9 +50,9 @@ def _load(name: str) -> Inference:
 def _table(predictions: list[Prediction]) -> str:
     rows = []
     for prediction in predictions:
-        energies = [format_value(energy / 1000) for energy in (prediction.energy_pj, prediction.total_energy_pj)]
+        energies = [with_unit(energy) for energy in (prediction.energy_pj, prediction.total_energy_pj)]
         cost = [f"{prediction.spikes:,}", *energies]
         for rank, (name, probability) in enumerate(prediction.top):
             first, last = (prediction.file, cost) if rank == 0 else ("", ["", "", ""])
             rows.append([first, name, f"{100 * probability:.1f} %", *last])
-    return markdown_table(["file", "class", "probability", "spikes", "energy, nJ", "with memory, nJ"], rows)
+    return markdown_table(["file", "class", "probability", "spikes", "energy", "with memory"], rows)

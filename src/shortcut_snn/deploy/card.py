@@ -9,6 +9,7 @@ from typing import Any
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml
 from ..components.entries import read
+from ..energy.report import with_unit
 
 CARD, README, WEIGHTS = "card.json", "README.md", "network.safetensors"
 ENERGY = {
@@ -83,7 +84,7 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
         "Samples": _join(f"{count:,} ({part})" for part, count in data["samples"].items()),
         "Licence of the data": data.get("licence") or "not stated",
         "Accuracy": _join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
-        "Energy of an input in 45 nm": _join(f"{value / 1000:,.1f} nJ ({what})" for what, value in energy.items()),
+        "Energy of an input in 45 nm": _join(f"{with_unit(value)} ({what})" for what, value in energy.items()),
     }
     is_events = data.get("kind") == "events"
     inputs = "float32 counts [N, T, C, H, W]" if is_events else "uint8 [N, C, H, W], as images are stored"

@@ -211,6 +211,16 @@ def with_unit(picojoules: float) -> str:
     return f"{picojoules:.4g} pJ"
 
 
+def break_even_text(rate: float) -> str:
+    """Return the firing rate at which a spiking network costs as much as a quantised one, in words.
+
+    Example:
+        >>> break_even_text(0.031), break_even_text(0.0)
+        ('break even at a firing rate of 3.1 %', 'never break even')
+    """
+    return f"break even at a firing rate of {100 * rate:.3g} %" if rate > 0 else "never break even"
+
+
 def _break_even_rate(energy: LayerEnergy | EnergyReport) -> float:
     fixed = energy.total_energy - energy.spike_energy
     spare = max(energy.quantised_energy - fixed, 0.0)

@@ -15,7 +15,7 @@ from ..data import Data
 from ..data.loading import Loaders
 from ..deploy.safetensors_files import load_into, save_network
 from ..energy import EnergyReport, measure_energy
-from ..energy.report import with_unit
+from ..energy.report import break_even_text, with_unit
 from ..measurement.gradients import first_to_last_ratio
 from .callbacks import History
 from .folder import RunFolder
@@ -177,7 +177,7 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
     if result.get("total_energy_pj") is not None:
         energy = f"{with_unit(result['total_energy_pj'])}; quantised {with_unit(result['quantised_energy_pj'])}"
         if result["break_even_rate"] is not None:
-            energy += f"; they break even at a firing rate of {100 * result['break_even_rate']:.3g} %"
+            energy += f"; they {break_even_text(result['break_even_rate'])}"
         lines.append(("the same with memory", energy))
     seconds, peak = result["seconds_per_step"], result["peak_bytes_per_step"]
     step = "" if seconds is None else f"; {seconds:.3g} s a step"
