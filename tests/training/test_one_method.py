@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, nets, wrap
+from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, initialise, nets, wrap
 from shortcut_snn.method import Branches, Layout, Method, Tap
 from shortcut_snn.method.presets import METHODS
 from shortcut_snn.recipes import build, recipe_of
@@ -109,6 +109,16 @@ def test_a_recipe_trains_with_every_step(name: str) -> None:
     assert task.model(inputs).main.shape == (2, 4, 10)
     assert task.method == METHODS[name]
     assert target.shape == (4,)
+
+
+def test_a_network_that_was_not_initialised_has_no_loss() -> None:
+    network, x = built_in()
+    model = wrap(network, network.layout(), "initialised")  # type: ignore[operator]
+    output = model(x)
+    with pytest.raises(ValueError, match=r"call initialise\(model"):
+        model.loss(output, LABELS, 0, 1)
+    initialise(model, x, LABELS)
+    assert model.loss(model(x), LABELS, 0, 1).isfinite()
 
 
 def test_a_method_of_every_step_is_refused_without_steps_and_leaves_no_trace() -> None:

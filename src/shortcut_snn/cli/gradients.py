@@ -140,8 +140,8 @@ def _report(task: Task, batch: Batch) -> GradientReport:
 
 
 def _setup(task: Task) -> Setup:
-    loss = partial(task.model.loss, step=0, steps=1, criterion=task.criterion)
-    return Setup(task.model, loss)
+    branch_weight = task.model.branch_weight(0, 1)
+    return Setup(task.model, partial(task.model.weighted_loss, branch_weight=branch_weight, criterion=task.criterion))
 
 
 def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:

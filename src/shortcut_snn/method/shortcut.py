@@ -102,7 +102,15 @@ class Shortcut(nn.Module):
             step: training steps that are done.
             steps: of the whole training.
             criterion: the loss of one prediction; by default the layout's.
+
+        Raises:
+            ValueError: the wrapper has no method, or its network was not initialised as the method says.
         """
+        if self._method is not None and self._method.initialise and self.initialisation is None:
+            raise ValueError(
+                "the method initialises the network before training: call initialise(model, example, labels), or pass "
+                "labels=... to attach or wrap"
+            )
         return self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
 
     def weighted_loss(
