@@ -291,3 +291,9 @@ def test_a_folder_in_the_home_is_found_in_one_word(tmp_path, monkeypatch):
     assert main(["train", "--out=~/run", *small, "--data.train_limit", "40", "--data.test_limit", "20"]) == 0
     assert (tmp_path / "run" / "result.json").is_file()
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("option", ["--data.kind", "--data.validation", "--network.time_steps", "--preset"])
+def test_an_error_quotes_no_word_of_thousands_of_letters(capsys, option):
+    assert main(["train", "--out", "x", option, "y" * 5000]) in (1, 2)
+    assert len(error_line(capsys)) < 1500

@@ -457,3 +457,9 @@ def test_a_neuron_of_steps_keeps_its_states() -> None:
     report = initialise(attach(net, [], example=x, labels=labels, readout="sum", log=len), x, labels)
     assert not report.skipped
     assert report.gradients[1] < 2 * report.gradients[0]
+
+
+def test_an_example_of_one_value_is_refused() -> None:
+    net = resnet("basic", lif, name="resnet8")
+    with pytest.raises(ValueError, match="one value everywhere"):
+        initialise(net, torch.zeros(16, 3, 8, 8), torch.arange(16) % 10)

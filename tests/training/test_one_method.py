@@ -111,6 +111,14 @@ def test_a_recipe_trains_with_every_step(name: str) -> None:
     assert target.shape == (4,)
 
 
+def test_branches_that_eval_mode_leaves_out_are_warned_of() -> None:
+    model, x = attached("built-in", "loss_sum")
+    with pytest.warns(UserWarning, match=r"call model\.train\(\)"):
+        model.loss(model.eval()(x), LABELS, 0, 1)
+    with torch.no_grad():
+        model.loss(model(x), LABELS, 0, 1)
+
+
 def test_a_network_that_was_not_initialised_has_no_loss() -> None:
     network, x = built_in()
     model = wrap(network, network.layout(), "initialised")  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -32,7 +33,8 @@ def print_line(line: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print a line about an error on stderr, if anybody still reads it."""
+    """Print a line about an error on stderr, if anybody still reads it. Words of over 400 characters are cut."""
+    message = re.sub(r"\S{401,}", lambda word: f"{word[0][:150]}...{word[0][-150:]}", message)
     try:
         print(f"{ERROR}{printable(message)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import inputs_of
+from .._utils.calls import inputs_of, tensors_in
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection.neurons import custom_neurons, find_neurons
 from ..measurement import probe
@@ -131,6 +131,8 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else _FEWEST
     if not samples:
         raise ValueError(f"the batch for initialise has no samples: pass at least {_FEWEST}")
+    if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors_in(example)):
+        raise ValueError("the example has one value everywhere, on which nothing can be measured: pass real data")
     if not any(parameter.requires_grad for parameter in target.parameters()):
         raise ValueError(
             f"all parameters of {type(target).__name__} are frozen: call requires_grad_(True) before initialise"

@@ -111,6 +111,8 @@ class Shortcut(nn.Module):
                 "the method initialises the network before training: call initialise(model, example, labels), or pass "
                 "labels=... to attach or wrap"
             )
+        if len(self.branches) and not output.branches and output.main.requires_grad:
+            warnings.warn("the model is in eval mode, so its branches do not train: call model.train()", stacklevel=2)
         return self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
 
     def weighted_loss(
