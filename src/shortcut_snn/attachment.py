@@ -144,19 +144,26 @@ def attach(
 
 
 def check_known(known: Known) -> None:
-    """Raise an error for an argument that :func:`attach` does not have.
+    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none.
 
     Raises:
         TypeError: the message names the argument, and one of a similar name.
+        ValueError: an axis of time is neither 0 nor 1.
     """
     for name in known.keys() - Known.__annotations__.keys():
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, Known.__annotations__)}")
+    axes = known.get("time_axis")
+    for axis in axes if isinstance(axes, list | tuple) else [axes]:
+        if axis not in ("auto", None, 0, 1):
+            raise ValueError(f"time_axis must be 0, 1 or None, got {axis!r}")
 
 
 def _declared(
     network: nn.Module, taps: str | int | Sequence[str], layout: Layout, known: Known
 ) -> tuple[str | int | Sequence[str], Known]:
     """Return the taps of a declared layout, and its fields as what is known: introspection then verifies them."""
+    if not isinstance(layout, Layout):
+        raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
     loop: Any = "network" if layout.run is None else layout.run.steps or "input"

@@ -54,6 +54,7 @@ def wrap(
         log: takes what an initialisation reports.
 
     Raises:
+        TypeError: the layout is no :class:`~shortcut_snn.method.Layout`.
         ValueError: network, layout and method do not fit.
 
     Example:
@@ -63,6 +64,8 @@ def wrap(
         >>> len(model.branches), str(model.method)
         (7, 'branches at blocks, loss_sum, lambda linear from 0.25')
     """
+    if not isinstance(layout, Layout):
+        raise TypeError(f"the second argument of wrap is a Layout, as network.layout(...), got {layout!r}")
     method = method_named(method)
     with _undone_on_error(network):
         if method is not None:

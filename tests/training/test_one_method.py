@@ -162,3 +162,18 @@ def test_what_fails_while_wrapping_changes_nothing() -> None:
     assert not any(module._forward_hooks for module in network.modules())
     assert not any(getattr(module, "detach_membrane", False) for module in network.modules())
     assert all(torch.equal(value, keys[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, x: wrap(net, "stages"), "Layout, as network.layout"),
+        (lambda net, x: attach(net, example=x, layout={"taps": 3}), "Layout, as attach"),
+        (lambda net, x: attach(net, example=x, time_axis=9), "time_axis must be 0, 1 or None, got 9"),
+        (lambda net, x: Classification(net, objective=LossSum), r"such as LossSum\(\)"),
+        (lambda net, x: Classification(net, branch_weight=0.3), r"as LinearDecay\(0.25\), got 0.3"),
+    ],
+)
+def test_arguments_of_another_type_are_named(call: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(*built_in())

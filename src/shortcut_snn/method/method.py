@@ -119,12 +119,19 @@ def combine(
         has_branches: whether a method made of these parts has branches.
 
     Raises:
+        TypeError: the objective or the branch weight cannot be called.
         ValueError: two of them differ. The message names both.
 
     Example:
         >>> combine(None, objective=components.objective.make("loss_sum"))
         Method(branches=Branches(...), objective=LossSum(average=False), ...)
     """
+    if isinstance(objective, type) or not (objective is None or callable(objective)):
+        raise TypeError(f"objective must be an object such as LossSum(), got {objective!r}")
+    if not (branch_weight is None or callable(branch_weight)):
+        raise TypeError(
+            f"branch_weight must be a function of (step, steps), as LinearDecay(0.25), got {branch_weight!r}"
+        )
     if own is not None and method not in (None, own):
         raise ValueError(f"the model trains with {own}, but method={method} is given: leave one of them out")
     base = method if own is None else own
