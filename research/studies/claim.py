@@ -375,7 +375,7 @@ for _name, _blocks in {"34": (3, 4, 6, 3), "110": (18, 18, 18), "1000": (166, 16
 
 
 def check_alive(recipe: Recipe) -> None:
-    """Raise an error for a network that is dead at the first step, since it is no rival of any method.
+    """Raise an error for a network that is dead at the first step.
 
     Raises:
         ValueError: a layer never fires on the first batch, or no gradient reaches the first one.

@@ -277,6 +277,9 @@ def test_surrogates_that_were_set_are_resumed(loaders: Any, tmp_path: Path) -> N
     fit(resumed, loaders, tmp_path / "resumed", last, resume=tmp_path / "epoch=0.ckpt")
     assert factors(resumed) == factors(whole)
     assert_same(resumed.state_dict(), whole.state_dict())
+    # A run that is resumed twice has them too.
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["callbacks"][last.state_key]
+    assert last.state_dict() == saved
 
 
 def test_methods_without_branches_are_refused() -> None:

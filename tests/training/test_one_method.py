@@ -119,6 +119,20 @@ def test_branches_that_eval_mode_leaves_out_are_warned_of() -> None:
         model.loss(model(x), LABELS, 0, 1)
 
 
+def test_a_method_that_the_wrapper_cannot_have_is_refused() -> None:
+    network, _ = built_in()
+    for name in ("loss_sum", "evolutionary"):
+        with pytest.raises(ValueError, match="the wrapper has none"):
+            Classification(network, method=name)
+        with pytest.raises(ValueError, match="the wrapper has none"):
+            wrap(network, network.layout(), name)  # type: ignore[operator]
+    for name in ("sltt", "rate"):
+        with pytest.raises(ValueError, match="wrap the network with this method"):
+            Classification(network, method=name)
+        assert Classification(wrap(network, network.layout(), name)).method == METHODS[name]  # type: ignore[operator]
+    assert not any(module._forward_hooks for module in network.modules())
+
+
 def test_a_network_that_was_not_initialised_has_no_loss() -> None:
     network, x = built_in()
     model = wrap(network, network.layout(), "initialised")  # type: ignore[operator]

@@ -85,6 +85,11 @@ class Shortcut(nn.Module):
                 f"the method needs the logits of every time step, which {type(self.network).__name__} does not return: "
                 "change the network, name the axis of time in a readout, or use another method"
             )
+        if method.branches is not None and not self.branches:
+            raise ValueError(
+                f"the method has branches ({method}) and the wrapper has none: give the layout taps, as "
+                'network.layout("blocks"), or wrap the network with attach'
+            )
         self._method = method
 
     def branch_weight(self, step: int, steps: int) -> float:

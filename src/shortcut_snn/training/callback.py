@@ -20,7 +20,7 @@ from ..method import Method, Objective, Readout, Shortcut, ShortcutOutput, metho
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_combine import AddedLoss, make_combination
+from .callback_combine import AddedLoss, call_readout, make_combination
 from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 
 _PATIENCE = 10
@@ -103,6 +103,7 @@ class ShortcutCallback(Callback):
         if isinstance(self._combination, AddedLoss):
             self._combination.steps_are_calls = options.get("loop") == "network"
         self._shortcut: Shortcut | None = None
+        self._readout: Callable[[Any], Any] = Readout()
         self._target: nn.Module | None = None
         self._reset: Callable[[], object] | None = None
         self._undo: list[Callable[[], None]] = []
@@ -163,6 +164,7 @@ class ShortcutCallback(Callback):
                 **self.options,
             )
         self._reset = self._shortcut.reset
+        self._readout = call_readout(self._shortcut.layout)
         self._combination.start(self._shortcut, pl_module)
         taps = self._shortcut.taps
         taps.install()
@@ -233,8 +235,11 @@ class ShortcutCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the surrogates that were set."""
-        if self._shortcut is not None:
-            set_surrogates(self._shortcut.network, state_dict.get("surrogates", {}))
+        surrogates = state_dict.get("surrogates", {})
+        if self._shortcut is not None and surrogates:
+            set_surrogates(self._shortcut.network, surrogates)
+            # The next checkpoint has these, and not those of the initialisation that came before.
+            self._shortcut.initialisation = replace(self._shortcut.initialisation, surrogates=surrogates)
 
     # Batches.
 
@@ -299,17 +304,9 @@ class ShortcutCallback(Callback):
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
         self._uncalled = -1
-        tapped, main = self._shortcut.taps.stop(), self._read(output)
+        tapped, main = self._shortcut.taps.stop(), self._readout(output)
         branches = self._shortcut.predict(tapped, main)
         return self._combination.after_call(output, main, branches, self._lambda)
-
-    def _read(self, output: Any) -> Any:
-        """Return the prediction in the output of a call, which is one time step where the module has the time loop."""
-        assert self._shortcut is not None
-        readout = self._shortcut.layout.readout or Readout()
-        if isinstance(readout, Readout) and self._shortcut.layout.run is not None:
-            readout = replace(readout, time_axis=None)
-        return readout(output)
 
     def _loss(self, batch: Any, output: ShortcutOutput, branch_weight: float) -> Tensor:
         """Return the objective of a batch."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..method import LogitSum, Readout, Shortcut, ShortcutOutput
+from ..method import Layout, LogitSum, Readout, Shortcut, ShortcutOutput
 
 
 class Combination(Protocol):
@@ -41,16 +41,24 @@ def make_combination(objective: Any, loss: Callable[[Any, ShortcutOutput, float]
     return AddedLogits() if isinstance(objective, LogitSum) else AddedLoss(loss, text)
 
 
+def call_readout(layout: Layout) -> Callable[[Any], Any]:
+    """Return what reads the prediction in one call of the network: of one time step, if the layout has a time loop."""
+    readout = layout.readout or Readout()
+    if isinstance(readout, Readout) and layout.run is not None:
+        # The module has the time loop.
+        return replace(readout, time_axis=None)
+    return readout
+
+
 class AddedLogits:
     """The network returns main + lambda * sum of branches, which the module's loss takes."""
 
     def start(self, shortcut: Shortcut, module: Any) -> None:
         """Find how logits are added to the network's output."""
-        readout = shortcut.layout.readout or Readout()
+        readout = call_readout(shortcut.layout)
         if not isinstance(readout, Readout):
             raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
-        # Where the module has the time loop, one call returns the logits of one step.
-        self.readout = readout if shortcut.layout.run is None else replace(readout, time_axis=None)
+        self.readout = readout
 
     def training_step(self, step: Callable[..., Any]) -> None:
         """Leave the step as it is."""
