@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .operators.interface import Implementation
+from .proof import ProvenKernels
 
 Backend = Literal["auto", "eager", "numba", "triton"]
 Kernels = Literal["numba", "triton"]
@@ -51,12 +52,14 @@ def set_backend(name: Backend) -> None:
 
     Args:
         name: ``"auto"`` is the fastest backend for a tensor's device and dtype. ``"eager"`` is plain PyTorch, the
-            reference. ``"numba"`` is the compiled CPU kernels, ``"triton"`` the compiled GPU kernels; with both, plain
-            PyTorch runs where the kernels do not apply.
+            reference. ``"numba"`` is the compiled CPU kernels, ``"triton"`` the compiled GPU kernels. Kernels that are
+            chosen must run: a failure is an error, where ``"auto"`` warns and goes on in plain PyTorch. Tensors on
+            other devices, of float64, or without elements are for plain PyTorch.
 
     Raises:
         ValueError: an unknown name.
         ImportError: numba or triton cannot be imported.
+        RuntimeError: there is no GPU for triton.
 
     Example:
         >>> set_backend(get_backend())
@@ -68,6 +71,10 @@ def set_backend(name: Backend) -> None:
             _load(backend)
         except ImportError as error:
             raise ImportError(f"the {backend} backend needs {backend}: {_INSTALL[backend]}") from error
+        if backend == "triton" and not (torch.cuda.is_available() or _interpreted()):
+            raise RuntimeError(
+                "the triton backend needs a GPU, and PyTorch sees none: choose 'auto', or 'numba' on a CPU"
+            )
     _backend = backend
 
 
@@ -120,8 +127,9 @@ def _kernels(device: str) -> Kernels | None:
 
 
 @cache
-def _load(kernels: Kernels) -> Implementation:
-    return cast(Implementation, importlib.import_module(f"{__package__}.{_IMPLEMENTATIONS[kernels]}"))
+def _load(kernels: Kernels) -> ProvenKernels:
+    module = cast(Implementation, importlib.import_module(f"{__package__}.{_IMPLEMENTATIONS[kernels]}"))
+    return ProvenKernels(module, kernels, lambda: _backend == kernels)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -138,7 +146,7 @@ def _works(kernels: Kernels, device: str) -> bool:
         return _working[kernels, device]
     reason = ""
     try:
-        module = _load(kernels)
+        module = _load(kernels).kernels
         if device != "cpu":
             if type(torch.empty(0)) is not Tensor:
                 return True  # Tensors without data are traced: a kernel cannot run now.
@@ -147,6 +155,8 @@ def _works(kernels: Kernels, device: str) -> bool:
         reason = f"{kernels} cannot be imported ({error}). Install it with: {_INSTALL[kernels]}"
     except Exception as error:
         reason = f"{kernels} does not work there ({(str(error) or repr(error)).strip().splitlines()[0]})"
+    if reason and _backend == kernels:
+        raise RuntimeError(f"the backend {kernels!r} was chosen, but {reason}; 'auto' falls back to plain PyTorch")
     if reason:
         where = "" if device == "cpu" else "on a GPU "
         warnings.warn(

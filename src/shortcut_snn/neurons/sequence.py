@@ -1,7 +1,6 @@
 """Run a neuron's step over a whole sequence: in the kernels, or as it is written."""
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,14 +13,7 @@ from .compiler.trace import traced
 from .operators.fused_neuron import norm_neuron
 from .operators.interface import Flags
 from .packing import should_pack, with_bits
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
-    "detach": torch.detach, "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
-    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "round": torch.round, "floor": torch.floor,
-    "maximum": lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b)),
-    "minimum": lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b)),
-}  # fmt: skip
+from .plain import run_code
 
 
 def run_prelude(step: TracedStep, module: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -30,8 +22,7 @@ def run_prelude(step: TracedStep, module: Any) -> tuple[list[Tensor], list[Tenso
     for k, name in enumerate(step.parameter_names):
         *path, last = name.split(".")
         values[f"w{k}"] = getattr(module.get_submodule(".".join(path)), last)
-    for name, op, args in step.prelude:
-        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else float(arg) for arg in args])
+    run_code(step.prelude, values)
     return [values[name] for name in step.scalars], [values[name] for name in step.channels]
 
 

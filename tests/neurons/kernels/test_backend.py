@@ -10,6 +10,7 @@ import torch
 
 from shortcut_snn.neurons import LIF, backend, get_backend, set_backend, use_backend
 from shortcut_snn.neurons.backend import kernels_run
+from shortcut_snn.neurons.proof import ProvenKernels
 
 pytestmark = pytest.mark.usefixtures("nothing_imported")
 
@@ -78,14 +79,14 @@ def test_without_numba_neurons_run_and_warn_once() -> None:
 
 @pytest.mark.parametrize("bits", [RuntimeError("no C compiler\nin the path"), [1, 1, 0, 0, 0, 0, 0, 0]], ids=str)
 def test_a_failing_test_kernel_falls_back_to_plain_pytorch(bits: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Kernels:
+    class Broken:
         @staticmethod
         def pack(spikes: torch.Tensor) -> torch.Tensor:
             if isinstance(bits, Exception):
                 raise bits
             return torch.tensor([bits], dtype=torch.uint8)
 
-    monkeypatch.setattr(backend, "_load", lambda kernels: Kernels)
+    monkeypatch.setattr(backend, "_load", lambda kernels: ProvenKernels(Broken, kernels, lambda: False))
     monkeypatch.setattr(backend, "_working", {})
     # A device that tensors can be made on everywhere stands for the GPU.
     with pytest.warns(UserWarning, match="plain PyTorch.* triton") as caught:
@@ -96,10 +97,16 @@ def test_a_failing_test_kernel_falls_back_to_plain_pytorch(bits: object, monkeyp
 
 
 def test_a_backward_pass_may_run_under_another_backend() -> None:
+    current = torch.full((3, 2), 1.2).requires_grad_()
+    spikes = LIF()(current)
+    with use_backend("eager"):
+        spikes.sum().backward()
+    assert current.grad.any()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_backend_without_its_device_is_refused() -> None:
     pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
-    for name in ("eager", "triton"):
-        current = torch.full((3, 2), 1.2).requires_grad_()
-        spikes = LIF()(current)
-        with use_backend(name):
-            spikes.sum().backward()
-        assert current.grad.any()
+    with pytest.raises(RuntimeError, match="the triton backend needs a GPU, and PyTorch sees none"):
+        set_backend("triton")
+    assert get_backend() == "auto"

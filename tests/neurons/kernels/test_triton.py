@@ -27,6 +27,7 @@ TESTS = [
     "test_norm_neuron.py::test_rounding_to_bfloat16_is_to_nearest_even",
     "test_norm_neuron.py::test_statistics_are_exact_far_from_zero",
     "test_bits.py",
+    "test_proof.py",
     *(f"test_every_neuron.py::test_norm_and_residual_equal_plain_pytorch[{case}]" for case in NEURONS),
     "test_every_neuron.py::test_gradients_of_states_equal_plain_pytorch[clif-True]",
     "test_operators.py::test_opcheck[channels_last-True-True-False]",

@@ -1,0 +1,308 @@
+"""Prove a kernel before its first result is used, and compute in plain PyTorch what a kernel fails.
+
+A kernel that is right in an interpreter may be wrong on a device: an older compiler, another processor. So the first
+call of each kernel runs it on small examples first, and holds it against :mod:`.plain`. The verdict is kept for the
+process. A kernel that differs, or raises, is not used again; the others are.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import plain
+from .operators.interface import Affine, Dynamics, Gradients, Implementation, Source
+from .operators.layout import is_channels_last, run_length, to_layout
+
+Key = tuple[Any, ...]
+Examples = Iterator[tuple[Any, ...]]
+MakeExamples = Callable[[int], Examples]
+
+# Sizes of a time step. The first is odd and more than one tile of every kernel; Triton compiles a kernel again for
+# sizes that are multiples of 16, as most networks have.
+_SIZES = ((5, 7, 31), (4, 16, 32))
+_OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the proof of a kernel showed; no reason if it passed."""
+
+    kernel: str
+    dtype: torch.dtype
+    device: torch.device
+    reason: str
+
+
+class ProvenKernels:
+    """The kernels of a device, each proven at its first call; plain PyTorch where one fails.
+
+    Args:
+        kernels: the module that launches them.
+        name: their backend.
+        is_required: returns whether a failure is an error, since the user chose this backend.
+    """
+
+    def __init__(self, kernels: Implementation, name: str, is_required: Callable[[], bool]) -> None:
+        self.kernels = kernels
+        self.name = name
+        self.is_required = is_required
+        self.verdicts: dict[Key, Verdict] = {}
+
+    def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`~.operators.interface.Implementation`."""
+        result: tuple[Tensor, Tensor] = self._run(
+            "batch_statistics", x, (x,), (), lambda seed: ((example,) for example in _sequences(x, seed))
+        )
+        return result
+
+    def forward(
+        self,
+        source: Source,
+        time_steps: int,
+        dynamics: Dynamics,
+        want_final: bool,
+        want_bits: bool,
+        want_support: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """See :class:`~.operators.interface.Implementation`."""
+        wanted = (want_final, want_bits, want_support)
+        text = dynamics.text if want_support else dynamics.forward_text
+
+        def examples(seed: int) -> Examples:
+            for example, steps, step in _sources(source, time_steps, dynamics, seed):
+                yield example, steps, step, *wanted
+
+        result: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] = self._run(
+            "forward",
+            source.x,
+            (source, time_steps, dynamics, *wanted),
+            (text, *_form(source, time_steps, dynamics), *wanted),
+            examples,
+        )
+        return result
+
+    def backward(
+        self, grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
+    ) -> Gradients:
+        """See :class:`~.operators.interface.Implementation`."""
+        time_steps = grad_spikes.shape[0]
+
+        def examples(seed: int) -> Examples:
+            for example, steps, step in _sources(source, time_steps, dynamics, seed):
+                x, channels_last = example.x, is_channels_last(example.x)
+                generator = torch.Generator().manual_seed(seed)
+                shapes = [(steps, *x.shape[1:]), (dynamics.program.states, *x.shape[1:])]
+                grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
+                yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
+
+        learned = (dynamics.learned, dynamics.through_time, grad_final is None, grad_residual)
+        result: Gradients = self._run(
+            "backward",
+            source.x,
+            (grad_spikes, grad_final, source, dynamics, grad_residual),
+            (dynamics.text, *_form(source, time_steps, dynamics), *learned),
+            examples,
+        )
+        return result
+
+    def input_grad(self, grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
+        """See :class:`~.operators.interface.Implementation`."""
+
+        def examples(seed: int) -> Examples:
+            for example in _sequences(x, seed):
+                factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
+                yield example.clone(), example, *factors, in_place
+
+        result: Tensor = self._run("input_grad", x, (grad, x, a, b, c, in_place), (in_place,), examples)
+        return result
+
+    def pack(self, spikes: Tensor) -> Tensor:
+        """See :class:`~.operators.interface.Implementation`."""
+        result: Tensor = self._run(
+            "pack", spikes, (spikes,), (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
+        )
+        return result
+
+    def unpack(self, bits: Tensor, out: Tensor) -> None:
+        """See :class:`~.operators.interface.Implementation`."""
+
+        def examples(seed: int) -> Examples:
+            for x in _sequences(out, seed):
+                yield plain.pack(x.gt(0).to(x)), torch.zeros_like(x)
+
+        self._run("unpack", out, (bits, out), (), examples)
+
+    def _run(self, kernel: str, x: Tensor, arguments: tuple[Any, ...], form: Key, examples: MakeExamples) -> Any:
+        """Call a kernel, after its proof at the first call of this form, or plain PyTorch if it fails."""
+        key = (kernel, x.dtype, x.device, is_channels_last(x), _is_flat(x), x.dim() < 3, *form)
+        verdict = self.verdicts.get(key)
+        if verdict is None and not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+            verdict = self._keep(key, self._prove(kernel, examples))
+        if verdict is None or not verdict.reason:
+            try:
+                return getattr(self.kernels, kernel)(*arguments)
+            except _OUT_OF_MEMORY:
+                raise
+            except Exception as error:
+                self._keep(key, _first_line(error))
+        return getattr(plain, kernel)(*arguments)
+
+    def _prove(self, kernel: str, examples: MakeExamples) -> str:
+        """Return why a kernel cannot be used; empty if it computes what plain PyTorch does."""
+        function = getattr(self.kernels, kernel)
+        try:
+            # A last bit of an exponential can flip a spike, so a second set of examples decides.
+            return _difference(function, kernel, examples(0)) and _difference(function, kernel, examples(1))
+        except _OUT_OF_MEMORY:
+            raise
+        except Exception as error:
+            return _first_line(error)
+
+    def _keep(self, key: Key, reason: str) -> Verdict:
+        """Keep the verdict on a kernel; say why it fails."""
+        kernel, dtype, device = key[:3]
+        verdict = self.verdicts[key] = Verdict(kernel, dtype, device, reason)
+        if reason:
+            what = f"the {self.name} kernel {kernel!r} ({str(dtype)[6:]}, {device}) fails: {reason}"
+            if self.is_required():
+                raise RuntimeError(
+                    f"{what}. The backend {self.name!r} was chosen, so it must run: choose 'auto' for plain PyTorch "
+                    "instead, or see shortcut-snn doctor"
+                )
+            warnings.warn(
+                f"{what}. Plain PyTorch computes it, slower and with more memory; shortcut-snn doctor says more",
+                stacklevel=2,
+            )
+        return verdict
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _is_flat(x: Tensor) -> bool:
+    """Return whether neighbours in the memory of a contiguous sequence belong to different channels."""
+    return not is_channels_last(x) and run_length(x, False) == 1
+
+
+def _form(source: Source, time_steps: int, dynamics: Dynamics) -> Key:
+    """Return what else a kernel is compiled for: the inputs that there are."""
+    present = (source.residual, source.residual_bits, source.affine, source.initial)
+    return (
+        source.x.shape[0] == time_steps,
+        *(value is None for value in present),
+        dynamics.scalar_count,
+        dynamics.channel_count,
+        len(dynamics.constants),
+    )
+
+
+def _random(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, device="cpu").to(like.device, like.dtype)
+
+
+def _sequences(x: Tensor, seed: int) -> Iterator[Tensor]:
+    """Yield small sequences of three time steps in the dtype, layout and number of axes of one."""
+    for sizes in _SIZES:
+        yield _sequence(x, 3, sizes, 1.0, seed)
+
+
+def _sequence(like: Tensor, steps: int, sizes: tuple[int, int, int], scale: float, seed: int) -> Tensor:
+    """Return currents of many magnitudes, in the dtype, layout and number of axes of a sequence."""
+    batch, channels, run = sizes
+    shape: tuple[int, ...] = (steps, batch * run, channels) if _is_flat(like) else (steps, batch, channels, run)
+    if like.dim() < 3:
+        shape = (steps, batch * run * channels)
+    generator = torch.Generator().manual_seed(seed)
+    magnitudes = torch.exp(3 * torch.rand(shape, generator=generator, device="cpu") - 1.5)
+    values = scale * magnitudes * _random(shape, generator, magnitudes)
+    # The last element counts: a mask that is one too short would not show in a small current.
+    values.view(steps, -1)[:, -1] = values.amax()
+    return to_layout(values.to(like.device, like.dtype), is_channels_last(like))
+
+
+def _sources(source: Source, time_steps: int, dynamics: Dynamics, seed: int) -> Iterator[tuple[Source, int, Dynamics]]:
+    """Yield small inputs of the same form for one and three time steps, on which the neuron fires."""
+    static = source.x.shape[0] != time_steps
+    for steps, sizes in ((1, _SIZES[0]), *((3, sizes) for sizes in _SIZES)):
+        # A constant current of one step is an ordinary one.
+        if steps == 1 and static:
+            continue
+        for scale in (1.0, 10.0, 100.0, 1000.0):
+            x = _sequence(source.x, 1 if static else steps, sizes, scale, seed)
+            example, step = _like(source, x, steps, dynamics, seed)
+            spikes = plain.forward(example, steps, step, False, False)[0]
+            if spikes.any() and not spikes.all():
+                break
+        yield example, steps, step
+
+
+def _like(source: Source, x: Tensor, steps: int, dynamics: Dynamics, seed: int) -> tuple[Source, Dynamics]:
+    """Return random inputs around a current, those that a source has, and the dynamics of as many channels."""
+    generator, channels_last = torch.Generator().manual_seed(seed), is_channels_last(x)
+    residual = to_layout(_random((steps, *x.shape[1:]), generator, x), channels_last)
+    initial = to_layout(_random((dynamics.program.states, *x.shape[1:]), generator, x), channels_last)
+    affine = None
+    if source.affine is not None:
+        factors = torch.rand(3, x.shape[2], generator=generator, device="cpu").to(x.device)
+        affine = Affine(factors[0] + 0.5, factors[1] / 5, factors[2] / 5)
+    if dynamics.channels is not None:
+        index = torch.arange(x.shape[2], device=dynamics.channels.device) % dynamics.channels.shape[1]
+        dynamics = replace(dynamics, channels=dynamics.channels[:, index])
+    example = Source(
+        x,
+        None if source.residual is None else residual,
+        None if source.residual_bits is None else plain.pack(residual.gt(0).to(x)),
+        affine,
+        None if source.initial is None else initial.float(),
+    )
+    return example, dynamics
+
+
+def _difference(function: Callable[..., Any], kernel: str, examples: Examples) -> str:
+    """Return how a kernel differs from plain PyTorch on examples; empty if it does not."""
+    for arguments in examples:
+        # A kernel that works in place must not change what plain PyTorch reads.
+        copies = tuple(value.clone() if isinstance(value, Tensor) else value for value in arguments)
+        result, expected = function(*arguments), getattr(plain, kernel)(*copies)
+        if kernel == "unpack":
+            result, expected = arguments[1], copies[1]
+        for (name, value), (_, wanted) in zip(_tensors(result), _tensors(expected), strict=True):
+            if problem := _compare(value, wanted, exactly=name == "spikes"):
+                return f"its {name} {problem}"
+    return ""
+
+
+def _tensors(result: Any) -> list[tuple[str, Tensor | None]]:
+    """Return the tensors of a result by name."""
+    if isinstance(result, Gradients):
+        return [(f"gradient {field.name}", getattr(result, field.name)) for field in fields(result)]
+    if isinstance(result, Tensor):
+        return [("result", result)]
+    # A forward pass returns four, statistics two.
+    names = ("spikes", "final states", "bits", "support") if len(result) == 4 else ("mean", "variance")
+    return list(zip(names, result, strict=True))
+
+
+def _compare(value: Tensor | None, expected: Tensor | None, *, exactly: bool) -> str:
+    """Return how a tensor differs from the one expected; empty if it does not."""
+    if value is None or expected is None:
+        return "" if value is expected else "is missing"
+    if value.shape != expected.shape or value.dtype != expected.dtype:
+        return f"has shape {tuple(value.shape)} and {value.dtype} for {tuple(expected.shape)} and {expected.dtype}"
+    if exactly or not value.is_floating_point():
+        wrong = int((value != expected).sum())
+        return f"differs in {wrong} of {value.numel()} places from plain PyTorch's" if wrong else ""
+    value, wanted = value.double(), expected.double()
+    largest = float(wanted.nan_to_num(0.0, 0.0, 0.0).abs().max()) if wanted.numel() else 0.0
+    same = (value == wanted) | (value.isnan() & wanted.isnan())
+    errors = torch.where(same, 0.0, (value - wanted).abs()).nan_to_num(torch.inf)
+    error = float(errors.max()) if wanted.numel() else 0.0
+    if error <= _TOLERANCE[expected.dtype] * max(largest, 1e-6):
+        return ""
+    return f"differs by {error:.2g} from plain PyTorch's, whose largest value is {largest:.2g}"
