@@ -105,6 +105,10 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, help="epochs; default: the recipe's")
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default=None, help="as PyTorch names it; default: a GPU if there is one")
+
+
 def _components(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", default=None, help="list one kind only, such as network or surrogate")
     add_imports(parser)
@@ -153,6 +157,12 @@ COMMANDS: dict[str, Command] = {
         "deleted if its outputs differ from the network's.",
         _export,
         "run",
+    ),
+    "doctor": Command(
+        "check this machine: kernels, speed, and what is missing",
+        "Run every kernel on examples and compare it with plain PyTorch, time a neuron layer and a training step, and "
+        "print warnings with their remedies. It ends with a block to paste into an issue.",
+        _doctor,
     ),
     "recipes": Command("list the built-in recipes and presets", "List the built-in recipes and presets."),
     "components": Command("list what a recipe can name", "List the components that a recipe can name.", _components),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .operators.interface import Implementation
-from .proof import ProvenKernels
+from .proof import ProvenKernels, Verdict
 
 Backend = Literal["auto", "eager", "numba", "triton"]
 Kernels = Literal["numba", "triton"]
@@ -33,6 +33,7 @@ def _check(name: str) -> Backend:
 _backend: Backend = _check(os.environ.get(_VARIABLE, "auto"))
 # Whether kernels were found to work on a type of device.
 _working: dict[tuple[Kernels, str], bool] = {}
+_loaded: dict[Kernels, ProvenKernels] = {}
 
 
 def get_backend() -> Backend:
@@ -113,6 +114,11 @@ def implementation(x: Tensor) -> Implementation:
     return _load(_kernels(device) or _KERNELS_OF_DEVICE[device])
 
 
+def proofs() -> list[Verdict]:
+    """Return the verdicts on the kernels that ran in this process, in their order."""
+    return [verdict for kernels in _loaded.values() for verdict in kernels.verdicts.values()]
+
+
 def is_exported() -> bool:
     """Return whether a graph is being exported; the file must work without this library's operators."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -129,7 +135,8 @@ def _kernels(device: str) -> Kernels | None:
 @cache
 def _load(kernels: Kernels) -> ProvenKernels:
     module = cast(Implementation, importlib.import_module(f"{__package__}.{_IMPLEMENTATIONS[kernels]}"))
-    return ProvenKernels(module, kernels, lambda: _backend == kernels)
+    _loaded[kernels] = ProvenKernels(module, kernels, lambda: _backend == kernels)
+    return _loaded[kernels]
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

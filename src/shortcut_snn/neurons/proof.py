@@ -30,7 +30,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.bfloat16: 2e-2, to
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the proof of a kernel showed; no reason if it passed."""
+    """The result of the proof of a kernel; no reason if it passed."""
 
     kernel: str
     dtype: torch.dtype

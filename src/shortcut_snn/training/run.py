@@ -114,7 +114,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     elif run.batches_done and not batches.skips_batches:
         run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
-    if task.training_options.precision == "bf16" and _converts_bf16(trainer.strategy.root_device.type):
+    if task.training_options.precision == "bf16" and converts_bf16(trainer.strategy.root_device.type):
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
@@ -174,7 +174,7 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
     return None
 
 
-def _converts_bf16(device: str) -> bool:
+def converts_bf16(device: str) -> bool:
     """Return whether this is an x86 processor that only converts bfloat16, which is slower than float32."""
     # Older versions of torch lack get_capabilities.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}

@@ -1,0 +1,229 @@
+"""``shortcut-snn doctor``: what this machine has, whether the kernels are right on it, and how fast they are."""
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..nets import spiking_resnet18
+from ..neurons import CLIF, LIF, PLIF, Neuron, NormNeuron, use_backend
+from ..neurons.backend import implementation, proofs
+from ..training.provenance import environment
+from ..training.run import converts_bf16
+from ._terminal import print_line
+
+_SHAPE = (4, 16, 32, 16, 16)
+"""Time steps, batch, channels and pixels of the layer that is timed."""
+_ROUNDS = 5
+_INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve")
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print warnings with their remedies, and a block to paste into an issue; return 1 if a kernel fails."""
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no GPU; its build or the driver is not for one")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _say("running each kernel on examples")
+        _run_kernels(device)
+        proven = list(_proof_lines())
+        _say("timing a neuron layer and a training step")
+        times = [*_layer_times(device), *_step_times(device)]
+    remedies = [*_remedies(device), *{str(warning.message) for warning in caught if "ernel" in str(warning.message)}]
+    for remedy in remedies or ["no warnings: kernels run and agree with plain PyTorch"]:
+        print_line(f"- {remedy}")
+    print_line("\nPaste this into an issue:\n\n```text")
+    for line in [*_machine_lines(device), *proven, *times]:
+        print_line(line)
+    print_line("```")
+    return int(any(verdict.reason for verdict in proofs()))
+
+
+def _say(line: str) -> None:
+    print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def _machine_lines(device: torch.device) -> Iterator[str]:
+    about = environment([])
+    yield f"shortcut-snn {about['shortcut_snn']}, Python {about['python']}, {about['platform']}"
+    yield ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    # Older versions of torch lack get_capabilities.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    flags = [name for name in _INSTRUCTIONS if capabilities.get(name)]
+    yield f"processor: {_cores()} cores, {about['cpu_threads']} threads, {' '.join(flags)}"
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        memory = properties.total_memory / 2**30
+        capability = f"sm_{properties.major}{properties.minor}"
+        yield f"GPU: {properties.name}, {capability}, {memory:.0f} GiB, CUDA {torch.version.cuda}"
+
+
+def _run_kernels(device: torch.device) -> None:
+    """Call neurons in such a way that every kernel is proven, in both layouts and all precisions."""
+    # On a CPU each form compiles for a second, and few users train in float16.
+    is_gpu = device.type == "cuda"
+    for dtype in (torch.float32, torch.bfloat16, torch.float16)[: 3 if is_gpu else 2]:
+        for neuron in (LIF(), PLIF(), CLIF())[: 3 if is_gpu else 1]:
+            for channels_last in (False, True):
+                layer = NormNeuron(nn.BatchNorm2d(8), neuron).to(device)
+                x = torch.randn(3, 2, 8, 5, 5, device=device).to(dtype)
+                if channels_last:
+                    x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+                spikes = layer(x.requires_grad_(), time_steps=3)
+                layer(x, spikes).float().sum().backward()
+                with torch.no_grad():
+                    neuron(x[..., 0, 0])
+                kernels = implementation(x)
+                kernels.unpack(kernels.pack(spikes.detach()), torch.empty_like(x))
+
+
+def _proof_lines() -> Iterator[str]:
+    """Yield a line for each kernel and precision: in how many forms it agrees, and why it fails in others."""
+    verdicts = proofs()
+    for kernel in dict.fromkeys(verdict.kernel for verdict in verdicts):
+        of_kernel = [verdict for verdict in verdicts if verdict.kernel == kernel]
+        right = Counter(str(verdict.dtype)[6:] for verdict in of_kernel if not verdict.reason)
+        counts = ", ".join(f"{dtype} {count}" for dtype, count in right.items())
+        yield f"kernel {kernel}: agrees with plain PyTorch in {counts or 'no'} forms"
+        yield from (f"kernel {kernel}: {str(v.dtype)[6:]} FAILS: {v.reason}" for v in of_kernel if v.reason)
+
+
+def _layer_times(device: torch.device) -> Iterator[str]:
+    """Yield the time of a neuron layer, forward and backward, in kernels and elsewhere."""
+    x = torch.randn(_SHAPE, device=device)
+    name = f"neuron layer {list(_SHAPE)}"
+    kernels = _milliseconds(LIF(), x)
+    with use_backend("eager"):
+        plain = _milliseconds(LIF(), x)
+        compiled = _try(lambda: _milliseconds(torch.compile(_Unrolled()), x)) if _can_compile(device) else None
+    yield f"{name}: kernels {kernels:.2f} ms, plain PyTorch {plain:.2f} ms ({plain / kernels:.1f} times)"
+    if isinstance(compiled, float):
+        yield f"{name}: torch.compile of plain PyTorch {compiled:.2f} ms ({compiled / kernels:.1f} times)"
+    if importlib.util.find_spec("spikingjelly"):
+        from spikingjelly.activation_based.neuron import LIFNode
+
+        other = _try(lambda: _milliseconds(_Reset(LIFNode(step_mode="m")), x))
+        if isinstance(other, float):
+            yield f"{name}: SpikingJelly {other:.2f} ms ({other / kernels:.1f} times)"
+
+
+def _step_times(device: torch.device) -> Iterator[str]:
+    """Yield the time of a training step of a small ResNet-18."""
+    network = spiking_resnet18(num_classes=10, time_steps=4, width=16).to(device)
+    images = torch.rand(8, 3, 32, 32, device=device)
+    kernels = _milliseconds(network, images)
+    with use_backend("eager"):
+        plain = _milliseconds(network, images)
+    yield (
+        f"training step, ResNet-18 of width 16, batch 8, T = 4: kernels {kernels:.0f} ms, plain PyTorch {plain:.0f} ms "
+        f"({plain / kernels:.1f} times)"
+    )
+
+
+class _Unrolled(nn.Module):
+    """The loop over time of a neuron, as torch.compile can trace it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neuron: Neuron = LIF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        membrane = torch.zeros_like(x[0])
+        spikes = []
+        for current in x:
+            spike, membrane = self.neuron.step(current, membrane)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+class _Reset(nn.Module):
+    """A neuron of another library, reset before each call."""
+
+    def __init__(self, neuron: nn.Module) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.neuron.reset()  # type: ignore[operator]
+        spikes: Tensor = self.neuron(x)
+        return spikes
+
+
+def _milliseconds(network: nn.Module, x: Tensor) -> float:
+    """Return the least time of a forward and backward pass."""
+    x = x.detach().requires_grad_()
+    network, times = network.to(x.device), []
+    for _ in range(_ROUNDS + 2):
+        _synchronise(x.device)
+        start = time.perf_counter()
+        network(x).sum().backward()
+        _synchronise(x.device)
+        times.append(1000 * (time.perf_counter() - start))
+    return min(times[2:])
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _try(measure: Callable[[], float]) -> float | str:
+    try:
+        return measure()
+    except Exception as error:  # The other libraries' errors are not this machine's.
+        return str(error)
+
+
+def _can_compile(device: torch.device) -> bool:
+    return device.type == "cuda" or _compiler() is not None
+
+
+def _compiler() -> str | None:
+    names = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _remedies(device: torch.device) -> Iterator[str]:
+    """Yield what makes training slow or fail on this machine, each with what helps."""
+    if device.type == "cpu" and importlib.util.find_spec("numba") is None:
+        yield "numba is missing, so neurons run in plain PyTorch: pip install 'shortcut-snn[fast]'"
+    if device.type == "cpu" and _DRIVER.exists() and not torch.version.cuda:
+        yield "there is an NVIDIA driver, but this build of PyTorch has no CUDA: install the one of pytorch.org"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        yield "Triton is missing, so neurons run in plain PyTorch: pip install triton"
+    if device.type == "cuda" and _compiler() is None:
+        yield "there is no C compiler, which Triton needs: install gcc, or set CC to a compiler"
+    if torch.get_num_threads() > _cores():
+        yield f"PyTorch has {torch.get_num_threads()} threads on {_cores()} cores: set OMP_NUM_THREADS={_cores()}"
+    if converts_bf16(device.type):
+        yield "bf16 is emulated on this device and slower than fp32: leave training.precision at fp32"
+    for variable, folder in (("NUMBA_CACHE_DIR", None), ("TRITON_CACHE_DIR", Path.home() / ".triton")):
+        path = os.environ.get(variable) or folder
+        if path is not None and not _is_writable(Path(path)):
+            yield f"kernels cannot be cached in {path}: set {variable} to a folder that you may write to"
+
+
+def _is_writable(folder: Path) -> bool:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
