@@ -60,7 +60,7 @@ def _machine_lines(device: torch.device) -> Iterator[str]:
     yield f"shortcut-snn {about['shortcut_snn']}, Python {about['python']}, {about['platform']}"
     yield ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     # Older versions of torch lack get_capabilities.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     flags = [name for name in _INSTRUCTIONS if capabilities.get(name)]
     yield f"processor: {_cores()} cores, {about['cpu_threads']} threads, {' '.join(flags)}"
     if device.type == "cuda":
@@ -161,10 +161,10 @@ class _Reset(nn.Module):
         return spikes
 
 
-def _milliseconds(network: nn.Module, x: Tensor) -> float:
+def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """Return the least time of a forward and backward pass."""
     x = x.detach().requires_grad_()
-    network, times = network.to(x.device), []
+    times = []
     for _ in range(_ROUNDS + 2):
         _synchronise(x.device)
         start = time.perf_counter()
