@@ -168,7 +168,7 @@ def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     for _ in range(_ROUNDS + 2):
         _synchronise(x.device)
         start = time.perf_counter()
-        network(x).sum().backward()
+        network(x).sum().backward()  # type: ignore[no-untyped-call]
         _synchronise(x.device)
         times.append(1000 * (time.perf_counter() - start))
     return min(times[2:])
