@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from shortcut_snn.cli.evaluate import evaluate
+from shortcut_snn.data import Digits
+from shortcut_snn.training import Training
 from shortcut_snn.training.epoch_means import EpochMeans
+from shortcut_snn.training.trainer import make_trainer
 
 from . import joined
 from .small import options, train
@@ -105,6 +108,24 @@ def test_another_number_of_processes_is_refused(tmp_path, capsys, changes, named
 def test_synchronised_batch_norms_need_a_gpu(tmp_path, capsys):
     assert train(tmp_path / "run", **SETTINGS | {"training__sync_batchnorm": "true"}) == 1
     assert "training.sync_batchnorm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)], ids=str
+)
+def test_a_trainer_on_a_gpu(monkeypatch, precision, dtype):
+    """Lightning is told of a GPU that is not there; nothing runs on it."""
+    for package in ("fabric", "pytorch"):
+        monkeypatch.setattr(f"lightning.{package}.accelerators.cuda.num_cuda_devices", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer = make_trainer(Training(accelerator="gpu", precision=precision))
+    assert trainer.strategy.root_device == torch.device("cuda", 0)
+    plugin = trainer.precision_plugin
+    if dtype is not None:
+        context = plugin.autocast_context_manager()
+        assert (context.device, context.fast_dtype) == ("cuda", dtype)
+        assert (plugin.scaler is not None) == (dtype == torch.float16)
+    assert Digits(batch_size=8).loaders(0).train.pin_memory
 
 
 def test_means_weigh_by_samples():
