@@ -135,7 +135,9 @@ class Lab:
             with self.file.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.DictReader(file))
         self.planned: list[tuple[Run, int]] = []
-        labels = np.load(options.data, allow_pickle=False)["y_train"]
+        with np.load(options.data, allow_pickle=False) as archive:
+            self.is_events = "offsets" in archive
+            labels = archive["labels"][~archive["is_test"]] if self.is_events else archive["y_train"]
         self.images, self.classes = len(labels), int(labels.max()) + 1
 
     def steps(self, recipe: Recipe) -> int:
@@ -147,7 +149,8 @@ class Lab:
     def recipe(self, *layers: str | Entries, lr: float | None, epochs: int | None, **training: Any) -> Recipe:
         """Return a recipe on this data; ``None`` for the epochs that make at least 5,000 steps."""
         data: dict[str, Any] = {"root": str(self.options.data)}
-        recipe = recipe_of(COMMON, {"data": {"kind": "npz"} | data}, *layers, {"data": data})
+        kind = "events_npz" if self.is_events else "npz"
+        recipe = recipe_of(COMMON, {"data": {"kind": kind} | data}, *layers, {"data": data})
         training |= {} if self.options.threads is None else {"threads": self.options.threads}
         held = training.pop("validation", None)
         recipe = changed(
@@ -415,6 +418,23 @@ DEPTH_SETTINGS["1000-basic"] = {"network": {"kind": "resnet1000_basic", "width":
 components.network("resnet1000_basic")(partial(nets.SpikingResNet, (166, 166, 167), width=8))
 
 
+DYNAMIC_METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
+# Digits must not be flipped. N-MNIST's frames are those of three saccades.
+_CAMERAS: dict[str, Entries] = {
+    "dvs": {"data": {"sensor": [128, 128], "size": 32, "batch_size": 30}, "network": {"time_steps": 4}},
+    "nmnist": {"data": {"sensor": [34, 34], "size": 17, "augment": ["affine"]}, "network": {"time_steps": 6}},
+}
+
+
+def dynamic(lab: Lab) -> None:
+    """Compare the methods on recordings of event cameras: ``--only 'dvs-*'`` or ``'nmnist-*'``, as the data is."""
+    settings = {
+        f"{camera}-{layers}": merged(entries, {"network": {"kind": f"resnet{layers}", "width": 16, "block": "basic"}})
+        for (camera, entries), layers in itertools.product(_CAMERAS.items(), ("18", "34"))
+    }
+    lab.compare(settings, DYNAMIC_METHODS)
+
+
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
     """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
     base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
@@ -443,7 +463,7 @@ def transformer(lab: Lab) -> None:
 
 
 TABLES: dict[str, Callable[[Lab], None]] = {
-    "recipes": recipes, "paper": paper, "depth": depth, "transformer": transformer,
+    "recipes": recipes, "paper": paper, "depth": depth, "transformer": transformer, "dynamic": dynamic,
 }  # fmt: skip
 
 
