@@ -126,8 +126,15 @@ def is_exported() -> bool:
     return tracing or (torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling())
 
 
+def _check_device(backend: Backend) -> None:
+    if backend == "triton" and not (torch.cuda.is_available() or _interpreted()):
+        raise RuntimeError("the triton backend needs a GPU, and PyTorch sees none: choose 'auto' or 'numba'")
+
+
 def _kernels(device: str) -> Kernels | None:
     if device == "cpu" and _backend == "triton":
+        # The environment variable may have chosen it.
+        _check_device(_backend)
         return "triton" if _interpreted() else None
     return _KERNELS_OF_DEVICE.get(device)
 

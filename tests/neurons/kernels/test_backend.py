@@ -110,3 +110,8 @@ def test_a_backend_without_its_device_is_refused() -> None:
     with pytest.raises(RuntimeError, match="the triton backend needs a GPU, and PyTorch sees none"):
         set_backend("triton")
     assert get_backend() == "auto"
+    code = "import torch; from shortcut_snn.neurons import LIF; LIF()(torch.ones(2, 3))"
+    chosen = os.environ | {"SHORTCUT_SNN_BACKEND": "triton", "TRITON_INTERPRET": "0"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=chosen, check=False)
+    assert result.returncode == 1
+    assert "RuntimeError: the triton backend needs a GPU" in result.stderr
