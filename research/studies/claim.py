@@ -477,8 +477,8 @@ def show_plan(planned: Sequence[tuple[Run, int]]) -> None:
     print(f"in all {len(planned)} runs, {sum(steps for _, steps in planned)} steps")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and run a table; return the exit status."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("out", type=Path, help="folder for the table and its runs")
@@ -506,6 +506,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.data.is_file():
         parser.error(f"--data: {options.data} does not exist")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and run a table; return the exit status."""
+    options = parse(arguments)
     lab = Lab(options.table, options, pretend=options.list)
     if options.list:
         TABLES[options.table](lab)
@@ -515,7 +521,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with RunFolder(options.out / options.table).locked():
             TABLES[options.table](lab)
     except ValueError as error:
-        parser.error(str(error))
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except Interrupted as stop:
         print(f"{stop}: the same command goes on", file=sys.stderr)
         return stop.status

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from research.studies import claim, claim_tables
+from research.studies import claim, claim_tables, paper
 
 TINY = [
     "--set",
@@ -161,9 +161,23 @@ def test_a_network_that_is_dead_at_the_first_step_is_refused(
     command = ["depth", str(tmp_path), "--data", str(data), "--only", "zero-34", "--methods", "vanilla", "--seeds", "1"]
     command += ["--rates", "0.1", "--epochs", "1", "--threads", "1", "--set", "network.width=2", "data.batch_size=10"]
     command += ["network.time_steps=2", "training.precision=fp32"]
-    with pytest.raises(SystemExit):
-        claim.main([*command, "neuron.threshold=1.0"])
+    assert claim.main([*command, "neuron.threshold=1.0"]) == 2
     assert "layers never fire at the first step" in capsys.readouterr().err
     assert not list(tmp_path.rglob("network.safetensors"))
     assert claim.main([*command, "neuron.threshold=1.0", "--dead"]) == 0
     claim.check_alive(claim.depth_recipe("zero-34", "vanilla", data))
+
+
+def test_the_paper_s_table_in_the_time_there_is(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert paper.main([str(tmp_path), "--data", str(data), "--split", "0.001"]) == 0
+    pieces = Path(capsys.readouterr().out.strip())
+    assert len(list(pieces.iterdir())) > 1
+    command = [str(tmp_path / "out"), "--data", str(pieces), "--minutes", "0.01", "--width", "2"]
+    command += ["--networks", "resnet18", "--methods", "vanilla", "shortcut"]
+    assert paper.main(command) == 0
+    assert "1 epochs of " in capsys.readouterr().out
+    written = [(row["method"], row["epochs"], row["failed"]) for row in rows(tmp_path / "out" / "paper.csv")]
+    assert written == [("vanilla", "1", ""), ("shortcut", "1", "")]
+    assert paper.main(command) == 0
+    # Nothing is trained twice.
+    assert "test accuracy" not in capsys.readouterr().out
