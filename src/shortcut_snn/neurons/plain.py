@@ -85,8 +85,8 @@ def backward(
     grads = dict.fromkeys(leaves, torch.zeros((), device=x.device))
     if pairs:
         inputs = list(leaves.values())
-        found = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
-        grads = dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+        grads = dict(zip(leaves, gradients, strict=True))
     current = grads["current"].expand_as(leaves["current"])
 
     static = x.shape[0] != time_steps

@@ -255,18 +255,18 @@ def weight_grad_kernel(vectors: int, word: int) -> int:
 def _copy_weights(p: Any, target: int, channel: int, word: int, row_bytes: int) -> None:
     """Copy the weights of a word of channels as ``[channel, block, tap, row]``, with the taps of a class together."""
     size, stride, border = p.kernel, p.conv_stride, p.kernel // 2
-    taps, row, done = size * size * row_bytes, 4 * p.outputs, 0
+    taps, row, written = size * size * row_bytes, 4 * p.outputs, 0
     for odd in range(stride * stride):
         for ky in range((odd // stride + border) % stride, size, stride):
             for kx in range((odd % stride + border) % stride, size, stride):
                 for c in range(word):
                     source = p.weights + ((ky * size + kx) * p.channels + channel + c) * row
                     for block in range(row // row_bytes):
-                        to = target + (c * row // row_bytes + block) * taps + done
+                        to = target + (c * row // row_bytes + block) * taps + written
                         for at in range(0, row_bytes, 4 * LANES):
                             vector = pointer(source + block * row_bytes + at, types.float32)
                             _copy_vector(pointer(to + at, types.float32), vector)
-                done += row_bytes
+                written += row_bytes
 
 
 @loop
@@ -350,7 +350,7 @@ def input_grad_kernel(vectors: int, word: int) -> int:
                     block, odd = part // (stride * stride), part % (stride * stride)
                     if odd == 0:
                         _copy_grads(p, grads, first, rows, block * row_bytes, row_bytes)
-                        done = 0
+                        read = 0
                     down, across = odd // stride, odd % stride
                     taps = _set_class(p, targets, shifts, first, rows, down, across, row_bytes)
                     filled = _read_columns(p, space, kind, channel, first, rows, down, across) if taps > 0 else 0
@@ -365,7 +365,7 @@ def input_grad_kernel(vectors: int, word: int) -> int:
                             listed = carray(numbers, count + PIXELS)
                             listed[count:] = listed[max(count - 1, 0)]
                             out = pointer(p.out + 4 * (channel + c), types.float32)
-                            at = weights + ((c * count_blocks + block) * square + done) * row_bytes
+                            at = weights + ((c * count_blocks + block) * square + read) * row_bytes
                             rows_at, weights_at = pointer(grads, types.float32), pointer(at, types.float32)
                             i = 0
                             while i < count:
@@ -376,7 +376,7 @@ def input_grad_kernel(vectors: int, word: int) -> int:
                                 else:
                                     dot_rest(out, targets_at, rows_at, group_at, shifts_at, weights_at, taps)
                                     i += PIXELS // 2
-                    done += taps
+                    read += taps
             item = atomic_fetch_add(p.next_item)
 
     return kernel(input_grad)
