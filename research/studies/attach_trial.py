@@ -9,6 +9,7 @@ reset state, its axes, the places of its stages with their widths, and its loss.
 
 import argparse
 import contextlib
+import copy
 import csv
 import importlib
 import importlib.util
@@ -1717,6 +1718,192 @@ def last_of_all() -> nn.Module:
     return Net(run, fc1=nn.Linear(10, 16), fc2=nn.Linear(16, 12), **lifs, head=nn.Linear(12, 3))
 
 
+@trial(
+    "SpikingJelly", example=events(6, 6, 10), labels=classes(3, 6), loop="input", batch_axis=0, reset="SpikingJelly", places={"0|1": 16, "2|3": 12},
+    authors=lambda net, x: step_net(net, x, 1).mean(0), answers={"readout": "mean"},
+)  # fmt: skip
+def as_many_steps_as_samples() -> nn.Module:
+    """Stepped along the second axis of [N, T, F], with N = T."""
+    return nn.Sequential(nn.Linear(10, 16), sj_lif(), nn.Linear(16, 12), sj_lif(), nn.Linear(12, 3))
+
+
+@trial(
+    "own", example=frames(5, 2, 8, 8), labels=classes(5, 5), places=STAGES, authors=lambda net, x: net(x).t(),
+    answers={"readout": torch.t},
+)  # fmt: skip
+def transposed_output() -> nn.Module:
+    """[K, N], with K = N."""
+    return Net(lambda net, x: net.head(pooled(net, x)).t(), **stages(), head=nn.Linear(16, 5))
+
+
+def triplet(prediction: Tensor, target: Tensor) -> Tensor:
+    distances = torch.cdist(prediction, prediction)
+    same_class = target[:, None] == target
+    return (distances * same_class + F.relu(1 - distances) * ~same_class).mean()
+
+
+@trial(
+    "own", example=frames(8, 2, 8, 8), labels=classes(4, 8), places=STAGES, loss="triplet", answers={"criterion": triplet, "readout": None},
+)  # fmt: skip
+def embedding() -> nn.Module:
+    """Metric learning: embeddings [N, 24] of 4 classes; the loss compares samples."""
+    return Net(lambda net, x: F.normalize(net.head(pooled(net, x)), dim=-1), **stages(), head=nn.Linear(16, 24))
+
+
+@trial(
+    "own", example=lambda: torch.randint(0, 255, (6, 2, 8, 8), dtype=torch.uint8), labels=classes(4, 6), places=STAGES
+)
+def bytes_in() -> nn.Module:
+    """Frames of bytes, scaled inside."""
+    return Net(lambda net, x: net.head(pooled(net, x.float() / 80)), **stages(), head=nn.Linear(16, 4))
+
+
+@trial(
+    "own", example=lambda: (3 * torch.rand(6, 2, 8, 8), None), labels=classes(4, 6), places=STAGES,
+)  # fmt: skip
+def optional_mask() -> nn.Module:
+    """A second argument that is None."""
+
+    def run(net: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return net.head(pooled(net, x if mask is None else x * mask))  # type: ignore[no-any-return]
+
+    return Net(run, **stages(), head=nn.Linear(16, 4))
+
+
+@trial(
+    "own", example=lambda: (events(7, 5, 6)(), 3 * torch.rand(5, 2, 8, 8)), labels=classes(4, 5), batch_axis=1, places=STAGES | {"fc|lif": 12},
+)  # fmt: skip
+def mixed_axes() -> nn.Module:
+    """A sequence [T, N, F] and an image [N, C, H, W]."""
+
+    def run(net: Any, sequence: Tensor, image: Tensor) -> Tensor:
+        return net.head(torch.cat([net.lif(net.fc(sequence)).mean(0), pooled(net, image)], 1))  # type: ignore[no-any-return]
+
+    return Net(run, fc=nn.Linear(6, 12), lif=SequenceLif(0), **stages(), head=nn.Linear(28, 4))
+
+
+@trial(
+    "snnTorch", example=events(7, 5, 10), labels=classes(3, 7, 5), batch_axis=1, places={"fc1|lif1": 16, "fc2|lif2": 12}, reset="snnTorch",
+    authors=lambda net, x: net(x).permute(1, 2, 0), answers={"readout": lambda output: output.permute(1, 2, 0), "step_axis": 2},
+)  # fmt: skip
+def frame_labels() -> nn.Module:
+    """Phonemes: logits [T, N, K], a class at each step [T, N]."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        snn_utils.reset(net)
+        return torch.stack([net.head(net.lif2(net.fc2(net.lif1(net.fc1(step))))) for step in x])
+
+    lifs = {name: snn.Leaky(beta=0.8, init_hidden=True, threshold=0.3) for name in ("lif1", "lif2")}
+    return Net(run, fc1=nn.Linear(10, 16), fc2=nn.Linear(16, 12), **lifs, head=nn.Linear(12, 3))
+
+
+@trial("own", example=frames(6, 2, 8, 8), labels=classes(4, 6), places=STAGES, authors=lambda net, x: net(x.clone()))
+def scales_its_input() -> nn.Module:
+    """The batch is normalised in place."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(pooled(net, x.sub_(x.amin()).div_(x.amax() + 1e-9).mul_(3)))  # type: ignore[no-any-return]
+
+    return Net(run, **stages(), head=nn.Linear(16, 4))
+
+
+RECORD: list[Tensor] = []
+
+
+@trial("own", example=frames(6, 2, 8, 8), labels=classes(4, 6), places=STAGES)
+def monitored() -> nn.Module:
+    """A hook of the user's appends to a list."""
+    net = Plain()
+    net.stage2.register_forward_hook(lambda module, inputs, output: RECORD.append(output.detach()))
+    return net
+
+
+@trial(
+    "own",
+    example=frames(6, 10),
+    labels=classes(4, 6),
+    places={"a": 20, "b": 16},
+    authors=lambda net, x: net(x).logits,
+    answers={"readout": lambda output: output.logits},
+)
+def distribution() -> nn.Module:
+    """A policy that returns a distribution of torch's."""
+
+    def run(net: Any, x: Tensor) -> Any:
+        return torch.distributions.Categorical(logits=net.head(spike(net.b(spike(net.a(x) - 0.2)))))
+
+    return Net(run, a=nn.Linear(10, 20), b=nn.Linear(20, 16), head=nn.Linear(16, 4))
+
+
+@trial(
+    "own", example=lambda: torch.rand(6, 1, 8, 8), labels=lambda: torch.rand(6, 1, 8, 8), loss="binary_cross",
+    places={r"encoder\.[0-2]": 8, r"decoder\.[01]|mu|logvar": 20}, authors=lambda net, x: net(x)[0],
+    answers={"readout": lambda output: output[0], "criterion": F.binary_cross_entropy_with_logits, "step_axis": None},
+)  # fmt: skip
+def vae() -> nn.Module:
+    """Reconstruction, mean and log-variance; a sample is drawn in training."""
+
+    def run(net: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = net.encoder(x)
+        mu, logvar = net.mu(features), net.logvar(features)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if net.training else mu
+        return net.out(net.decoder(z)).view(-1, 1, 8, 8), mu, logvar
+
+    encoder = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), Threshold(), nn.Flatten())
+    decoder = nn.Sequential(nn.Linear(6, 20), Threshold())
+    return Net(
+        run, encoder=encoder, mu=nn.Linear(128, 6), logvar=nn.Linear(128, 6), decoder=decoder, out=nn.Linear(20, 64)
+    )
+
+
+@trial(
+    "own",
+    example=lambda: 3 * torch.rand(9, 5, 12),
+    labels=classes(3, 5),
+    batch_axis=1,
+    places={r"encoder\.layers\.\d": 12},
+)
+def torch_transformer() -> nn.Module:
+    """PyTorch's encoder, tokens first [L, N, D], with a threshold as its activation."""
+    encoder = nn.TransformerEncoderLayer(12, 2, 24, 0.0, activation=spike)
+    net = nn.TransformerEncoder(encoder, 3, enable_nested_tensor=False)
+    return Net(lambda net, x: net.head(net.encoder(x).mean(0)), encoder=net, head=nn.Linear(12, 3))
+
+
+@trial("own", example=lambda: 3 * torch.rand(6, 2, 8, 8, dtype=torch.float64), labels=classes(4, 6), places=STAGES)
+def double() -> nn.Module:
+    return Plain().double()
+
+
+class ClassState(nn.Module):
+    memory: dict[int, Tensor] = {}  # noqa: RUF012
+
+    def __init__(self, key: int) -> None:
+        super().__init__()
+        self.key = key
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem = 0.6 * ClassState.memory.get(self.key, torch.zeros_like(x)) + x
+        out = spike(mem - 0.5)
+        ClassState.memory[self.key] = mem - 0.5 * out
+        return out
+
+
+def clear_class(net: nn.Module) -> None:
+    ClassState.memory.clear()
+
+
+@trial(
+    "own", example=events(5, 6, 10), labels=classes(3, 6), loop="input", batch_axis=1, reset="method", places={"fc1|lif1": 16, "fc2|lif2": 12},
+    authors=lambda net, x: (clear_class(net), step_net(net, x).mean(0))[1], answers={"readout": "mean", "reset": clear_class},
+)  # fmt: skip
+def state_of_the_class() -> nn.Module:
+    """States are in a dictionary of the class, which no copy of the network holds."""
+    lifs = {"lif1": ClassState(1), "lif2": ClassState(2)}
+    run = lambda net, x: net.head(net.lif2(net.fc2(net.lif1(net.fc1(x)))))  # noqa: E731
+    return Net(run, fc1=nn.Linear(10, 16), fc2=nn.Linear(16, 12), **lifs, head=nn.Linear(12, 3))
+
+
 # The judge.
 
 
@@ -1748,10 +1935,14 @@ def alter(x: Any, axis: int, sample: int, count: int) -> Any:
         return [value.flip(0) + 1 if index == sample else value for index, value in enumerate(x)]
     if isinstance(x, tuple):
         return tuple(alter(value, axis, sample, count) for value in x)
+    if x is None:
+        return None
     x = x.clone()
     along = axis if x.ndim > axis and x.shape[axis] == count else 0
     part = x.select(along, sample)
-    if x.dtype == torch.long:
+    if x.dtype == torch.uint8:
+        part.copy_(255 - part)
+    elif x.dtype == torch.long:
         part.copy_(part - 1 if x.ndim == 1 else (part + 7) % 20)
     else:
         part.copy_(2 * part.flip(-1) + 4 * torch.rand_like(part))
@@ -1811,7 +2002,8 @@ def judge(
         torch.manual_seed(3)
         return clone(batch) if entry.single else entry.authors(clone, batch)  # type: ignore[no-any-return]
 
-    expected, output = truth(x).detach(), run(x)
+    x = copy.deepcopy(x)
+    expected, output = truth(copy.deepcopy(x)).detach(), run(copy.deepcopy(x))
     other = alter(x, entry.batch_axis, 0, count)
     main, branches = output.main.detach(), [b.detach() for b in output.branches]
     per_step = entry.method == "tet" and main.ndim == expected.ndim + 1
@@ -1905,6 +2097,7 @@ def attempt(entry: Trial) -> Result:
             net, x = wrapper(net, x)
         lines: list[str] = []
         before = snapshot(net) | {"hooks": hooks(net)}
+        given = copy.deepcopy(x)
         try:
             model = attach(net, example=x, labels=labels, method=entry.method, log=lines.append, **passed)
         except Exception as error:
@@ -1941,7 +2134,9 @@ def attempt(entry: Trial) -> Result:
             continue
         summary = "\n".join(lines)
         try:
-            wrong, misplaced = judge(entry, model, net, x, labels, before, summary)
+            if repr(given) != repr(x):
+                messages.append("the example was changed")
+            wrong, misplaced = judge(entry, model, net, given, labels, before, summary)
         except Exception as error:
             messages.append(f"{type(error).__name__}: {error}")
             return Result(
