@@ -32,6 +32,8 @@ QUESTIONS = (
 )  # fmt: skip
 """Keywords by which a question can be answered."""
 RIGHT = ("right in one call", "right after one question", "right after two", "more than two questions")
+COLUMNS = ["trial", "repository", "path", "class", "library", "example", "labels", "questions", "verdict", "note"]
+"""Of docs/results/attach-unseen.csv."""
 NUMBERS, PLACES = "silently wrong (numbers)", "silently wrong (places)"
 
 
@@ -77,6 +79,14 @@ def batch_size(x: Any, axis: int) -> int:
     while not isinstance(x, Tensor):
         x = next(iter(x.values())) if isinstance(x, Mapping) else x[0]
     return x.shape[axis]
+
+
+def describe(x: Any) -> str:
+    if isinstance(x, Mapping):
+        return ", ".join(f"{key} {describe(value)}" for key, value in x.items())
+    if isinstance(x, list | tuple):
+        return ", ".join(map(describe, x))
+    return "None" if x is None else f"{list(x.shape)}".replace(" ", "")
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -295,14 +305,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:26}{result.verdict}", flush=True)
         if options.verbose:
             print("    " + "\n".join([*result.notes, result.summary]).replace("\n", "\n    "), flush=True)
-        notes = [note if len(note) < 300 else note[:297] + "..." for note in result.notes]
-        rows.append([name, TRIALS[name].library, TRIALS[name].method, result.verdict, " | ".join(notes)])
-    for verdict, count in Counter(row[3] for row in rows).most_common():
+        _, x, labels = make(TRIALS[name])
+        questions = sum(note.startswith("->") for note in result.notes)
+        notes = " | ".join(note if len(note) < 200 else note[:197] + "..." for note in result.notes).replace("\n", " ")
+        where = ["7", "", "research/studies/attach_networks.py", name, TRIALS[name].library]
+        rows.append([*where, describe(x), describe(labels), questions, result.verdict, notes])
+    for verdict, count in Counter(row[-2] for row in rows).most_common():
         print(f"{count:4} {verdict}")
     if options.csv:
         options.csv.parent.mkdir(parents=True, exist_ok=True)
         with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([["network", "library", "method", "verdict", "note"], *rows])
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 if __name__ == "__main__":
