@@ -257,7 +257,7 @@ def attempt(entry: Trial) -> Result:
         try:
             model = attach(net, example=x, labels=labels, method=entry.method, log=lines.append, **passed)
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            message = re.sub(" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")
             notes.append(message)
             if not untouched(net, before):
                 notes.append("the network was touched")
@@ -273,7 +273,7 @@ def attempt(entry: Trial) -> Result:
                 advised = True
                 notes.append("-> passed the module or the example of the message")
             else:
-                notes.append(f"-> answered {', '.join(answers.keys() - passed.keys())}")
+                notes.append(f"-> answered {', '.join(key for key in answers if key not in passed)}")
                 passed |= answers
             continue
         summary = "\n".join(lines)
@@ -297,11 +297,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, help="a table of verdicts")
     parser.add_argument("--verbose", action="store_true", help="print each summary and each question")
     options = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     rows = []
     for name in options.names or TRIALS:
-        result = attempt(TRIALS[name])
+        with warnings.catch_warnings(action="ignore"):
+            result = attempt(TRIALS[name])
         print(f"{name:26}{result.verdict}", flush=True)
         if options.verbose:
             print("    " + "\n".join([*result.notes, result.summary]).replace("\n", "\n    "), flush=True)
