@@ -156,8 +156,10 @@ class ProvenKernels:
         """Return why a kernel cannot be used; empty if it computes what plain PyTorch does."""
         function = getattr(self.kernels, kernel)
         try:
-            # A last bit of an exponential can flip a spike, so a second set of examples decides.
-            return _difference(function, kernel, examples(0)) and _difference(function, kernel, examples(1))
+            # Modes that record or move what the caller computes are not for the examples.
+            with torch._C.DisableTorchFunction():
+                # A last bit of an exponential can flip a spike, so a second set of examples decides.
+                return _difference(function, kernel, examples(0)) and _difference(function, kernel, examples(1))
         except _OUT_OF_MEMORY:
             raise
         except Exception as error:

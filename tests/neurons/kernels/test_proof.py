@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from shortcut_snn.neurons import CLIF, LIF, PLIF, ATan, NormNeuron, backend, plain, proof, use_backend
 from shortcut_snn.neurons.compiler.trace import traced
@@ -218,6 +219,23 @@ def test_memory_that_runs_out_is_no_fault_of_a_kernel(monkeypatch: pytest.Monkey
     Failing(monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError, match="3 GiB"):
         LIF()(torch.ones(2, 3))
+
+
+def test_modes_of_the_caller_do_not_see_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Count(TorchFunctionMode):
+        calls = 0
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.calls += 1
+            return func(*args, **(kwargs or {}))
+
+    kernels, counts = use(lenient(), monkeypatch), []
+    for _ in range(2):
+        with Count() as mode:
+            LIF()(torch.ones(2, 3))
+        counts.append(mode.calls)
+    assert kernels.verdicts
+    assert counts[0] == counts[1]
 
 
 def test_each_form_is_proven_once() -> None:
