@@ -136,6 +136,9 @@ def _run_ours(words: list[str], page: str) -> None:
         # A test of its own runs it.
         arguments = [*words, "--help"]
     elif words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
+        if not any(word.startswith("--help") for word in words):
+            # --print-recipe, which takes the place of a run, does not need it.
+            assert "--out" in words, f"without --out: shortcut-snn {shlex.join(words)}"
         # What has to be downloaded first is only read as a command line.
         here = "--data.download" not in words and Path(root).exists()
         arguments = _short(arguments) if here else [*arguments, "--print-recipe"]
