@@ -65,11 +65,11 @@ def fold(network: M, example: Tensor | None = None) -> M:
         if path not in layer_of:
             raise ValueError(f"the batch norm {path} cannot be folded: no layer passes its output to this norm only")
         layer = folded.get_submodule(layer_of[path])
-        _replace(folded, layer_of[path], _fold_into(layer, norm))
-        _replace(folded, path, nn.Identity())
+        folded.set_submodule(layer_of[path], _fold_into(layer, norm))
+        folded.set_submodule(path, nn.Identity())
     for path, layer in spiking_layers(folded).items():
         neuron = layer if isinstance(layer, Neuron) else layer.neuron
-        _replace(folded, path, CurrentNeuron(neuron))  # type: ignore[arg-type]
+        folded.set_submodule(path, CurrentNeuron(neuron))  # type: ignore[arg-type]
     return folded.requires_grad_(False)
 
 
@@ -171,8 +171,3 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
     )  # fmt: skip
     folded.weight, folded.bias = (nn.Parameter(x.to(layer.weight.dtype)) for x in fused)
     return folded
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)
