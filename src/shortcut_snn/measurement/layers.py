@@ -138,7 +138,7 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
             raise ValueError(
                 f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
             )
-    check_has_neurons(network, batches[0][0])
+    check_has_neurons(network)
 
 
 @torch.no_grad()
