@@ -75,6 +75,9 @@ def _if(node: Any) -> EulerNeuron:
     return EulerNeuron(np.ones_like(node.r), node.r * DT, node.v_threshold, node.v_reset)
 
 
+# nirtorch's own functions for these layers lose the bias, or exchange inputs and outputs.
+
+
 def _linear(node: Any) -> nn.Linear:
     layer = nn.Linear(node.weight.shape[1], node.weight.shape[0])
     layer.weight.data, layer.bias.data = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
