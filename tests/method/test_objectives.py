@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, SelfDistillation, ShortcutOutput, components
@@ -47,14 +46,6 @@ def test_loss_sum(average: bool, share: float, branch_weight: float) -> None:
     assert LossSum(average=average)(OUTPUT, LABEL, branch_weight).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
-def test_the_loss_is_the_mean_over_the_batch(objective: LogitSum | LossSum) -> None:
-    main, branch, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
-    each = [objective(ShortcutOutput(main[i : i + 1], (branch[i : i + 1],)), labels[i : i + 1], 0.7) for i in range(4)]
-    whole = objective(ShortcutOutput(main, (branch,)), labels, 0.7)
-    torch.testing.assert_close(whole, torch.stack(each).mean())
-
-
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True), SelfDistillation()], ids=str)
 @given(branch_weight=st.floats(0, 10), smoothing=st.floats(0, 0.5))
 def test_without_branches_it_is_the_main_output_s(objective: Objective, branch_weight: float, smoothing: float) -> None:
@@ -84,21 +75,3 @@ def test_every_one_is_a_component_that_says_what_it_needs() -> None:
     assert write(TET(0.5)) == {"kind": "tet", "weight": 0.5, "target": 1.0}
     # A function of anybody's, which says nothing, has branches and one output a sample.
     assert not takes_every_step(lambda output, target, branch_weight, criterion: output.main.sum())
-
-
-def test_label_smoothing_reaches_every_term() -> None:
-    # A smoothing of 0.2 over two classes asks for the probabilities 0.9 and 0.1.
-    def smoothed(logits: Tensor) -> Tensor:
-        return -(logits.log_softmax(1)[0] * torch.tensor([0.9, 0.1])).sum()
-
-    summed = OUTPUT.main + 0.5 * sum(OUTPUT.branches)
-    torch.testing.assert_close(LogitSum()(OUTPUT, LABEL, 0.5, smooth(0.2)), smoothed(summed))
-    losses = smoothed(OUTPUT.main) + 0.5 * sum(map(smoothed, OUTPUT.branches))
-    torch.testing.assert_close(LossSum()(OUTPUT, LABEL, 0.5, smooth(0.2)), losses)
-
-
-def test_the_outputs_are_left_as_they_were() -> None:
-    kept = [logits.clone() for logits in (OUTPUT.main, *OUTPUT.branches)]
-    for objective in (LogitSum(), LossSum()):
-        objective(OUTPUT, LABEL, 1.0)
-    assert all(torch.equal(a, b) for a, b in zip(kept, (OUTPUT.main, *OUTPUT.branches), strict=True))
