@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.calls import call_on
 from .._utils.files import remove_strays, replacing
 from ..components import component_of
 from ..energy import measure_energy
@@ -35,30 +34,15 @@ OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8
 
 
 class OneCall(nn.Module):
-    """Map a batch to logits as the wrapper of a network does."""
+    """Map a batch to the logits that the wrapper of a network returns in evaluation."""
 
     def __init__(self, model: Shortcut) -> None:
         super().__init__()
-        self.network, self.layout = model.network, model.layout
+        self.model = model
 
     def forward(self, x: Tensor) -> Any:
         """Return the logits, and leave the network in its initial state."""
-        self._reset_network()
-        output = call_on(self.network, self.layout.run, x)
-        self._reset_network()
-        return self.layout.read(output)
-
-    def _reset_network(self) -> None:
-        if self.layout.reset is not None:
-            self.layout.reset(self.network)
-
-
-def without_wrapper(network: nn.Module) -> nn.Module:
-    """Return a wrapper's network if its neurons are built in, and else the network as one call."""
-    if not isinstance(network, Shortcut):
-        return network
-    is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
-    return network.network if is_built_in else OneCall(network)
+        return self.model(x).main
 
 
 def export_network(
@@ -115,7 +99,9 @@ class Exported:
 
 def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path) -> Exported:
     """Write a file, check it and return it; see :func:`export_network`."""
-    network = without_wrapper(network)
+    if isinstance(network, Shortcut):
+        is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
+        network = network.network if is_built_in else OneCall(network)
     if isinstance(network, OneCall):
         if exporter not in (ONNX(), TorchExport()):
             raise ValueError(
