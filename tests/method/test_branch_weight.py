@@ -40,18 +40,3 @@ def test_a_decay_starts_at_initial_never_rises_and_ends_at_zero(
     assert all(later <= earlier for earlier, later in itertools.pairwise(values[:-1]))
     assert values[-1] == 0
     assert values[0] == schedule.initial
-
-
-@pytest.mark.parametrize("schedule", [LinearDecay(), CosineDecay()], ids=str)
-def test_branch_weight_checks_step_and_total(schedule: BranchWeight) -> None:
-    with pytest.raises(ValueError, match="1 training step"):
-        schedule(0, 0)
-    with pytest.raises(ValueError, match="from 0, got -1"):
-        schedule(-1, 10)
-
-
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
-@pytest.mark.parametrize("make", [Constant, LinearDecay, CosineDecay])
-def test_a_lambda_that_makes_no_sense_is_refused(make: type[LinearDecay], value: float) -> None:
-    with pytest.raises(ValueError, match=f"lambda must be finite and >= 0, got {value}"):
-        make(value)

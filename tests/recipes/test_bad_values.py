@@ -12,6 +12,7 @@ from shortcut_snn import (
     TET,
     Constant,
     CosineDecay,
+    FiringRatePenalty,
     LinearDecay,
     SelfDistillation,
     Shortcut,
@@ -60,6 +61,7 @@ for branch_weight in (Constant, LinearDecay, CosineDecay):
     CALLS += positional(branch_weight, -1, NAN, INF, "much", None)
 CALLS += [(LinearDecay(), at, {}) for at in ((-1, 10), (0, 0), (0, -5), (3, 0))]
 CALLS += keyword(TET, weight=(-0.1, 1.5, NAN), target=(NAN, INF))
+CALLS += keyword(FiringRatePenalty, weight=(-1, NAN), target=(-1, INF))
 CALLS += keyword(SelfDistillation, share=(-0.1, 1.5, NAN), temperature=(0, -1, NAN, INF))
 for neuron in (IF, LIF, PLIF):
     CALLS += keyword(neuron, threshold=(0, -1, NAN, INF, "x"), reset=("none", None), surrogate=("rectangle", 3))
