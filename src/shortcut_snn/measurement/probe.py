@@ -64,27 +64,19 @@ class LayerTally:
         return float(self.spikes) / max(self.elements, 1)
 
     @property
-    def silent(self) -> float:
-        """Share of neurons that never fired."""
-        return 1.0 - self._share(0) if self.fired else 0.0
-
-    @property
-    def saturated(self) -> float:
-        """Share of neurons that fired at every time step for every sample."""
-        return 1.0 - self._share(1) if self.fired else 0.0
-
-    @property
-    def varying(self) -> float:
-        """Share of neurons that fired differently for two samples of a batch."""
-        return self._share(2) if self.fired else math.nan
-
-    @property
     def norm(self) -> float:
         """Norm of the gradient over neurons, time steps and samples."""
         return math.sqrt(float(self.squares))
 
-    def _share(self, kind: int) -> float:
-        return torch.cat([masks[kind].flatten() for masks in self.fired.values()]).float().mean().item()
+    def shares(self) -> tuple[float, float, float]:
+        """Return the shares of neurons that never fired, always fired, and fired differently for two samples."""
+        if not self.fired:
+            return 0.0, 0.0, math.nan
+        ever, not_always, differently = (
+            torch.cat([mask.flatten() for mask in masks]).float().mean().item()
+            for masks in zip(*self.fired.values(), strict=True)
+        )
+        return 1.0 - ever, 1.0 - not_always, differently
 
 
 @contextmanager
