@@ -1,4 +1,4 @@
-"""Checks of the options of networks."""
+"""Checks of options."""
 
 from typing import Any, get_args
 
