@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .method import SelfDistillation as SelfDistillation
     from .method import Shortcut as Shortcut
     from .method import ShortcutOutput as ShortcutOutput
-    from .method import StepDecay as StepDecay
     from .method import StepLossSum as StepLossSum
     from .method import TimeLoop as TimeLoop
     from .recipes import Recipe as Recipe
@@ -72,7 +71,7 @@ _NAMES = {
     "measurement": ("firing_rates",),
     "method": (
         "TET", "Constant", "CosineDecay", "FiringRatePenalty", "LinearDecay", "LogitSum", "LossSum", "SelfDistillation",
-        "Shortcut", "ShortcutOutput", "StepDecay", "StepLossSum", "TimeLoop",
+        "Shortcut", "ShortcutOutput", "StepLossSum", "TimeLoop",
     ),
     "recipes": ("Recipe", "recipe_of", "train"),
     "training": ("Classification", "Muon", "RunFolder", "ShortcutCallback", "Task", "Training", "fit"),

@@ -255,7 +255,8 @@ class Panel:
         if self.layers:
             _label_layers(axes, self.layers)
         elif self.xlabel == "epoch":
-            _label_epochs(axes)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlabel("epoch")
         else:
             axes.set_xlabel(self.xlabel)
 
@@ -280,11 +281,6 @@ def _numbers(values: Sequence[Any], log: bool = False, scale: float = 1.0) -> li
     """Return numbers to draw. NaN leaves a gap where a value is missing, infinite or without a logarithm."""
     numbers = [math.nan if value is None or value == "" else scale * float(value) for value in values]
     return [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in numbers]
-
-
-def _label_epochs(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
 
 
 def _label_layers(axes: Axes, names: Sequence[str]) -> None:

@@ -5,28 +5,11 @@ import pytest
 import torch
 
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import Inference, export_network, fold, load
+from shortcut_snn.deploy import Inference, fold, load
 from shortcut_snn.deploy.check import check, compare
 from shortcut_snn.neurons import LIF
 
-from .networks import activated, batch, family, make_spec
-
-
-def negated(network):
-    folded = fold(network)
-    with torch.no_grad():
-        folded.get_submodule("layer1.0.conv2").weight.neg_()
-    return folded
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("to", ["safetensors", "nir"])
-def test_a_wrong_export_leaves_no_file(to, tmp_path, monkeypatch):
-    network, spec = family("basic")
-    monkeypatch.setattr("shortcut_snn.deploy.export.fold", lambda network, example: negated(network))
-    with pytest.raises(ValueError, match="predictions agree"):
-        export_network(network, spec, batch(spec), to, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+from .networks import activated, batch, make_spec
 
 
 def test_weights_off_by_a_thousandth_are_refused_in_a_deep_network():

@@ -140,10 +140,11 @@ def test_formats_that_cannot_hold_a_third_party_network_say_so(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_users_format_is_checked(user, tmp_path):
+def test_a_users_format_is_checked_and_a_wrong_file_is_not_kept(user, tmp_path):
     network, spec = user
     with pytest.raises(ValueError, match="differs"):
         export_network(network, spec, batch(spec), UserFormat(factor=1.5), tmp_path)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match=r"'tensorrt'.*safetensors"):
         export_network(network, spec, batch(spec), "tensorrt", tmp_path)
 

@@ -18,14 +18,7 @@ from shortcut_snn.energy.counting import count_operations
 from shortcut_snn.energy.report import with_unit
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes
 
-
-def settle(net: nn.Module, images: torch.Tensor) -> None:
-    """Give a new network the statistics of a batch, at which its neurons fire."""
-    for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-    with torch.no_grad():
-        net.train()(images)
+from ..nets.helpers import awake
 
 
 def test_operations_counted_by_hand():
@@ -51,7 +44,7 @@ def test_operations_counted_by_hand():
 def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layout):
     """Each layer does the ACs of the unrolled spikes, up to 3 per time step."""
     net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, max_spikes=3))
-    settle(net, torch.randn(16, 3, 16, 16))
+    awake(net, torch.randn(16, 3, 16, 16))
     net.eval().to(memory_format=layout)
     images = torch.randn(5, 3, 16, 16).contiguous(memory_format=layout)
     given: dict[str, torch.Tensor] = {}
@@ -77,7 +70,7 @@ def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layou
 
 def test_stem_and_readout_do_macs_and_the_rest_does_acs():
     net = nets.spiking_resnet18(10, 3, width=4)
-    settle(net, torch.randn(16, 3, 8, 8))
+    awake(net, torch.randn(16, 3, 8, 8))
     report = measure_energy(net, [torch.randn(5, 3, 8, 8), torch.randn(3, 3, 8, 8)], 3)
     assert net.training
     found = {entry.layer: entry for entry in report.layers}
@@ -130,7 +123,7 @@ def test_counts_agree_with_spikingjelly_on_its_transformers(make):
         options = {"img_size_h": 32, "img_size_w": 32, "patch_size": 4, "num_heads": 2, "depths": 1}
     net = make(T=2, num_classes=10, embed_dims=32, **options)
     frames = torch.randn(2, 3, 3, 32, 32)
-    settle(net, frames)
+    awake(net, frames)
     functional.reset_net(net)
     found, _ = counted_by_both(net.eval(), frames)
     assert sum(e.acs for name, e in found.items() if "product" in name) > 100
@@ -143,7 +136,7 @@ def test_counts_agree_with_spikingjelly_on_its_transformers(make):
 def test_counts_agree_with_spikingjelly_on_built_in_networks(make, block):
     net = make(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
     frames = torch.randn(2, 4, 3, 16, 16)
-    settle(net, frames)
+    awake(net, frames)
     expected = counts_of_spikingjelly(net.eval(), frames)
     report = measure_energy(net, [frames], 2)
     acs, macs = (sum(getattr(entry, name) for entry in report.layers) * 4 for name in ("acs", "macs"))

@@ -165,19 +165,3 @@ def test_no_grad_outside_does_not_matter(look, origin):
         reports = look(*copy.deepcopy(arguments))
         assert not torch.is_grad_enabled()
     assert str(reports) == str(look(*arguments))
-
-
-def test_norses_neurons_are_found_and_examined():
-    from norse.torch import LIF as NorseLIF
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.lif, self.last = nn.Linear(4, 8), NorseLIF(), nn.Linear(8, 10)
-
-        def forward(self, x):
-            return self.last(self.lif(self.first(x) * 20)[0]).mean(0)
-
-    (layer,) = examine(Net(), [(torch.rand(3, 5, 4), torch.arange(5))]).layers
-    assert layer.layer == "lif"
-    assert layer.norm > 0

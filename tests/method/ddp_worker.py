@@ -1,14 +1,12 @@
-"""One of the processes of ``test_ddp``: python ddp_worker.py RANK RENDEZVOUS.
+"""One of the processes of ``test_ddp``: python -m tests.method.ddp_worker RANK RENDEZVOUS.
 
 Prints, for each case, the largest difference between the gradients of DDP and those of one process with both batches,
 and whether the branches' gradients are all 0.
 """
 
-import importlib.util
 import json
 import os
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +14,9 @@ from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, LossSum, ShortcutOutput, attach
 
-HERE = Path(__file__).parent
+from .peers import PEERS, frames
+
 WORLD = 2
-
-
-def load_peers() -> object:
-    spec = importlib.util.spec_from_file_location("peers", HERE / "peers.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["peers"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def main_output_alone(output: ShortcutOutput, labels: Tensor, branch_weight: float) -> Tensor:
@@ -42,12 +33,11 @@ def main() -> None:
     rank, rendezvous = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD)
-    peers = load_peers()
     report = {}
     for name in ("spikingjelly m", "snntorch hidden"):
-        peer = peers.PEERS[name]
+        peer = PEERS[name]
         torch.manual_seed(0)
-        x, labels = peers.frames(2 * WORLD), torch.tensor([0, 1, 2, 0])
+        x, labels = frames(2 * WORLD), torch.tensor([0, 1, 2, 0])
         # In eval mode batch normalisation does not see which samples share a process.
         network = peer.make().eval()
         model = attach(network, peer.taps, example=x, **peer.said)

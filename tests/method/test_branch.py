@@ -9,7 +9,7 @@ from torch import nn
 from shortcut_snn import LossSum, components
 from shortcut_snn.components.entries import read
 from shortcut_snn.method import ConvHead, DenseHead
-from shortcut_snn.method.heads import LinearHead, pool
+from shortcut_snn.method.heads import pool
 
 from .toys import small
 from .wrapped import wrapped
@@ -32,16 +32,6 @@ def test_the_mean_of_half_precision_spikes_loses_no_bits(dtype: torch.dtype) -> 
     torch.testing.assert_close(pooled, spikes.double().mean((0, 3, 4)).float(), rtol=1e-6, atol=0)
 
 
-def test_pooling_commutes_with_the_linear_layer() -> None:
-    features = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
-    branch = LinearHead(5, 7).double()
-    pointwise = nn.Conv2d(5, 7, 1).double()
-    pointwise.weight.data = branch.classifier.weight.data[:, :, None, None]
-    pointwise.bias.data = branch.classifier.bias.data
-    behind = pointwise(features.flatten(0, 1)).unflatten(0, (3, 2)).mean((0, 3, 4))
-    torch.testing.assert_close(branch(pool(features, 0)), behind, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize(("shape", "time_axis"), [((3, 4), 0), ((3, 4), 1), ((4,), None), ((), 0)])
 def test_an_output_with_too_few_axes_is_refused(shape: tuple[int, ...], time_axis: int | None) -> None:
     with pytest.raises(ValueError, match=f"time_axis={time_axis} needs an output of at least"):
@@ -54,11 +44,6 @@ def test_a_linear_head_starts_as_wide_as_one_says(init_std: float | str) -> None
     assert not head.classifier.bias.any()
     expected = 1 / 400 if init_std == "1/n" else init_std
     assert head.classifier.weight.std().item() == pytest.approx(expected, rel=0.05)
-
-
-def test_zero_initialised_branches_leave_logit_sum_unchanged() -> None:
-    model = wrapped(small(), num_classes=3, head={"kind": "linear", "init_std": 0.0})
-    assert not any(logits.any() for logits in model(torch.rand(2, 3, 8, 8)).branches)
 
 
 def test_a_conv_head_on_rates() -> None:

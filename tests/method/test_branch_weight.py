@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.method import Constant, CosineDecay, LinearDecay, StepDecay
+from shortcut_snn.method import Constant, CosineDecay, LinearDecay
 from shortcut_snn.method.branch_weight import BranchWeight
 
 initials = st.floats(0.0, 10.0)
 totals = st.integers(1, 2000)
-decays = st.one_of(
-    initials.map(LinearDecay), initials.map(CosineDecay), st.builds(StepDecay, initials, st.floats(0.0, 1.0))
-)
+decays = st.one_of(initials.map(LinearDecay), initials.map(CosineDecay))
 
 
 @pytest.mark.parametrize(
@@ -25,10 +23,6 @@ decays = st.one_of(
         (LinearDecay(), [0.25, 0.1875, 0.125, 0.0625, 0, 0]),
         (LinearDecay(2.0), [2, 1.5, 1, 0.5, 0, 0]),
         (CosineDecay(1.0), [1, 0.8535534, 0.5, 0.1464466, 0, 0]),
-        (StepDecay(), [0.25, 0.25, 0, 0, 0, 0]),
-        (StepDecay(1.0, until=0.75), [1, 1, 1, 0, 0, 0]),
-        (StepDecay(1.0, until=0.0), [0, 0, 0, 0, 0, 0]),
-        (StepDecay(1.0, until=1.0), [1, 1, 1, 1, 0, 0]),
     ],
     ids=str,
 )
@@ -38,33 +32,11 @@ def test_lambda_at_the_start_the_middle_the_end_and_beyond(schedule: BranchWeigh
 
 @given(schedule=decays, total=totals, data=st.data())
 def test_a_decay_starts_at_initial_never_rises_and_ends_at_zero(
-    schedule: LinearDecay | CosineDecay | StepDecay, total: int, data: st.DataObject
+    schedule: LinearDecay | CosineDecay, total: int, data: st.DataObject
 ) -> None:
     steps = sorted(data.draw(st.lists(st.integers(0, 2 * total), max_size=20)))
     values = [schedule(step, total) for step in [0, *steps, total]]
     assert all(0 <= value <= schedule.initial for value in values)
     assert all(later <= earlier for earlier, later in itertools.pairwise(values[:-1]))
     assert values[-1] == 0
-    if getattr(schedule, "until", 1) > 0:
-        assert values[0] == schedule.initial
-
-
-@pytest.mark.parametrize("schedule", [LinearDecay(), CosineDecay(), StepDecay()], ids=str)
-def test_branch_weight_checks_step_and_total(schedule: BranchWeight) -> None:
-    with pytest.raises(ValueError, match="1 training step"):
-        schedule(0, 0)
-    with pytest.raises(ValueError, match="from 0, got -1"):
-        schedule(-1, 10)
-
-
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
-@pytest.mark.parametrize("make", [Constant, LinearDecay, CosineDecay, StepDecay])
-def test_a_lambda_that_makes_no_sense_is_refused(make: type[LinearDecay], value: float) -> None:
-    with pytest.raises(ValueError, match=f"lambda must be finite and >= 0, got {value}"):
-        make(value)
-
-
-@pytest.mark.parametrize("until", [-0.1, 1.1, float("nan")])
-def test_a_fraction_out_of_range_is_refused(until: float) -> None:
-    with pytest.raises(ValueError, match=f"until is a fraction.*got {until}"):
-        StepDecay(0.25, until)
+    assert values[0] == schedule.initial

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-WORKER = Path(__file__).with_name("ddp_worker.py")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +17,11 @@ def report(tmp_path_factory) -> dict[str, list[tuple[float, float, bool]]]:
     rendezvous = tmp_path_factory.mktemp("ddp") / "rendezvous"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(WORKER), str(rank), str(rendezvous)],
+            [sys.executable, "-W", "ignore", "-m", "tests.method.ddp_worker", str(rank), str(rendezvous)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)

@@ -71,18 +71,6 @@ def test_logit_sum_gradient_of_the_first_layer_sums_over_paths(branch_weight: fl
     assert min(path.abs().max() for path in (main, first, second)) > 1e-3
 
 
-@pytest.mark.parametrize(("average", "share"), [(False, 1.0), (True, 0.5)])
-def test_with_loss_sum_each_path_carries_its_own_gradient(average: bool, share: float) -> None:
-    model, x = wrapped_toy(nn.Identity)
-    output = model(x)
-    LossSum(average=average)(output, LABELS, 0.25).backward()
-    through = [(logits.softmax(1) - F.one_hot(LABELS, 3)) / 5 for logits in (output.main, *output.branches)]
-    main, first, second = paths(model, x, through)
-    torch.testing.assert_close(
-        model.network.layer1[0].weight.grad, main + 0.25 * share * (first + second), rtol=1e-9, atol=1e-12
-    )
-
-
 def test_a_branch_sends_no_gradient_to_later_layers() -> None:
     model, x = wrapped_toy(nn.Tanh)
     model(x).branches[0].square().sum().backward()

@@ -101,11 +101,6 @@ def test_mixed_precision() -> None:
     assert model.branches[0].classifier.weight.grad.dtype == torch.float32
 
 
-def test_a_wrapper_is_not_wrapped_again() -> None:
-    with pytest.raises(ValueError, match=r"wrapped already.*strip\(\)"):
-        wrapped(wrapped(Staged(), [], num_classes=3), [], num_classes=3)
-
-
 def test_without_an_example_the_message_asks_for_one() -> None:
     network = Staged()
     with pytest.raises(ValueError, match=r"pass example=\.\.\..*Staged has no example_input\(\)"):

@@ -78,7 +78,7 @@ def test_a_tap_that_changes_the_network_is_found_out() -> None:
 
     x = torch.randn(2, 4, 4)
     model = wrapped(Staged(), ["layer1"], num_classes=3, example=x, extract=halve)
-    with pytest.raises(ValueError, match=r"Staged gives one output with the taps and another without: 12 of 12 values"):
+    with pytest.raises(ValueError, match=r"Staged gives one output with the taps and another without: .*: 12 / 12"):
         model.strip(check=x)
     assert hooks(model.network) == 1
     assert len(model(x).branches) == 1

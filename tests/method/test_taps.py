@@ -54,16 +54,6 @@ def test_an_unknown_name_lists_those_there_are_and_suggests() -> None:
         assert name in str(raised.value)
 
 
-def test_a_name_given_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"tapped more than once: layer1$"):
-        resolve(Staged(), ["layer1", "layer2", "layer1"])
-
-
-def test_an_unknown_placement_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown placement 'layer1': use one of 'stages', 'blocks', or a list"):
-        resolve(Staged(), "layer1")
-
-
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
 def test_a_network_without_stages_asks_for_names(placement: str) -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Tanh())

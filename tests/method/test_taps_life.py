@@ -117,9 +117,3 @@ def test_stripping_a_copy_leaves_the_original_wrapped() -> None:
     assert hooks(twin.strip()) == 0
     assert hooks(model.network) == 3
     assert len(model(torch.rand(2, 3, 8, 8)).branches) == 3
-
-
-def test_a_copy_of_the_network_gives_the_same_output() -> None:
-    model, images = wrapped(small(), num_classes=3), torch.rand(2, 3, 8, 8)
-    alone = copy.deepcopy(model.network)
-    assert torch.equal(alone(images), model.network(images))

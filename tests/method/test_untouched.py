@@ -36,29 +36,6 @@ def test_the_wrapper_holds_the_networks_own_parameters() -> None:
     assert extra == [f"branches.{i}.classifier.{kind}" for i in range(3) for kind in ("weight", "bias")]
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_strip_leaves_no_hooks_and_the_same_outputs(training: bool) -> None:
-    network, images = small(), torch.rand(4, 3, 8, 8)
-    model = wrapped(network, "blocks", num_classes=3).train(training)
-    assert hooks(network) == 7
-    sum(logits.sum() for logits in (model(images).main, *model(images).branches)).backward()
-    state = {key: value.clone() for key, value in network.state_dict().items()}
-    before = model(images).main
-    network.load_state_dict(state)
-
-    stripped = model.strip()
-
-    assert stripped is network
-    assert hooks(network) == 0
-    assert list(network.state_dict()) == list(state)
-    assert torch.equal(stripped(images), before)
-    network.load_state_dict(state)
-    output = model(images)
-    assert torch.equal(output.main, before)
-    assert output.branches == ()
-    assert stripped.training is training
-
-
 def test_strip_leaves_the_hooks_of_others() -> None:
     network = small()
     calls = []

@@ -12,10 +12,10 @@ from shortcut_snn import (
     TET,
     Constant,
     CosineDecay,
+    FiringRatePenalty,
     LinearDecay,
     SelfDistillation,
     Shortcut,
-    StepDecay,
     nets,
     wrap,
 )
@@ -57,11 +57,11 @@ def keyword(call: Callable[..., Any], **choices: tuple[Any, ...]) -> list[Call]:
 CALLS: list[Call] = []
 for surrogate in (Rectangle, Triangle, Tanh, ATan, Sigmoid):
     CALLS += positional(surrogate, 0, -1, NAN, INF, "wide", None)
-for branch_weight in (Constant, LinearDecay, CosineDecay, StepDecay):
+for branch_weight in (Constant, LinearDecay, CosineDecay):
     CALLS += positional(branch_weight, -1, NAN, INF, "much", None)
-CALLS += [(StepDecay, (0.1, until), {}) for until in (-0.1, 1.5, NAN, "x")]
 CALLS += [(LinearDecay(), at, {}) for at in ((-1, 10), (0, 0), (0, -5), (3, 0))]
 CALLS += keyword(TET, weight=(-0.1, 1.5, NAN), target=(NAN, INF))
+CALLS += keyword(FiringRatePenalty, weight=(-1, NAN), target=(-1, INF))
 CALLS += keyword(SelfDistillation, share=(-0.1, 1.5, NAN), temperature=(0, -1, NAN, INF))
 for neuron in (IF, LIF, PLIF):
     CALLS += keyword(neuron, threshold=(0, -1, NAN, INF, "x"), reset=("none", None), surrogate=("rectangle", 3))

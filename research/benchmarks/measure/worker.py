@@ -77,7 +77,9 @@ def _memory(contender: Contender, times: int) -> list[int] | None:
         return None
     peaks = []
     for _ in range(times):
-        peaks.append(contender.memory.during(contender.run(contender.heaviest)))
+        contender.memory.start()
+        contender.run(contender.heaviest)()
+        peaks.append(contender.memory.stop())
         contender.release()
     return peaks
 

@@ -5,7 +5,6 @@ import ctypes
 import gc
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,12 +41,6 @@ class PeakMemory:
     def stop(self) -> int:
         """Return the peak since the start."""
         return self._read("VmHWM") - self.idle
-
-    def during(self, run: Callable[[], None]) -> int:
-        """Return the peak while ``run`` runs."""
-        self.start()
-        run()
-        return self.stop()
 
     def _read(self, entry: str) -> int:
         """Return the memory in use (``VmRSS``) or the peak (``VmHWM``) in bytes."""

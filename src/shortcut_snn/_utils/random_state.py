@@ -4,7 +4,6 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -58,58 +57,34 @@ def preserve_random_state(seed: int | None = None) -> Iterator[None]:
         set_random_state(state)
 
 
-class RandomStream:
-    """A RandomStream replaces the global CPU generators while it is entered, and continues when entered again.
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global CPU generators for a block, and restore them afterwards.
 
     It is faster than :func:`preserve_random_state` and leaves accelerators alone, so it can wrap every sample of a data
     set, also in a worker process that was forked.
 
     Args:
-        seed: seeds torch, NumPy and Python on the first entry; from 0 to below 2**63.
+        seed: of torch, NumPy and Python; from 0 to below 2**63.
 
     Example:
-        >>> stream = RandomStream(3)
-        >>> with stream:
+        >>> with seeded(3):
         ...     first = torch.rand(1)
-        >>> with RandomStream(3):
-        ...     again, following = torch.rand(1), torch.rand(1)
-        >>> with stream:
-        ...     bool(first == again), bool(torch.rand(1) == following)
-        (True, True)
+        >>> with seeded(3):
+        ...     bool(first == torch.rand(1))
+        True
     """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self._states: tuple[Any, ...] | None = None
-
-    def __enter__(self) -> None:
-        self._outer = _cpu_states()
-        if self._states is not None:
-            _set_cpu_states(self._states)
-            return
-        import numpy
-
-        # torch.manual_seed would also seed every accelerator.
-        torch.default_generator.manual_seed(self.seed)
-        numpy.random.seed(self.seed % 2**32)
-        random.seed(self.seed)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._states = _cpu_states()
-        _set_cpu_states(self._outer)
-
-
-def _cpu_states() -> tuple[Any, ...]:
     import numpy
 
-    return torch.default_generator.get_state(), numpy.random.get_state(), random.getstate()
-
-
-def _set_cpu_states(states: tuple[Any, ...]) -> None:
-    import numpy
-
-    torch.default_generator.set_state(states[0])
-    numpy.random.set_state(states[1])
-    random.setstate(states[2])
+    torch_state, numpy_state = torch.default_generator.get_state(), numpy.random.get_state()
+    python_state = random.getstate()
+    # torch.manual_seed would also seed every accelerator.
+    torch.default_generator.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(torch_state)
+        numpy.random.set_state(numpy_state)
+        random.setstate(python_state)

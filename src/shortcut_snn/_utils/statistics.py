@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half the width of its confidence interval by Student's t.
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % confidence interval by Student's t.
 
     The half width is NaN for fewer than 2 values, or if not all are finite.
     """
@@ -16,12 +16,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
         return math.nan, math.nan
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return fmean(values), math.nan
-    quantile = float(stats.t.ppf(0.5 + level / 2, len(values) - 1))
+    quantile = float(stats.t.ppf(0.975, len(values) - 1))
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))
 
 
-def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of a share of counts (Wilson, 1927).
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of counts (Wilson, 1927).
 
     Example:
         >>> low, high = share_interval(90, 100)
@@ -32,7 +32,7 @@ def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, flo
 
     if of < 1:
         return math.nan, math.nan
-    low, high = stats.binomtest(count, of).proportion_ci(level, method="wilson")
+    low, high = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
     return float(low), float(high)
 
 

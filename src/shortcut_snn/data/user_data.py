@@ -1,6 +1,7 @@
 """Wrap the user's data sets and DataLoaders, so that the samples of a run do not depend on training."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from .._utils.markdown import printable
-from .._utils.random_state import RandomStream
+from .._utils.random_state import seeded
 from .counter_random import Stream, permutation, random_bits
 from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset
@@ -77,8 +78,8 @@ class UserLoader:
                 return
             yield batch
 
-    def _random_numbers(self, epoch: int, number: int) -> RandomStream:
-        return RandomStream(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
+    def _random_numbers(self, epoch: int, number: int) -> AbstractContextManager[None]:
+        return seeded(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
 
 
 ACCEPTED = (
@@ -157,7 +158,7 @@ def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str,
     if isinstance(classes, list | tuple):
         facts["classes"] = [printable(str(name)) for name in classes]
     if _is_map_style(data_set) and len(data_set):
-        with RandomStream(0):
+        with seeded(0):
             first = data_set[0]
         image = first[0] if isinstance(first, tuple | list) and first else None
         if isinstance(image, torch.Tensor) and image.ndim == 3:
@@ -187,7 +188,7 @@ class SeededSamples(SeededDataset):
 
     def __getitem__(self, key: Key) -> Any:
         """Return one sample; the global generators keep their states."""
-        with RandomStream(int(random_bits(self.seed, Stream.ITEM, *key)[0]) >> 1):
+        with seeded(int(random_bits(self.seed, Stream.ITEM, *key)[0]) >> 1):
             return self.samples[key[1]]
 
     def __getitems__(self, keys: list[Key]) -> Any:

@@ -3,13 +3,12 @@
 # These modules register their export formats.
 from . import (  # noqa: F401
     nir_export,
-    onnx_export,  # registers components
-    safetensors_files,  # registers components
+    onnx_export,
+    safetensors_files,
     torch_export,
 )
 from .card import Card
-from .export import export_network
-from .export_with_card import export_with_card
+from .export import export_network, export_with_card
 from .exporter import Exporter
 from .folding import fold
 from .inference import Inference

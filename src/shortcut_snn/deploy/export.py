@@ -1,51 +1,48 @@
-"""Export of a trained network: fold, write, load back, compare on real data, and only then keep the file."""
+"""Export of a trained network: fold, write, load back, compare on real data, and only then keep the file.
+
+The card in a folder lists all files there that hold the same weights.
+"""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.calls import call_on
 from .._utils.files import remove_strays, replacing
 from ..components import component_of
+from ..energy import measure_energy
 from ..method import Shortcut
 from ..neurons import Neuron
+from .card import CARD, ENERGY, README, Card, read_card, write_card
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter, Logits
 from .folding import fold
+from .inference import Inference
 from .onnx_export import ONNX
+from .registry import load
+from .safetensors_files import Safetensors
 from .spec import NetworkSpec, Prepare
 from .torch_export import TorchExport
 
+OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
+"""Options of formats, and how the card calls them."""
+
 
 class OneCall(nn.Module):
-    """Map a batch to logits as the wrapper of a network does."""
+    """Map a batch to the logits that the wrapper of a network returns in evaluation."""
 
     def __init__(self, model: Shortcut) -> None:
         super().__init__()
-        self.network, self.layout = model.network, model.layout
+        self.model = model
 
     def forward(self, x: Tensor) -> Any:
         """Return the logits, and leave the network in its initial state."""
-        self._reset_network()
-        output = call_on(self.network, self.layout.run, x)
-        self._reset_network()
-        return self.layout.read(output)
-
-    def _reset_network(self) -> None:
-        if self.layout.reset is not None:
-            self.layout.reset(self.network)
-
-
-def without_wrapper(network: nn.Module) -> nn.Module:
-    """Return a wrapper's network if its neurons are built in, and else the network as one call."""
-    if not isinstance(network, Shortcut):
-        return network
-    is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
-    return network.network if is_built_in else OneCall(network)
+        return self.model(x).main
 
 
 def export_network(
@@ -71,18 +68,14 @@ def export_network(
             stays as it was.
 
     Example:
-        >>> import tempfile, torch
-        >>> from shortcut_snn.deploy import NetworkSpec, export_network, load
-        >>> spec = NetworkSpec.from_dict({
-        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
-        ...     "data": {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static",
-        ...              "mean": [0.5] * 3, "std": [0.25] * 3},
-        ... })
-        >>> images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+        >>> import tempfile
+        >>> from shortcut_snn.deploy import export_network, load
+        >>> spec = load("digits-resnet18").spec
+        >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path, agreement = export_network(spec.build(), spec, images, "safetensors", Path(folder))
-        ...     path.name, agreement.agree, load(folder).classes
-        ('network.safetensors', 4, ('cat', 'dog'))
+        ...     path.name, agreement.agree, load(folder).classes[:2]
+        ('network.safetensors', 4, ('0', '1'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     exported = export_checked(network, spec, images, exporter, folder)
@@ -106,7 +99,9 @@ class Exported:
 
 def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path) -> Exported:
     """Write a file, check it and return it; see :func:`export_network`."""
-    network = without_wrapper(network)
+    if isinstance(network, Shortcut):
+        is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
+        network = network.network if is_built_in else OneCall(network)
     if isinstance(network, OneCall):
         if exporter not in (ONNX(), TorchExport()):
             raise ValueError(
@@ -125,3 +120,76 @@ def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, export
         if rounded is not folded:
             agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
     return Exported(folder / exporter.file, agreement, logits, rounded is not folded)
+
+
+def export_with_card(
+    network: nn.Module,
+    spec: NetworkSpec,
+    images: Tensor,
+    to: str | Exporter,
+    folder: Path,
+    card: Card,
+    test: Iterable[tuple[Tensor, Tensor]] = (),
+) -> tuple[Path, Agreement, Card]:
+    """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
+
+    An earlier card in the folder keeps its files if it has the same recipe, weights and accuracy.
+
+    Args:
+        network: see :func:`export_network`, also for ``spec``, ``images``, ``to`` and ``folder``.
+        card: facts about the network. If the file's weights are rounded, accuracy and energy are measured again.
+        test: batches of test images and labels, for the accuracy of rounded weights.
+
+    Returns:
+        The file, its agreement with the network, and the card.
+
+    Raises:
+        FileExistsError: the folder holds another README.
+        OSError: a package that the format needs is not installed.
+        ValueError: the format cannot represent the network, the file computes something else, or the folder's card
+            is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from shortcut_snn.deploy import Card, export_with_card, load
+        >>> spec = load("digits-resnet18").spec
+        >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+        >>> card = Card("digits", data={"name": "digits"}, recipe={}, accuracy={"test": 0.5})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _, _, card = export_with_card(spec.build(), spec, images, "safetensors", Path(folder), card)
+        >>> card.files
+        {'safetensors': 'network.safetensors'}
+    """
+    exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
+    if (folder / README).is_file() and not (folder / CARD).is_file():
+        raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
+    # Before the export: a damaged card leaves no new file.
+    _earlier_card(folder)
+    exported = export_checked(network, spec, images, exporter, folder)
+    if exported.is_rounded:
+        # Energy is counted where the file can be loaded as a network.
+        energy = _energy(load(exported.path), images) if isinstance(exporter, Safetensors) else None
+        card = replace(card, accuracy=_accuracy(exported.logits, test), energy=energy)
+    options = [text for option, text in OPTIONS.items() if getattr(exporter, option, False)]
+    # Read again: another export to this folder may have ended in the meantime.
+    earlier = _earlier_card(folder) or card
+    same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
+    files = {text: file for text, file in earlier.files.items() if same and file != exported.path.name}
+    label = ", ".join([component_of(exporter).name, *options])
+    card = replace(card, files=files | {label: exported.path.name})
+    write_card(card, folder)
+    return exported.path, exported.agreement, card
+
+
+def _earlier_card(folder: Path) -> Card | None:
+    return read_card(folder) if (folder / CARD).is_file() else None
+
+
+def _accuracy(logits: Logits, test: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    right = [logits(images).argmax(-1) == labels for images, labels in test]
+    return {"test": float(torch.cat(right).double().mean())} if right else {}
+
+
+def _energy(network: Inference, images: Tensor) -> dict[str, float]:
+    report = measure_energy(network.network, [network.prepare(images)], network.spec.time_steps)
+    return {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}

@@ -60,7 +60,7 @@ class Exporter(ABC):
         Args:
             network: from :func:`~shortcut_snn.deploy.fold` and :meth:`rounded`.
             spec: the network's specification.
-            path: path of the file.
+            path: of the file; a temporary one, which the caller renames.
 
         Raises:
             OSError: a package that the format needs is not installed.

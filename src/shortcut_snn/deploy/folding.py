@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from .._utils.calls import example_of
 from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from ..nets import SpikeConv2d
@@ -48,10 +49,7 @@ def fold(network: M, example: Tensor | None = None) -> M:
         >>> bool(torch.allclose(fold(network)(images), network(images), atol=1e-5))
         True
     """
-    if example is None:
-        if not hasattr(network, "example_input"):
-            raise ValueError(f"fold needs an input to run a {type(network).__name__}: pass example=...")
-        example = network.example_input()  # type: ignore[operator]
+    x: Tensor = example_of(network, example)
     if not any(isinstance(module, Neuron) for module in network.modules()):
         raise ValueError(f"{type(network).__name__} has no neurons of this package, which folding and exports need")
     folded = copy.deepcopy(network).eval()
@@ -60,16 +58,16 @@ def fold(network: M, example: Tensor | None = None) -> M:
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
     # Running a copy keeps the state of stateful layers out of the result.
-    layer_of = _layers_before_norms(copy.deepcopy(folded).to(example.device), example)
+    layer_of = _layers_before_norms(copy.deepcopy(folded).to(x.device), x)
     for path, norm in norms.items():
         if path not in layer_of:
             raise ValueError(f"the batch norm {path} cannot be folded: no layer passes its output to this norm only")
         layer = folded.get_submodule(layer_of[path])
-        _replace(folded, layer_of[path], _fold_into(layer, norm))
-        _replace(folded, path, nn.Identity())
+        folded.set_submodule(layer_of[path], _fold_into(layer, norm))
+        folded.set_submodule(path, nn.Identity())
     for path, layer in spiking_layers(folded).items():
         neuron = layer if isinstance(layer, Neuron) else layer.neuron
-        _replace(folded, path, CurrentNeuron(neuron))  # type: ignore[arg-type]
+        folded.set_submodule(path, CurrentNeuron(neuron))  # type: ignore[arg-type]
     return folded.requires_grad_(False)
 
 
@@ -171,8 +169,3 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
     )  # fmt: skip
     folded.weight, folded.bias = (nn.Parameter(x.to(layer.weight.dtype)) for x in fused)
     return folded
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)

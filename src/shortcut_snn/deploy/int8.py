@@ -109,8 +109,7 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
         neuron: Any = neuron_of.get(path, last)
         # A neuron that fires several spikes in a step needs a current of as many thresholds.
         quantised = Int8Conv2d(conv, float(neuron.threshold), max(SPAN, getattr(neuron, "max_spikes", 1)))
-        parent, _, name = path.rpartition(".")
-        setattr(network.get_submodule(parent), name, quantised)
+        network.set_submodule(path, quantised)
         replaced += 1
     if not replaced:
         raise ValueError("int8: no convolution of this network takes spikes; export it without int8")

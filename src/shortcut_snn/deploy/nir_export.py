@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.files import replacing
 from .exporter import Exporter, Logits, frames_of, require
 from .nir_graph import DT, nir_graph
 from .spec import NetworkSpec, Prepare
@@ -27,8 +26,7 @@ class NIR(Exporter):
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         graph = nir_graph(network, spec)
-        with replacing(path) as temporary:
-            require("nir", "NIR export").write(temporary, graph)
+        require("nir", "NIR export").write(path, graph)
         return nir_logits(path, spec)
 
 
@@ -73,6 +71,9 @@ def _lif(node: Any) -> EulerNeuron:
 
 def _if(node: Any) -> EulerNeuron:
     return EulerNeuron(np.ones_like(node.r), node.r * DT, node.v_threshold, node.v_reset)
+
+
+# nirtorch's own functions for these layers lose the bias, or exchange inputs and outputs.
 
 
 def _linear(node: Any) -> nn.Linear:

@@ -38,8 +38,7 @@ def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
     assert isinstance(network, SpikingNetwork)
     recorder = _Recorder(nir, network)
     for path, layer in spiking_layers(network).items():
-        parent, _, name = path.rpartition(".")
-        setattr(network.get_submodule(parent), name, _RecordedNeuron(path, layer.neuron, recorder))
+        network.set_submodule(path, _RecordedNeuron(path, layer.neuron, recorder))
     network.time_steps = 1
     frame = torch.zeros(1, 1, spec.inputs.channels, *spec.inputs.image_size)
     recorder.nodes["input"] = nir.Input({"input": np.array(frame.shape[2:])})

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.files import replacing
 from .exporter import Exporter, Logits, mean_over_steps, require
 from .int8 import to_int8
 from .spec import NetworkSpec
@@ -72,8 +71,7 @@ def write_onnx(graph: Graph, spec: NetworkSpec, path: Path) -> None:
         del node.metadata_props[:]
     del model.metadata_props[:]
     model.metadata_props.add(key=_SPEC_KEY, value=json.dumps(spec.to_dict()))
-    with replacing(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+    path.write_bytes(model.SerializeToString())
 
 
 def _fuse_thresholds(model: Any) -> Any:

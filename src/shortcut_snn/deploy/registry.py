@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from .. import __version__
 from ..components.registry import suggestion
+from ..nets.options import check_choice
 from .card import CARD, README, WEIGHTS, Card, read_card, readme
 from .exporter import require
 from .inference import Inference, Precision
@@ -169,8 +170,7 @@ def load(name: str | Path, revision: str | None = None, precision: Precision = "
         >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([3])
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
+    check_choice("precision", precision, Precision)
     path = find(name, revision)
     if path.is_dir():
         path = path / WEIGHTS

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from .. import components
-from .._utils.files import replacing
 from ..neurons import use_backend
 from .exporter import Exporter, Logits, mean_over_steps
 from .inference import SingleStep
@@ -94,8 +93,7 @@ class TorchExport(Exporter):
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 # It holds paths of this machine.
                 node.meta.pop("stack_trace", None)
-        with replacing(path) as temporary:
-            torch.export.save(program, temporary)
+        torch.export.save(program, path)
         return program_logits(path, spec)
 
 

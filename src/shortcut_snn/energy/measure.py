@@ -67,13 +67,6 @@ def measure_energy(
         >>> f"it fires at {report.firing_rate:.0%}; break-even at {report.break_even_rate:.1%}"
         'it fires at 25%; break-even at 1.0%'
     """
-    with custom_neurons(spiking):
-        return _measure_energy(network, inputs, time_steps, labels, reset)
-
-
-def _measure_energy(
-    network: nn.Module, inputs: Sequence[Any], time_steps: int | None, labels: Tensor | None, reset: Reset | None
-) -> EnergyReport:
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
         raise ValueError(
@@ -83,14 +76,15 @@ def _measure_energy(
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
-    layout = _find_layout(network, inputs[0], time_steps, labels, reset)
-    layers, products = _count_batches(inner, layout, inputs)
+    with custom_neurons(spiking):
+        layout = _find_layout(network, inputs[0], time_steps, labels, reset)
+        layers, products = _count_batches(inner, layout, inputs)
     uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
             "layers that are called as modules, and matmul, bmm and attention are counted.",
-            stacklevel=3,
+            stacklevel=2,
         )
     return EnergyReport(tuple(layers), uncounted)
 

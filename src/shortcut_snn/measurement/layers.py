@@ -138,7 +138,7 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
             raise ValueError(
                 f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
             )
-    check_has_neurons(network, batches[0][0])
+    check_has_neurons(network)
 
 
 @torch.no_grad()
@@ -152,6 +152,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
     deeper_norm = math.nan
     for name, tally in reversed((spiking or tallies).items()):
         norm, gain = tally.norm, math.nan
+        silent, saturated, varying = tally.shares()
         if is_on_chain(name):
             gain = norm / deeper_norm if deeper_norm else math.nan
             deeper_norm = norm
@@ -159,13 +160,13 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
             LayerReport(
                 layer=name,
                 rate=tally.rate,
-                silent=tally.silent,
-                saturated=tally.saturated,
+                silent=silent,
+                saturated=saturated,
                 weight_rms=_weight_rms(network, tally.weight_name),
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
                 norm=norm,
                 gain=gain,
-                varying=tally.varying,
+                varying=varying,
             )
         )
     return tuple(reversed(reports))

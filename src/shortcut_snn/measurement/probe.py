@@ -1,6 +1,5 @@
 """Record spikes and gradients of every spiking layer through hooks."""
 
-import contextlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import copy_network, inputs_of
-from .._utils.module_state import hooked, preserving_state
-from ..introspection.layers import is_layer
+from .._utils.module_state import hooked
 from ..introspection.neurons import find_neurons, single_step_neurons, spiking_modules
-from ..introspection.probe import CALL_ERRORS
 from ..method.penalties import FiringRates
-from ..method.taps import first_tensor, tensor_in
+from ..method.taps import first_tensor
 from ..neurons.packing import count_spikes
 
 
@@ -68,27 +64,19 @@ class LayerTally:
         return float(self.spikes) / max(self.elements, 1)
 
     @property
-    def silent(self) -> float:
-        """Share of neurons that never fired."""
-        return 1.0 - self._share(0) if self.fired else 0.0
-
-    @property
-    def saturated(self) -> float:
-        """Share of neurons that fired at every time step for every sample."""
-        return 1.0 - self._share(1) if self.fired else 0.0
-
-    @property
-    def varying(self) -> float:
-        """Share of neurons that fired differently for two samples of a batch."""
-        return self._share(2) if self.fired else math.nan
-
-    @property
     def norm(self) -> float:
         """Norm of the gradient over neurons, time steps and samples."""
         return math.sqrt(float(self.squares))
 
-    def _share(self, kind: int) -> float:
-        return torch.cat([masks[kind].flatten() for masks in self.fired.values()]).float().mean().item()
+    def shares(self) -> tuple[float, float, float]:
+        """Return the shares of neurons that never fired, always fired, and fired differently for two samples."""
+        if not self.fired:
+            return 0.0, 0.0, math.nan
+        ever, not_always, differently = (
+            torch.cat([mask.flatten() for mask in masks]).float().mean().item()
+            for masks in zip(*self.fired.values(), strict=True)
+        )
+        return 1.0 - ever, 1.0 - not_always, differently
 
 
 @contextmanager
@@ -127,48 +115,13 @@ def firing_rates(network: nn.Module) -> Iterator[FiringRates]:
         yield rates
 
 
-def check_has_neurons(network: nn.Module, example: Any = None) -> None:
-    """Raise ``ValueError`` if a network has no known neurons.
-
-    Args:
-        example: a batch. The error then names the classes whose outputs on it are those of neurons.
-    """
-    if spiking_modules(network):
-        return
-    error = (
-        f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
-        "snnTorch, Norse or sinabs"
-    )
-    if classes := [] if example is None else _classes_like_neurons(network, example):
-        error += f". Pass spiking=({', '.join(classes)},), whose outputs are 0 and 1 with a surrogate gradient"
-    raise ValueError(error)
-
-
-def _classes_like_neurons(network: nn.Module, example: Any) -> list[str]:
-    """Return the classes of modules that turn a current into 0 and 1, and pass on a gradient nevertheless."""
-    network, like_neurons = copy_network(network), dict[str, str]()
-    modules = {
-        name: module
-        for name, module in nn.Module.named_modules(network)
-        if name and not any(is_layer(part) for part in module.modules())
-    }
-
-    def look(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        spikes, current = tensor_in(output), tensor_in(args)
-        if spikes is None or current is None or not (spikes.requires_grad and current.requires_grad):
-            return
-        if {0.0, 1.0} != set(torch.unique(spikes).tolist()) or len(torch.unique(current)) < 3:
-            return
-        (grad,) = torch.autograd.grad(spikes.sum(), current, retain_graph=True, allow_unused=True)
-        if grad is not None and grad.any():
-            like_neurons[name] = type(module).__name__
-
-    args, kwargs = inputs_of(network, example)
-    with contextlib.suppress(*CALL_ERRORS), preserving_state(network), hooked(modules, look):
-        network(*args, **kwargs)
-    # A neuron may hold its surrogate as a module.
-    outermost = [name for name in like_neurons if not any(name.startswith(f"{other}.") for other in like_neurons)]
-    return sorted({like_neurons[name] for name in outermost})
+def check_has_neurons(network: nn.Module) -> None:
+    """Raise ``ValueError`` if a network has no known neurons."""
+    if not spiking_modules(network):
+        raise ValueError(
+            f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
+            "snnTorch, Norse or sinabs; diagnose, initialise and measure_energy take your own as spiking=(MyNeuron,)"
+        )
 
 
 @contextmanager

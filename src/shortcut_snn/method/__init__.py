@@ -6,7 +6,7 @@ A tap is a submodule whose output is read. A branch is a tap and the auxiliary h
 """
 
 from . import gradient  # noqa: F401  # registers components
-from .branch_weight import Constant, CosineDecay, LinearDecay, StepDecay
+from .branch_weight import Constant, CosineDecay, LinearDecay
 from .heads import ConvHead, DenseHead, LinearHead
 from .layout import Layout, Readout
 from .method import Branches, Method
@@ -37,7 +37,6 @@ __all__ = [
     "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
-    "StepDecay",
     "StepLossSum",
     "Tap",
     "TimeLoop",

@@ -5,24 +5,14 @@ Any callable ``(step, total) -> float`` works as one.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
 
 from .. import components
 
-
-class BranchWeight(Protocol):
-    """``(step, total steps) -> lambda``; steps count from 0, so lambda(total) is the value at the end of training.
-
-    Example:
-        >>> half: BranchWeight = lambda step, total: 0.5 if 2 * step < total else 0.0
-        >>> half(0, 100), half(50, 100)
-        (0.5, 0.0)
-    """
-
-    def __call__(self, step: int, total: int, /) -> float:
-        """Return lambda at a step."""
+BranchWeight = Callable[[int, int], float]
+"""``(step, total steps) -> lambda``; steps count from 0, so lambda(total) is the value at the end of training."""
 
 
 def _progress(step: int, total: int) -> float:
@@ -106,30 +96,3 @@ class CosineDecay:
     def __call__(self, step: int, total: int) -> float:
         """Return lambda at a step."""
         return self.initial * 0.5 * (1.0 + math.cos(math.pi * _progress(step, total)))
-
-
-@components.branch_weight("step")
-@dataclass(frozen=True)
-class StepDecay:
-    """``initial`` until the fraction ``until`` of training, then 0 (not in the paper).
-
-    Args:
-        initial: lambda at the start.
-        until: the fraction of training with this lambda, from 0 to 1.
-
-    Example:
-        >>> [StepDecay(0.25, until=0.5)(step, 100) for step in (0, 49, 50)]
-        [0.25, 0.25, 0.0]
-    """
-
-    initial: float = 0.25
-    until: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_lambda("initial", self.initial)
-        if not (isinstance(self.until, Real) and 0.0 <= self.until <= 1.0):
-            raise ValueError(f"until is a fraction of training from 0 to 1, got {self.until!r}")
-
-    def __call__(self, step: int, total: int) -> float:
-        """Return lambda at a step."""
-        return self.initial if _progress(step, total) < self.until else 0.0

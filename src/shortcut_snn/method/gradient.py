@@ -4,8 +4,9 @@ A mechanism maps a network and its layout to the layout of the network in traini
 ``initialises`` say what it can be combined with; both count as True if they are missing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,12 +18,8 @@ from ..neurons.rate import RatePasses
 from .layout import Layout
 from .objectives import Objective, definition, part_name, takes_every_step
 
-
-class Gradient(Protocol):
-    """A gradient mechanism."""
-
-    def __call__(self, network: nn.Module, layout: Layout, /) -> Layout:
-        """Prepare a network for training, and return the layout with which it trains."""
+Gradient = Callable[[nn.Module, Layout], Layout]
+"""Prepares a network for training, and returns the layout with which it trains."""
 
 
 @components.gradient("bptt")
@@ -111,9 +108,3 @@ def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = 
 def initialises(gradient: Gradient) -> bool:
     """Return whether gradients pass through the surrogates, so that these can be set by measurement."""
     return bool(getattr(definition(gradient), "initialises", True))
-
-
-def make_gradient(name: str) -> Gradient:
-    """Return a registered mechanism with its default options."""
-    gradient: Gradient = components.gradient.make(name)
-    return gradient

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from torch import Tensor
 
@@ -41,13 +40,6 @@ class FiringRates:
             raise ValueError("no firing rates were recorded: run the network inside the block of firing_rates(network)")
         first, *others = self.spikes.values()
         return sum((spikes.to(first.device) for spikes in others), start=first) / sum(self.elements.values())
-
-
-class Penalty(Protocol):
-    """A term of the training loss that depends on the firing rates of the network. Any such callable is a penalty."""
-
-    def __call__(self, rates: FiringRates, /) -> Tensor:
-        """Return the term, 0-dimensional."""
 
 
 @components.penalty("firing_rate")

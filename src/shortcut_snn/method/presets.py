@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from .. import components
 from ..components.registry import suggestion
 from .branch_weight import Constant, LinearDecay
-from .gradient import make_gradient
 from .method import Branches, Method
 from .objectives import TET, LossSum, SelfDistillation, StepLossSum
 
@@ -27,8 +27,8 @@ METHODS: dict[str, Method] = {
     "stages_and_steps": Method(_STAGES_THROUGHOUT, StepLossSum(), initialise=True),
     # Related methods without branches.
     "tet": Method(objective=TET()),  # a loss at every time step
-    "sltt": Method(gradient=make_gradient("sltt")),  # no gradient through time
-    "rate": Method(gradient=make_gradient("rate")),  # gradients through firing rates
+    "sltt": Method(gradient=components.gradient.make("sltt")),  # no gradient through time
+    "rate": Method(gradient=components.gradient.make("rate")),  # gradients through firing rates
 }
 """Methods by the name of their preset."""
 

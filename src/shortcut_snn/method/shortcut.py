@@ -240,8 +240,8 @@ class Shortcut(nn.Module):
         The wrapper then is the network alone, and warns in training.
 
         Args:
-            check: a batch to prove it on: in eval mode, the main output with and without the taps must have the same
-                bits. The network is left as it was.
+            check: a batch to prove it on: in eval mode, the main output with and without the taps must be equal. The
+                network is left as it was.
 
         Raises:
             ValueError: the outputs differ; the wrapper is unchanged.
@@ -269,12 +269,14 @@ class Shortcut(nn.Module):
                 self.taps.cancel()
                 self.taps.install()
                 self.reset()
-        problem = difference(*outputs)
-        if problem is not None:
+        try:
+            torch.testing.assert_close(*outputs, rtol=0, atol=0, equal_nan=True)
+        except AssertionError as error:
             raise ValueError(
-                f"{type(self.network).__name__} gives one output with the taps and another without: {problem}; "
-                "if its neurons keep state from one call to the next, its layout needs a reset"
-            )
+                f"{type(self.network).__name__} gives one output with the taps and another without: "
+                f"{' '.join(str(error).split())}; if its neurons keep state from one call to the next, its layout "
+                "needs a reset"
+            ) from None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy; neuron state with a graph, which torch refuses to copy, is detached in it."""
@@ -288,20 +290,6 @@ class Shortcut(nn.Module):
     def extra_repr(self) -> str:
         """Show method, taps and layout."""
         return f"method={self._method}\n{self.layout.summary()}"
-
-
-def difference(expected: Tensor, actual: Tensor) -> str | None:
-    """Describe how two tensors differ; None if they have the same shape, dtype and bits (NaN included)."""
-    if expected.shape != actual.shape or expected.dtype != actual.dtype:
-        return f"{expected.dtype} {tuple(expected.shape)} became {actual.dtype} {tuple(actual.shape)}"
-    if not expected.numel():
-        return None
-    expected_bytes, actual_bytes = (x.detach().contiguous().view(-1, 1).view(torch.uint8) for x in (expected, actual))
-    differing = (expected_bytes != actual_bytes).any(1)
-    if not differing.any():
-        return None
-    largest = (expected.double() - actual.double()).abs().max().item()
-    return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
 def check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, layout: Layout) -> None:

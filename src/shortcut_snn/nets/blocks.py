@@ -1,7 +1,7 @@
 """Residual blocks. They differ in what the skip connection adds, and whether before or after a neuron."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -167,25 +167,9 @@ class MSBlock(nn.Module):
         return {"spike1": None} | after("inner", "conv1", "spike2") | {"": _sum(self.project, "stream", "norm2")}
 
 
-def last_neuron(block: "type[PlainBlock | MSBlock]", make_neuron: MakeNeuron) -> Neuron | None:
-    """Return the neuron after the last block: none if a block outputs spikes."""
-    return None if block.carries_spikes else make_neuron()
-
-
 BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {
     "basic": BasicBlock, "sew": SEWBlock, "ms": MSBlock, "plain": PlainBlock
 }  # fmt: skip
-
-
-def block_kind(name: str) -> type[PlainBlock | MSBlock]:
-    """Return the block class of a name.
-
-    Raises:
-        ValueError: the name is unknown; the message lists the known ones.
-    """
-    if name not in BLOCKS:
-        raise ValueError(f"unknown block {name!r}: use one of {', '.join(get_args(Block))}")
-    return BLOCKS[name]
 
 
 def _sum(project: nn.Module, role: Role, norm: str) -> NeuronRole:

@@ -1,7 +1,7 @@
 """The base class of the built-in networks, and how a network is built for its data."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..method import Layout, Tap
 from ..method.placement import resolve
-from .norms import Norm, check_norm, start_at_threshold
+from .norms import Norm, start_at_threshold
+from .options import check_choice, check_sizes
 
 Readout = Literal["mean", "sequence"]
 Count = Annotated[int, Ge(1)]
@@ -56,8 +57,7 @@ class SpikingNetwork(nn.Module):
     def __init__(self, num_classes: int, time_steps: int, in_channels: int, readout: Readout) -> None:
         super().__init__()
         check_sizes(num_classes=num_classes, time_steps=time_steps, in_channels=in_channels)
-        if readout not in get_args(Readout):
-            raise ValueError(f"readout must be one of {', '.join(get_args(Readout))}, got {readout!r}")
+        check_choice("readout", readout, Readout)
         self.num_classes, self.time_steps, self.in_channels = num_classes, time_steps, in_channels
         self.readout = readout
 
@@ -147,7 +147,7 @@ class SpikingNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        check_norm(norm)
+        check_choice("norm", norm, Norm)
         if norm == "tdbn":
             start_at_threshold(self)
         if classifier_std is not None:
@@ -191,17 +191,3 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
         arguments["image_size"] = tuple(description["image_size"])
     built: nn.Module = network.build(make_neuron=neuron.build, **arguments)
     return built
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raise an error for sizes below 1.
-
-    Raises:
-        TypeError: a size is not an integer; the message names it.
-        ValueError: a size is below 1; the message names it.
-    """
-    for name, size in sizes.items():
-        if not isinstance(size, int):
-            raise TypeError(f"{name} must be an integer, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")

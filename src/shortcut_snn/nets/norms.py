@@ -12,7 +12,7 @@ threshold``. SpikingJelly and the code of MS-ResNet do the same. The optimizer t
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,16 +21,6 @@ from ..neurons import Neuron, NormNeuron
 from .roles import declared_roles
 
 Norm = Literal["bn", "tdbn"]
-
-
-def check_norm(norm: str) -> None:
-    """Raise an error for an unknown kind of normalisation.
-
-    Raises:
-        ValueError: the message lists the known kinds.
-    """
-    if norm not in get_args(Norm):
-        raise ValueError(f"unknown norm {norm!r}: use one of {', '.join(get_args(Norm))}")
 
 
 @torch.no_grad()

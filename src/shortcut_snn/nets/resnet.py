@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from .. import components
 from ..neurons import LIF, NormNeuron
-from .blocks import Block, MakeNeuron, PlainBlock, block_kind, last_neuron
+from .blocks import BLOCKS, Block, MakeNeuron, PlainBlock
 from .layers import over_time
-from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Readout, SpikingNetwork
 from .norms import Norm
+from .options import check_choice, check_sizes
 from .roles import Roles, after
 from .stems import StemKind, make_stem
 
@@ -63,7 +64,8 @@ class SpikingResNet(SpikingNetwork):
         if not blocks:
             raise ValueError("blocks must name at least one stage, as in (2, 2, 2, 2)")
         check_sizes(width=width, **{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
-        kind = block_kind(block)
+        check_choice("block", block, Block)
+        kind = BLOCKS[block]
         self.stem = make_stem(stem, in_channels, width, make_neuron, kind.carries_spikes)
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = width
@@ -73,7 +75,7 @@ class SpikingResNet(SpikingNetwork):
                 stage.append(kind(inputs, outputs, 2 if i and not b else 1, make_neuron))
                 inputs = outputs
             self.add_module(name, stage)
-        self.last_spike = last_neuron(kind, make_neuron)
+        self.last_spike = None if kind.carries_spikes else make_neuron()
         self.hidden: nn.Module | None = None
         if self.hidden_ratio:
             hidden = self.hidden_ratio * width

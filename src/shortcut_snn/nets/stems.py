@@ -1,12 +1,13 @@
 """Stems: the first layers, from an image or event frames to spikes or currents."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
 from ..neurons import NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, over_time
+from .options import check_choice
 from .roles import NeuronRole, Roles, after
 
 StemKind = Literal["small", "large"]
@@ -14,8 +15,7 @@ StemKind = Literal["small", "large"]
 
 def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Module]:
     """Return the convolution and the pooling of a kind of stem."""
-    if kind not in get_args(StemKind):
-        raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
+    check_choice("stem", kind, StemKind)
     if kind == "small":
         return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.Identity()
     return nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False), SpikeMaxPool2d(3, 2, 1)

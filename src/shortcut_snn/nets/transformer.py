@@ -5,16 +5,17 @@ axes. Attention views the same memory as tokens, ``[T, N, heads, L, C / heads]``
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Interval, Len
 from torch import Tensor, nn
 
 from .. import components
 from ..neurons import LIF
-from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind, last_neuron
-from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .blocks import BLOCKS, MakeNeuron, Projection, SpikingProjection
+from .network import ClassifierStd, Count, Readout, SpikingNetwork
 from .norms import Norm
+from .options import check_choice, check_sizes
 from .roles import NeuronRole, Roles, after
 from .stems import StemKind, make_stem
 
@@ -199,11 +200,10 @@ class SpikingTransformer(SpikingNetwork):
             raise ValueError("blocks must name at least one stage, as in (1, 1, 2)")
         sizes = {f"blocks[{i}]": depth for i, depth in enumerate(blocks)}
         check_sizes(width=width, heads=heads, expansion=expansion, **sizes)
-        if block not in get_args(Residual):
-            raise ValueError(f"unknown block {block!r}: use one of {', '.join(get_args(Residual))}")
+        check_choice("block", block, Residual)
         if width % heads:
             raise ValueError(f"heads must divide the first stage's {width} channels, got {heads}")
-        embedding = block_kind(block)
+        embedding = BLOCKS[block]
         self.stem = make_stem(stem, in_channels, width, make_neuron, embedding.carries_spikes)
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = width
@@ -218,7 +218,7 @@ class SpikingTransformer(SpikingNetwork):
                 )
             self.add_module(name, stage)
             inputs = outputs
-        self.last_spike = last_neuron(embedding, make_neuron)
+        self.last_spike = None if embedding.carries_spikes else make_neuron()
         self.classifier = nn.Linear(inputs, num_classes)
         self._initialise(norm, classifier_std)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -10,8 +10,9 @@ from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
-from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Readout, SpikingNetwork
 from .norms import Norm
+from .options import check_choice, check_sizes
 from .roles import Roles, after, keeps_shape
 
 Pooling = Literal["max", "average"]
@@ -96,8 +97,7 @@ class SpikingVGG(SpikingNetwork):
         classifier_std: ClassifierStd = None,
     ) -> None:
         super().__init__(num_classes, time_steps, in_channels, readout)
-        if pooling not in get_args(Pooling):
-            raise ValueError(f"unknown pooling {pooling!r}: use one of {', '.join(get_args(Pooling))}")
+        check_choice("pooling", pooling, Pooling)
         if not widths or not all(widths):
             raise ValueError(f"every stage needs a layer, got widths {[list(stage) for stage in widths]}")
         ratios = {f"widths[{i}][{j}]": ratio for i, stage in enumerate(widths) for j, ratio in enumerate(stage)}

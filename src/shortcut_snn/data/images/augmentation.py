@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import components
-from ..._utils.random_state import RandomStream
+from ..._utils.random_state import seeded
 from ...components.entries import check, fields_of, slot
 from ..counter_random import Stream, below, random_bits, uniform
 from .images import Images
@@ -263,7 +263,7 @@ class ResizedCrop(Augmentation):
         """Return the part of an image ``[C, H, W]`` that the random bits choose, resized to ``size``."""
         from torchvision.transforms.v2 import RandomResizedCrop  # type: ignore[attr-defined]
 
-        with RandomStream(bits >> 1):
+        with seeded(bits >> 1):
             cropped: Tensor = RandomResizedCrop(size, scale=(self.min_area, 1.0))(image)
         return cropped
 
