@@ -47,6 +47,26 @@ def nmnist(count: int) -> Data:
     return [Sample(*(column[a:b] for column in columns)) for a, b in chosen], labels
 
 
+def long_recordings(count: int) -> list[Sample]:
+    """Return recordings of a DVS128 of some 20,000 events, ``count`` of each of two objects: real ones if they are there."""
+    path = ARCHIVE.with_name("dvs_objects.npz")
+    if not path.is_file():
+        return [synthetic(number, 20_000, (128, 128)) for number in range(2 * count)]
+    with np.load(path, allow_pickle=False) as archive:
+        offsets, labels = archive["offsets"], archive["labels"]
+        columns = [archive[name].astype(np.int64) for name in "txyp"]
+    made = []
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        for number in range(count):
+            parts = [slice(offsets[each], offsets[each + 1]) for each in members[3 * number : 3 * number + 3]]
+            # The times of a part begin at 0.
+            starts = np.cumsum([0, *(columns[0][part][-1] + 1 for part in parts)])
+            t = np.concatenate([columns[0][part] + start for part, start in zip(parts, starts, strict=False)])
+            made.append(Sample(t, *(np.concatenate([column[part] for part in parts]) for column in columns[1:])))
+    return made
+
+
 def synthetic(seed: int, count: int, sensor: tuple[int, int]) -> Sample:
     """Return random events of a sensor of height x width, in order of time, over 0.3 s."""
     rng = np.random.default_rng(seed)
