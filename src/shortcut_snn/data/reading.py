@@ -1,6 +1,7 @@
 """Reading of files: errors about one file, and numpy archives."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def one_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def require(files: str, library: str) -> None:
+    """Check that the library that reads files of a kind is installed."""
+    if find_spec(library) is None:
+        raise ValueError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
