@@ -172,7 +172,7 @@ class EventImages(Images):
 
     def fetch(self, indices: Indices) -> Tensor:
         """Return the frames at ``indices`` as a new tensor, uint8 ``[N, T, 2, H, W]``."""
-        frames = np.empty((len(indices), self.maker.time_steps, *self.shape), np.uint8)
+        frames = np.empty((len(indices), self.maker.time_steps, 2, *self.maker.size), np.uint8)
         for position, index in enumerate(indices):
             frames[position] = self.maker(self.recordings[index])
         return torch.from_numpy(frames)

@@ -53,10 +53,6 @@ def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None
         target.rename(root / folder)
 
 
-# Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
-MEAN, STD = (0.0, 0.0), (1.0, 1.0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EventSet(StoredSet):
     """A set of recordings of an event camera; a subclass implements :meth:`read`.
@@ -113,7 +109,10 @@ class EventSet(StoredSet):
     def _source(self, time_steps: int | None) -> Source:
         if time_steps is None or time_steps < 1:
             raise ValueError(f"{self.name}: time_steps must be at least 1, got {time_steps}")
-        source = replace(self.read(time_steps), mean=MEAN, std=STD)
+        source = self.read(time_steps)
+        channels = source.train.shape[0]
+        # Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
+        source = replace(source, mean=(0.0,) * channels, std=(1.0,) * channels)
         if not self.folds:
             return source
         recordings: Any = source.train

@@ -1,5 +1,6 @@
 """Spoken digits and words as spikes of 700 cochlear channels: SHD and SSC, in the authors' HDF5 files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,16 +8,33 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ... import components
 from ..images.image_set import Source
+from ..images.images import Indices
 from ..reading import DataFileError, one_line, require
-from .event_images import EventImages
+from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, RemoteArchive
 from .recording import Events, FileState, Recording, Sensor
 
 SENSOR = (1, 700)
 _FILES = "https://zenkelab.org/datasets"
+
+
+class Words(EventImages):
+    """Spoken words with integer labels; an item is ``(uint8 [T, 700, 1, 1], int)``.
+
+    A cochlear channel is a channel and not a column, so that a network which averages over space tells them apart.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], labels: Tensor, maker: FrameMaker) -> None:
+        super().__init__(recordings, labels, maker)
+        self.shape = (SENSOR[1], 1, 1)
+
+    def fetch(self, indices: Indices) -> Tensor:
+        """Return the words at ``indices`` as a new tensor, uint8 ``[N, T, 700, 1, 1]``."""
+        return super().fetch(indices)[:, :, 1].mT.unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -29,14 +47,14 @@ class _Heidelberg(PublicEventSet):
         """List the recordings; see :meth:`.EventSet.read`."""
         require(".h5", "h5py")
         base, maker = self.find(), self.maker(SENSOR, time_steps)
-        parts: list[EventImages | None] = []
+        parts: list[Words | None] = []
         classes: list[str] = []
         for name in self.content:
             labels, classes = _labels(base / name)
             file = FileState.of(base / name)
             numbers = range(len(labels))
             recordings = [Recording(f"{name}#{number:06d}", file, read_spikes, (number,)) for number in numbers]
-            parts.append(EventImages(recordings, torch.from_numpy(labels), maker))
+            parts.append(Words(recordings, torch.from_numpy(labels), maker))
         train, test, validation = [*parts, None][:3]
         assert train is not None
         return Source(train, test, classes, validation)
@@ -48,7 +66,7 @@ class SHD(_Heidelberg):
     """SHD: 8,156 spoken digits for training and 2,264 for testing, 20 classes, two speakers only in the test set.
 
     Cramer et al., "The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural Networks", 2020. A
-    frame has one row of 700 channels; their spikes are events of rising brightness.
+    frame has 700 channels of 1x1 pixel.
 
     Args:
         root: the folder that holds its .h5 files, or SHD with these, or will with download.
