@@ -97,12 +97,14 @@ def test_folders_give_visible_files_of_the_right_type(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
+    Image.fromarray(COLOUR).save(tmp_path / "good.tif")
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing at all")
     (tmp_path / "events.aedat4").write_bytes(b"")
     events = InputFiles({"kind": "events", "image_size": [8, 8], "sensor": [34, 34], "slicing": "time"}, 3)
     monkeypatch.setitem(sys.modules, "aedat", None)
     for files, name, keyword in [
         (images(), "cut.png", "cut.png is damaged"),
+        (images(), "good.tif", "its extension is none of .gif, .jpeg, .jpg, .png, .webp; convert it"),
         (images(), "gone.png", "gone.png"),
         (images(), "empty", "no images"),
         (events, "cut.png", "cut.png is not a recording"),

@@ -22,9 +22,10 @@ class DataFileError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    """Return the first sentence of an error's message, or the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    # The second one is advice of numpy to trust pickles.
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
 
 
 def require(files: str, library: str) -> None:
@@ -37,6 +38,8 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     """Return the named arrays of an archive."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if len(set(archive.files)) < len(archive.files):
+                raise ValueError("it has two arrays of one name")
             missing = [name for name in required if name not in archive]
             arrays = {name: archive[name] for name in (*required, *optional) if name in archive}
     # The error that numpy and zipfile raise depends on where the file is damaged.
