@@ -1,6 +1,7 @@
 """The command line: errors are one line with an exit status, nothing is left half-written, help is short and fast."""
 
 import errno
+import importlib
 import io
 import signal
 import subprocess
@@ -121,6 +122,8 @@ TRAIN = ["train", "--out", "x"]
         ([*TRAIN, "--import", "nowhere.py"], "nowhere.py"),
         (["train", "--help-recipe", "netwrok"], "'netwrok'"),
         (["export", "x"], "--to and one of: "),
+        (["export", "x", "--to", "onxx"], "--to onxx (did you mean onnx?)"),
+        ([*TRAIN, "--preset", "calibrated"], "(it is now initialised)"),
         (["evaluate"], "run"),
         (["evaluate", "x", "--data.root", "y"], "--data.root"),
         (["evaluate", "x", "--weights", "worst"], "'worst'"),
@@ -255,13 +258,13 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, capsys, m
     assert error_line(capsys).endswith(f"{module} is not installed: {command}\n")
 
 
-def test_a_package_that_does_not_load_is_one_line(monkeypatch, capsys):
-    def run(options):
-        raise ImportError("libGL.so.1: cannot open")
-
-    monkeypatch.setattr(recipes, "run", run)
+@pytest.mark.parametrize("error", ["ImportError", "RuntimeError", "ValueError"])
+def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, error):
+    (tmp_path / "torchvisual.py").write_text(f"raise {error}('operator nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(recipes, "run", lambda options: importlib.import_module("torchvisual"))
     assert main(["recipes"]) == 1
-    assert "libGL.so.1" in error_line(capsys)
+    assert "torchvisual cannot be imported (operator nms does not exist): install it again" in error_line(capsys)
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys):

@@ -31,7 +31,7 @@ def test_images_are_resized_as_in_a_folder(tmp_path: Path) -> None:
     data = ImageFolder(tmp_path, image_size=7, validation=0).load()
     files = InputFiles(data.description, time_steps=2)
     for place, path in enumerate(data.test.paths):
-        assert torch.equal(files.read(Path(path)), data.test[place][0])
+        assert torch.equal(files.read(Path(path))[0], data.test[place][0])
 
 
 def test_grey_levels_are_kept_and_colours_weighted(tmp_path: Path) -> None:
@@ -39,19 +39,19 @@ def test_grey_levels_are_kept_and_colours_weighted(tmp_path: Path) -> None:
     for name, image in {"grey.png": Image.fromarray(GREY), "same.png": Image.fromarray(GREY).convert("RGBA"),
                         "palette.png": palette, "palette.gif": palette}.items():  # fmt: skip
         image.save(tmp_path / name)
-        assert (images(1, GREY.shape).read(tmp_path / name).numpy() == GREY).all(), name
+        assert (images(1, GREY.shape).read(tmp_path / name)[0].numpy() == GREY).all(), name
     Image.fromarray(COLOUR).save(tmp_path / "colour.png")
     with pytest.warns(UserWarning, match="converted to grey"):
-        read = images(1, GREY.shape).read(tmp_path / "colour.png")
+        read = images(1, GREY.shape).read(tmp_path / "colour.png")[0]
     expected = COLOUR @ np.array([0.2989, 0.587, 0.114])
     assert np.abs(read[0].numpy() - expected).max() <= 1
-    assert (images(3, GREY.shape).read(tmp_path / "grey.png").numpy() == GREY).all()
+    assert (images(3, GREY.shape).read(tmp_path / "grey.png")[0].numpy() == GREY).all()
 
 
 @pytest.mark.parametrize("size", [(6, 6), (4, 9), (12, 5), (20, 30)])
 def test_images_of_any_size_fit(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "image.jpg")
-    assert images(3, size).read(tmp_path / "image.jpg").shape == (3, *size)
+    assert images(3, size).read(tmp_path / "image.jpg").shape == (1, 3, *size)
 
 
 @pytest.mark.parametrize("slicing", ["time", "count"])
@@ -66,7 +66,7 @@ def test_recordings_become_the_frames_of_their_set(tmp_path: Path, slicing: str)
     ).load(time_steps=3)  # fmt: skip
     files = InputFiles(data.description, time_steps=3)
     (sample,) = files.paths(tmp_path / "set" / data.test.names()[0])
-    frames = files.read(sample)
+    (frames,) = files.read(sample)
     assert torch.equal(frames, data.test[0][0])
     assert (frames.dtype, frames.shape) == (torch.uint8, (3, 2, 12, 12))
 
@@ -82,7 +82,7 @@ def test_turned_recordings_are_read_as_in_their_set(tmp_path: Path, kind: str) -
     # The cache, which both share, tells them apart.
     for each in (official, own, official):
         name = each.test.names()[0]
-        frames = InputFiles(data.description, time_steps=2).read(root / name)
+        frames = InputFiles(data.description, time_steps=2).read(root / name)[0]
         assert torch.equal(frames, each.test[0][0] if each is data else each.test[0][0].transpose(-2, -1))
 
 
@@ -97,12 +97,14 @@ def test_folders_give_visible_files_of_the_right_type(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
+    Image.fromarray(COLOUR).save(tmp_path / "good.tif")
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing at all")
     (tmp_path / "events.aedat4").write_bytes(b"")
     events = InputFiles({"kind": "events", "image_size": [8, 8], "sensor": [34, 34], "slicing": "time"}, 3)
     monkeypatch.setitem(sys.modules, "aedat", None)
     for files, name, keyword in [
         (images(), "cut.png", "cut.png is damaged"),
+        (images(), "good.tif", "its extension is none of .gif, .jpeg, .jpg, .png, .webp; convert it"),
         (images(), "gone.png", "gone.png"),
         (images(), "empty", "no images"),
         (events, "cut.png", "cut.png is not a recording"),

@@ -177,7 +177,6 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--to", "safetensors", "--streaming"], "streaming"),
         (["--to", "onnx", "--half"], "half"),
         (["--to", "nir", "--int8"], "int8"),
-        (["--to", "tensorrt"], "'tensorrt'"),
         ([], "--to"),
     ],
 )

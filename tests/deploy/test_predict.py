@@ -15,7 +15,8 @@ from shortcut_snn.cli import main
 from shortcut_snn.deploy import card, predict
 from shortcut_snn.recipes import open_run
 
-from ..data.events.recordings import atis_bin, nmnist, write
+from ..data.events.recordings import atis_bin, long_recordings, nmnist, structured, write
+from ..training.small import train
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,36 @@ def test_a_run_on_recordings(trained_on_events, tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)
         assert [Path(each["file"]).name for each in found] == ["60.bin", "61.bin", "62.bin"]
         assert [each["label"] for each in found] == expected.tolist()
+
+
+def test_pieces_of_a_long_recording_vote(tmp_path, capsys):
+    for number, sample in enumerate(long_recordings(3)):
+        path = tmp_path / "set" / "ab"[number // 3] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, structured(sample))
+    options = {"kind": "events", "root": tmp_path / "set", "sensor": "[128, 128]", "size": 16, "cut_events": 900,
+               "cache": tmp_path / "cache", "validation": 0}  # fmt: skip
+    options = {f"data__{name}": value for name, value in options.items()}
+    assert train(tmp_path / "run", **options, network__time_steps=3, training__epochs=1) == 0
+    network, test = load(tmp_path / "run"), open_run(tmp_path / "run")[1].test
+    name = test.names()[0].split("#")[0]
+    members = [position for position, piece in enumerate(test.names()) if piece.startswith(name)]
+    expected = network.logits(test.fetch(members)).softmax(-1)
+    (found,) = predict(network, [tmp_path / "set" / name], top=2)
+    assert found.samples == len(members) > 16
+    for (label, probability), votes in zip(found.top, found.votes, strict=True):
+        index = network.classes.index(label)
+        assert probability == pytest.approx(float(expected.mean(0)[index]), abs=1e-5)
+        assert votes == int((expected.argmax(-1) == index).sum())
+    assert sum(found.votes) == len(members)
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "set" / name)]) == 0
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in heading.split("|")][3:5] == ["probability", "votes"]
+    assert f"{found.votes[0]} of {len(members)}" in row
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "set" / name), "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)
+    assert (said["samples"], said["votes"]) == (len(members), found.votes[0])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from shortcut_snn.components import component_of
 from shortcut_snn.recipes import build, changed, recipe_of
 from shortcut_snn.recipes.entries import built_in
 
-from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
+from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist, write_words
 from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -53,6 +53,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     cifar100 = write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
     write_cifar10dvs(base / "cifar10dvs")
     write_nmnist(base / "nmnist", nmnist(60), 40)
+    for part in ("train", "test"):
+        write_words(base / "shd" / f"shd_{part}.h5", list(range(20)) * 2, 20)
     file = io.BytesIO()
     Image.fromarray(images[0]).resize((50, 40)).save(file, "JPEG")
     for part in ("train", "val"):
@@ -78,7 +80,7 @@ def test_one_training_step_of_a_thin_network(name: str, roots: dict[str, str]) -
     width = max(full_size.network.width // 8, 16 if component_of(full_size.network).name == "qkformer" else 4)
     module, data = build(changed(full_size, {"data": changes, "network": {"width": width}}))
     model, network = module.model, module.model.network
-    classes = {"cifar100": 100, "imagenet": 1000}.get(name.split("-")[0], 10)
+    classes = {"cifar100": 100, "imagenet": 1000, "shd": 20}.get(name.split("-")[0], 10)
     assert network.classifier.out_features == classes
     before = {key: weight.detach().clone() for key, weight in model.named_parameters() if weight.dim() > 1}
     trainer = pl.Trainer(

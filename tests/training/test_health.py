@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import nets
+from shortcut_snn.cli.report.run_page import RunFiles, _verdict
 from shortcut_snn.neurons import LIF, Rectangle
-from shortcut_snn.training import Health
+from shortcut_snn.training import Health, RunFolder
 
 from .tiny import network, run, task
 
@@ -106,8 +108,12 @@ def test_a_run_warns_of_a_silent_layer_and_has_its_rows(tmp_path: Path) -> None:
     net.norm1.bias.data.fill_(-50.0)
     lines: list[str] = []
     run(tmp_path / "run", task(net=net), log=lines.append)
-    (line,) = [line for line in lines if "spike1 on" in line]
+    line, summary = (line for line in lines if "spike1 on" in line)
     assert line.startswith("epoch 1, step 1: silent from spike1 on")
+    # Of the last epoch the run's page says the same.
+    (sentence,) = re.findall(r"gradient in the last epoch +(silent .*?)\n  [a-z]", summary, re.DOTALL)
+    (verdict,) = (text for text in _verdict(RunFiles(RunFolder(tmp_path / "run"))) if "last epoch" in text)
+    assert verdict == f"The gradient in the last epoch: {' '.join(sentence.split())}."
     rows = list(csv.DictReader((tmp_path / "run" / "layers.csv").open()))
     assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"spike{i}") for e in "12" for i in "12"]
     metrics = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))

@@ -1,5 +1,6 @@
 """A run that is stopped by a signal, or killed, resumes and ends like one that was never interrupted."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -7,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
 from research.studies.kill_runs import kill_repeatedly
-from shortcut_snn.training import Task
+from shortcut_snn.training import Interrupted, Task
+from shortcut_snn.training.trainer import read_checkpoint
 
 from .same import assert_same_run
 from .small import options, train
+from .tiny import run, task
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -50,6 +54,21 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int, times: int = 1) -
 
     patch.setattr(Task, "training_step", training_step)
     return taken
+
+
+class StopInC(pl.Callback):
+    """Sends a signal before the first step, in a Python function that C calls, which drops exceptions."""
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_while_kernels_compile_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        run(tmp_path / "run", task(), callbacks=[StopInC()])
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.ckpt")["global_step"] == 1
+    assert run(tmp_path / "run", task(), resume=True)["epochs"] == 2
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,24 @@ def test_other_damage_of_a_checkpoint_is_found(copy: Path, damage: str) -> None:
     assert_refused(copy, r"checkpoint\.ckpt")
 
 
-def test_a_missing_best_network_is_reported_before_training(copy: Path) -> None:
+def test_a_lost_best_network_is_named_with_what_to_do(copy: Path, tmp_path: Path) -> None:
     (copy / "best.safetensors").unlink()
-    assert_refused(copy, r"best\.safetensors")
+    assert_refused(copy, r"best\.safetensors .* restore it, or delete checkpoint\.ckpt")
+    (copy / "checkpoint.ckpt").unlink()
+    assert run(copy, task(), resume=True)["best_epoch"]
+    other = tmp_path / "other"
+    best = other / "best.safetensors"
+
+    def damage() -> None:
+        best.write_bytes(best.read_bytes()[:50])
+
+    # The later epochs are worse, so the network of the first is read at the end.
+    class Worse(AfterFirstEpoch):
+        def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+            module.log("validation_accuracy", 1.0 - trainer.current_epoch)
+
+    with pytest.raises(ValueError, match=r"best\.safetensors was removed or damaged .* delete checkpoint\.ckpt"):
+        run(other, task(), callbacks=[Worse(damage)])
 
 
 @pytest.mark.parametrize("version", [2, 99])
@@ -165,8 +180,10 @@ def test_a_run_killed_before_its_recipe_was_written_starts_again(
 
 def test_a_removed_folder_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match="removed"):
+    with pytest.raises(ValueError, match=r"folder .*run was removed"):
         run(folder, task(), callbacks=[AfterFirstEpoch(lambda: shutil.rmtree(folder))])
+    with pytest.raises(ValueError, match=r"recipe\.yaml was removed or moved; .* put it back and resume"):
+        run(folder, task(), callbacks=[AfterFirstEpoch((folder / "recipe.yaml").unlink)])
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
@@ -56,6 +57,8 @@ def _run_and_report(words: list[str]) -> int:
             raise
         if _is_out_of_memory(error):
             return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
+        if package := _broken_package(error):
+            return _fail(f"{package} cannot be imported ({one_line(error)[:200]}): install it again", 1)
         if not isinstance(error, ValueError | OSError | ImportError):
             raise
         return _fail(one_line(error), 1)
@@ -118,6 +121,13 @@ def _how_to_install(error: ModuleNotFoundError) -> str:
             if match and match[1].lower() == package and match[2] not in ("dev", "docs"):
                 return f"pip install 'shortcut-snn[{match[2]}]'"
     return f"pip install {package}"
+
+
+def _broken_package(error: BaseException) -> str:
+    """Return the name of the foreign package whose own import raised an error; an empty string for other errors."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    names = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
+    return next((name for name in reversed(names) if name not in ("shortcut_snn", "__main__")), "")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import __version__, components
 from ..components import component_of
 from ..components.entries import read, write
+from ..components.registry import suggestion
 from ..data import Data, ImageData
 from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
 from ..deploy.card import CARD, ENERGY, README
@@ -28,6 +29,9 @@ def run(options: argparse.Namespace) -> int:
     if options.to is None:
         raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
+    if options.to not in components.exporter:
+        known = ", ".join(sorted(components.exporter))
+        raise UsageError(f"--to {options.to}{suggestion(options.to, components.exporter)}: use one of {known}")
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     exporter: Exporter = read(components.exporter, entries, "export")
     task, data, recipe = open_run(options.run, options.weights, options.changes)

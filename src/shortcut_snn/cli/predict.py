@@ -48,11 +48,15 @@ def _load(name: str) -> Inference:
 
 
 def _table(predictions: list[Prediction]) -> str:
+    cut = any(prediction.samples > 1 for prediction in predictions)
     rows = []
     for prediction in predictions:
         energies = [with_unit(energy) for energy in (prediction.energy_pj, prediction.total_energy_pj)]
         cost = [f"{prediction.spikes:,}", *energies]
-        for rank, (name, probability) in enumerate(prediction.top):
+        for rank, ((name, probability), votes) in enumerate(zip(prediction.top, prediction.votes, strict=True)):
             first, last = (prediction.file, cost) if rank == 0 else ("", ["", "", ""])
-            rows.append([first, name, f"{100 * probability:.1f} %", *last])
-    return markdown_table(["file", "class", "probability", "spikes", "energy", "with memory"], rows)
+            vote = [f"{votes} of {prediction.samples}"] if cut else []
+            rows.append([first, name, f"{100 * probability:.1f} %", *vote, *last])
+    return markdown_table(
+        ["file", "class", "probability", *(["votes"] if cut else []), "spikes", "energy", "with memory"], rows
+    )

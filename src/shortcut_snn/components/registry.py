@@ -266,7 +266,13 @@ def _origin(factory: Any) -> tuple[str, str]:
     return definition.__module__, definition.__qualname__
 
 
+REPLACED = {"calibrated": "initialised"}
+"""What replaces the names of earlier versions."""
+
+
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return " (did you mean ...?)" with the closest choice, or an empty string."""
+    """Return " (did you mean ...?)" with the closest choice or what replaced a name, or an empty string."""
+    if word in REPLACED:
+        return f" (it is now {REPLACED[word]})"
     close = difflib.get_close_matches(str(word), list(choices), 1, 0.6)
     return f" (did you mean {close[0]}?)" if close else ""

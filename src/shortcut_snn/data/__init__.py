@@ -4,6 +4,7 @@ from .events.cifar10dvs import CIFAR10DVS
 from .events.dvsgesture import DVSGesture
 from .events.event_set import EventSet
 from .events.folder import EventFolder
+from .events.heidelberg import SHD, SSC
 from .events.nmnist import NMNIST
 from .events.npz import RecordingArchive
 from .images.augmentation import Augmentation
@@ -22,6 +23,8 @@ __all__ = [
     "CIFAR10DVS",
     "CIFAR100",
     "NMNIST",
+    "SHD",
+    "SSC",
     "ArrayImages",
     "Augmentation",
     "DVSGesture",

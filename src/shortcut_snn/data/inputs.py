@@ -55,27 +55,29 @@ class InputFiles:
         return paths
 
     def read(self, path: Path) -> Tensor:
-        """Return a file as the network takes it: an image uint8 ``[C, H, W]``, or frames ``[T, 2, H, W]``.
+        """Return the samples in a file: an image uint8 ``[1, C, H, W]``, or frames ``[n, T, 2, H, W]``.
 
-        An image of another size is resized until it just covers the network's, and its centre is cropped.
+        An image of another size is resized until it just covers the network's, and its centre is cropped. A recording
+        is cut into n samples as in training.
         """
         height, width = self.description["image_size"]
         if not self.is_events:
-            return fit(decode(str(path), self.description["channels"]), (height, width))
+            return fit(decode(str(path), self.description["channels"]), (height, width)).unsqueeze(0)
         extension = path.suffix.lower()
         if extension not in RECORDING_EXTENSIONS:
             kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
             raise DataFileError(f"{path} is not a recording of events: their extensions are {kinds}")
         rows, columns = self.description["sensor"]
         size, slicing = min(height, width), self.description["slicing"]
-        make_frames = FrameMaker((rows, columns), self.time_steps, size, slicing, cache="off")
+        cut: Any = {name: self.description.get(name) for name in ("cut_events", "cut_duration")}
+        maker = FrameMaker((rows, columns), self.time_steps, size, slicing, cache="off", **cut)
         try:
             check_libraries({extension})
             if self.description.get("classes") == GESTURES:
                 recording = Recording(path.name, FileState.of(path), read_gesture)
             else:
                 recording = file_recording(path, path.parent, self.description.get("turned", False))
-            return torch.from_numpy(make_frames(recording))
+            return torch.from_numpy(maker.samples(recording))
         except DataFileError:
             raise
         except (ValueError, OSError) as error:

@@ -65,7 +65,8 @@ class Data(ABC):
 
         Images have ``classes`` (names), ``channels``, ``image_size`` ([H, W] in pixels), ``mean`` and ``std`` (per
         channel; on the 0..1 scale for images, in events for frames) and ``kind`` ("static" or "events"). Event
-        recordings add ``sensor`` ([H, W] in pixels), ``slicing``, and ``turned`` (see :class:`.CIFAR10DVS`).
+        recordings add ``sensor`` ([H, W] in pixels), ``slicing``, ``turned`` (see :class:`.CIFAR10DVS`), and
+        ``cut_events`` or ``cut_duration``.
         """
 
     @property

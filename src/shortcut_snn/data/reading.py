@@ -1,6 +1,7 @@
 """Reading of files: errors about one file, and numpy archives."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,24 @@ class DataFileError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    """Return the first sentence of an error's message, or the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    # The second one is advice of numpy to trust pickles.
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+
+
+def require(files: str, library: str) -> None:
+    """Check that the library that reads files of a kind is installed."""
+    if find_spec(library) is None:
+        raise ValueError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Return the named arrays of an archive."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if len(set(archive.files)) < len(archive.files):
+                raise ValueError("it has two arrays of one name")
             missing = [name for name in required if name not in archive]
             arrays = {name: archive[name] for name in (*required, *optional) if name in archive}
     # The error that numpy and zipfile raise depends on where the file is damaged.

@@ -1,10 +1,13 @@
 """Prediction: the classes of images and event recordings in files, and what each prediction costs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..energy import measure_energy
 from ..measurement import probe
@@ -15,8 +18,12 @@ from .inference import Inference
 class Prediction:
     """The classes that a network predicts for a file, and what the prediction cost.
 
+    A long recording is cut into samples as in training. Their probabilities are averaged, and their costs are added.
+
     Args:
         top: names and probabilities of the most likely classes, the most likely first.
+        samples: number of samples in the file.
+        votes: number of samples whose most likely class is each class of ``top``.
         energy_pj: energy of ACs and MACs in pJ, 45 nm; see :func:`~shortcut_snn.energy.measure_energy`.
         total_energy_pj: the same with memory traffic and membrane updates.
     """
@@ -27,12 +34,17 @@ class Prediction:
     spikes: int
     energy_pj: float
     total_energy_pj: float
+    samples: int
+    votes: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for JSON, with the most likely class and its probability also at the top level."""
-        top = [{"class": name, "probability": value} for name, value in self.top]
+        top = [
+            {"class": name, "probability": probability, "votes": votes}
+            for (name, probability), votes in zip(self.top, self.votes, strict=True)
+        ]
         cost = {"spikes": self.spikes, "energy_pj": self.energy_pj, "total_energy_pj": self.total_energy_pj}
-        return {"file": self.file, "label": self.label, **top[0], "top": top, **cost}
+        return {"file": self.file, "label": self.label, **top[0], "samples": self.samples, "top": top, **cost}
 
 
 def predict(
@@ -66,7 +78,7 @@ def predict(
             paths += files.paths(Path(path))
         for file in paths:
             with _reporting(on_error):
-                yield _predict_batch(network, file, files.read(file).unsqueeze(0), top)
+                yield _predict_file(network, file, files.read(file), top)
 
 
 @contextmanager
@@ -82,17 +94,29 @@ def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
         on_error(str(error))
 
 
-def _predict_batch(network: Inference, file: Path, batch: Any, top: int) -> Prediction:
+_BATCH = 16
+
+
+def _predict_file(network: Inference, file: Path, samples: Tensor, top: int) -> Prediction:
+    batches: Sequence[Tensor] = torch.split(samples, _BATCH)
     with probe(network.network, membrane=False) as tallies:
-        logits = network.logits(batch).float()
-    if logits.shape != (1, len(network.classes)):
+        logits = torch.cat([network.logits(batch).float() for batch in batches])
+    if logits.shape != (len(samples), len(network.classes)):
         raise ValueError(
             f"the network returns a tensor {list(logits.shape)} for a file; predict needs one logit for each of the "
             f"{len(network.classes)} classes"
         )
-    probabilities = logits.softmax(-1)[0]
-    report = measure_energy(network.network, [network.prepare(batch)], network.spec.time_steps)
-    values, labels = probabilities.topk(min(top, len(probabilities)))
-    classes = [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)]
-    spikes = round(sum(float(tally.spikes) for tally in tallies.values()))
-    return Prediction(str(file), int(labels[0]), classes, spikes, report.energy, report.total_energy)
+    probabilities = logits.softmax(-1)
+    votes = probabilities.argmax(-1).bincount(minlength=len(network.classes))
+    values, labels = probabilities.mean(0).topk(min(top, len(network.classes)))
+    report = measure_energy(network.network, [network.prepare(batch) for batch in batches], network.spec.time_steps)
+    return Prediction(
+        str(file),
+        int(labels[0]),
+        [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)],
+        round(sum(float(tally.spikes) for tally in tallies.values())),
+        len(samples) * report.energy,
+        len(samples) * report.total_energy,
+        len(samples),
+        tuple(votes[labels].tolist()),
+    )

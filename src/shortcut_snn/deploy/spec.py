@@ -39,6 +39,8 @@ class InputSpec:
         sensor: height and width of the event camera in pixels.
         slicing: frames of a recording last equally long (``"time"``) or hold equally many events (``"count"``).
         turned: whether recordings in ``.aedat`` files are rotated as in CIFAR10-DVS.
+        cut_events: number of events of each sample into which a recording is cut.
+        cut_duration: duration of each sample.
 
     Example:
         >>> InputSpec(("cat", "dog"), channels=1, image_size=(8, 8), mean=(0.5,), std=(0.2,), kind="static").classes
@@ -55,6 +57,8 @@ class InputSpec:
     sensor: tuple[_Side, _Side] | None = None
     slicing: Literal["time", "count"] | None = None
     turned: bool | None = None
+    cut_events: Annotated[int, Interval(ge=1)] | None = None
+    cut_duration: Annotated[int, Interval(ge=1)] | None = None
 
     def __post_init__(self) -> None:
         """Check that there is one mean and one standard deviation per channel."""
@@ -173,6 +177,8 @@ def describe_inputs(spec: NetworkSpec) -> str:
         )
     camera = f" of a {inputs.sensor[0]} x {inputs.sensor[1]} pixel camera" if inputs.sensor else ""
     equal = {"time": " of equal duration", "count": " of equally many events"}.get(inputs.slicing or "", "")
+    cut = {inputs.cut_events: "events", inputs.cut_duration: "microseconds"}
+    camera += "".join(f", cut into samples of {length:,} {unit}" for length, unit in cut.items() if length)
     return (
         f"event recordings{camera}, counted into {spec.time_steps} frames of {height} x {width} pixels{equal} and "
         f"{normalised}."

@@ -151,6 +151,8 @@ class SaveRun(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Save, then report the epoch."""
         if trainer.is_global_zero:
+            # First, since writing would make the folder again.
+            self._check_folder()
             self.history.write(self.run.folder)
             if self.history.best_epoch == trainer.current_epoch:
                 network = module.model.network if self.average is None else self.average.network(module)
@@ -169,8 +171,13 @@ class SaveRun(Checkpoint):
         install_handler(self.run.interruption.handle)
 
     def _save_checkpoint(self, trainer: pl.Trainer) -> None:
-        folder = self.run.folder
-        if trainer.is_global_zero and not folder.is_run:
-            raise ValueError(f"the run's folder {folder} was removed or moved; the run cannot be saved")
+        if trainer.is_global_zero:
+            self._check_folder()
         # All processes take part in collecting the state; the first one writes.
-        trainer.save_checkpoint(folder.checkpoint)
+        trainer.save_checkpoint(self.run.folder.checkpoint)
+
+    def _check_folder(self) -> None:
+        folder = self.run.folder
+        if not folder.is_run:
+            missing = folder.recipe if folder.path.is_dir() else f"the run's folder {folder}"
+            raise ValueError(f"{missing} was removed or moved; the run cannot be saved: put it back and resume")

@@ -84,6 +84,14 @@ class RunFolder:
         return self / {"last": "network.safetensors", "best": "best.safetensors"}[weights]
 
     @property
+    def lost_best(self) -> str:
+        """The error if the network of the best epoch is needed and cannot be read."""
+        return (
+            f"{self.network('best')} was removed or damaged while the run trained: restore it, or delete "
+            f"{self.checkpoint.name} and start again with resume"
+        )
+
+    @property
     def is_run(self) -> bool:
         """True if the folder holds a run."""
         return self.recipe.is_file()

@@ -1,7 +1,9 @@
 """A callback that measures firing and gradients of every spiking layer during training."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +16,16 @@ from ..measurement.gradients import gradient_rms
 from ..measurement.layers import layer_reports
 from ..measurement.probe import LayerTally
 from .tables import layer_rows
+
+
+def gradient_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the verdict on a measurement whose rows ``layers.csv`` has."""
+    names = [field.name for field in fields(LayerReport)]
+    # Empty cells are NaN.
+    cells: list[dict[str, Any]] = [
+        {name: math.nan if row[name] == "" else row[name] for name in names if name in row} for row in rows
+    ]
+    return judge([LayerReport(**row) for row in cells]).sentence
 
 
 class Health(Callback):

@@ -76,9 +76,11 @@ class Interruption:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        if not self.can_save or self.signal:
-            raise Interrupted(number)
+        ends_at_once = not self.can_save or self.signal
+        # Set before raising: C code that calls Python, as a compiler of kernels does, drops the exception.
         self.signal = number
+        if ends_at_once:
+            raise Interrupted(number)
 
     def agreed(self, trainer: Any) -> int:
         """Return the signal that any process has received, 0 for none, so that all stop after the same step."""

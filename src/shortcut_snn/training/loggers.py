@@ -31,6 +31,8 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
         name: name of the subfolder.
         version: name of a folder within the subfolder; none by default.
     """
+    if "$" in str(save_dir):
+        raise ValueError(f"loggers: tensorboard takes $ in {save_dir} for a variable; name another folder")
     # Lightning imports it when it logs first, and hides that it is missing.
     import_module("tensorboard")
     from lightning.pytorch.loggers import TensorBoardLogger

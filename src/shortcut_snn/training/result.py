@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,6 +19,7 @@ from ..energy.report import break_even_text, with_unit
 from ..measurement.gradients import first_to_last_ratio
 from .callbacks import History
 from .folder import RunFolder
+from .health import gradient_verdict
 from .run_state import Run
 from .steps import summarise_step_cost
 from .tables import Metric
@@ -61,7 +62,10 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     tables = task.test_tables()
     best = last
     if best_epoch + 1 < len(history.rows):
-        _load(task, run.folder, "best")
+        try:
+            _load(task, run.folder, "best")
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(run.folder.lost_best) from error
         best = _test(task, batches, trainer, prefix="test_best")
         _load(task, run.folder, "last")
     # Raises an error unless the outputs without branches equal those with them, bit for bit.
@@ -87,7 +91,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     result = dict(_finite(result))
     if trainer.is_global_zero:
         run.folder.finish(result)
-        run.log(summary_text(result, run.folder))
+        run.log(summary_text(result, run.folder, history.health.last_rows))
     return result
 
 
@@ -153,8 +157,8 @@ def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
     return totals | {"break_even_rate": None if energy is None else energy.break_even_rate}
 
 
-def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
-    """Return the result of a run as text of 79 columns."""
+def summary_text(result: Mapping[str, Any], folder: RunFolder, layers: Sequence[Mapping[str, Any]]) -> str:
+    """Return the result of a run and the verdict on its last measurement of the layers as text of 79 columns."""
     metric = Metric.of(result)
     lines = []
     if result["test_last"]:
@@ -167,10 +171,8 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
         lines.append(("by chance", metric.format(result["chance"])))
     if result["firing_rate"] is not None:
         lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
-    first, last = result["gradient_ratio_first_epoch"], result["gradient_ratio_last_epoch"]
-    if first is not None and last is not None:
-        ratios = f"{first:.3g} after the first epoch, {last:.3g} after the last"
-        lines.append(("gradient of the weights, first layer / last", ratios))
+    if layers:
+        lines.append(("gradient in the last epoch", gradient_verdict(layers)))
     if result.get("energy_pj") is not None:
         energy = f"{with_unit(result['energy_pj'])}; with ReLUs {with_unit(result['relu_energy_pj'])} (45 nm)"
         lines.append(("energy of an input", energy))

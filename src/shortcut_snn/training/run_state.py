@@ -87,7 +87,7 @@ class Run:
         self.loader_state = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
         history, best = checkpoint["callbacks"].get("History"), self.folder.network("best")
         if history and history["best_epoch"] >= 0 and not best.is_file():
-            raise ValueError(f"{best}, the network of the best epoch so far, is missing; restore it from a copy")
+            raise ValueError(self.folder.lost_best)
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,26 @@ class RunProgressBar(TQDMProgressBar):
     """Lightning's bar with the means of loss and metric over the epoch so far."""
 
     def __init__(self) -> None:
+        super().__init__(refresh_rate=1, leave=False)
+        self._drawn = 0.0
+
+    def _should_update(self, current: int, total: int) -> bool:
         # Reading the means makes a GPU wait, so not after every batch.
-        super().__init__(refresh_rate=10, leave=False)
+        if self.is_enabled and (current == total or time.monotonic() - self._drawn > 1):
+            self._drawn = time.monotonic()
+            return True
+        return False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Name the epoch, and what the first step may wait for."""
+        super().on_train_epoch_start(trainer, *args)
+        compiling = "" if self._drawn else ", first step: kernels may compile"
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}{compiling}")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Show the progress, at most once a second."""
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}", refresh=False)
+        super().on_train_batch_end(trainer, *args)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         """Return what the bar shows after its time."""
@@ -48,8 +67,8 @@ class RunProgressBar(TQDMProgressBar):
 
 
 def has_terminal() -> bool:
-    """Return whether standard error is a terminal, on which a progress bar can be drawn."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Return whether standard output, where Lightning draws its progress bar, is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def log_above_bar(log: Callable[[str], None]) -> Callable[[str], None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import MagicMock
 
+import h5py
 import numpy as np
 
 ARCHIVE = Path(__file__).parents[3].parent / "shared" / "data" / "nmnist_small.npz"
@@ -45,6 +46,26 @@ def nmnist(count: int) -> Data:
     members = [np.flatnonzero(of == label) for label in range(10)]
     chosen = [bounds[members[label][number // 10]] for number, label in enumerate(labels)]
     return [Sample(*(column[a:b] for column in columns)) for a, b in chosen], labels
+
+
+def long_recordings(count: int) -> list[Sample]:
+    """Return recordings of a DVS128 of some 20,000 events, ``count`` of each of two objects; real ones if there are."""
+    path = ARCHIVE.with_name("dvs_objects.npz")
+    if not path.is_file():
+        return [synthetic(number, 20_000, (128, 128)) for number in range(2 * count)]
+    with np.load(path, allow_pickle=False) as archive:
+        offsets, labels = archive["offsets"], archive["labels"]
+        columns = [archive[name].astype(np.int64) for name in "txyp"]
+    made = []
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        for number in range(count):
+            parts = [slice(offsets[each], offsets[each + 1]) for each in members[3 * number : 3 * number + 3]]
+            # The times of a part begin at 0.
+            starts = np.cumsum([0, *(columns[0][part][-1] + 1 for part in parts)])
+            t = np.concatenate([columns[0][part] + start for part, start in zip(parts, starts, strict=False)])
+            made.append(Sample(t, *(np.concatenate([column[part] for part in parts]) for column in columns[1:])))
+    return made
 
 
 def synthetic(seed: int, count: int, sensor: tuple[int, int]) -> Sample:
@@ -161,6 +182,28 @@ def prophesee_dat(sample: Sample) -> bytes:
     return header + bytes([0x0C, 8]) + np.stack([sample.t, word], 1).astype("<u4").tobytes()
 
 
+RAW_HEADER = "% camera_integrator_name Prophesee\n% date 2023-03-29 16:37:46\n% evt {0}\n% geometry 1280x720\n% end\n"
+
+
+def prophesee_evt2(sample: Sample) -> bytes:
+    """Prophesee's raw file in EVT 2.0: a trigger, then events, and the clock's 28 high bits wherever they change."""
+    high = sample.t >> 6
+    words = [0xA << 28 | 1]
+    for number, (t, x, y, p) in enumerate(zip(*(column.tolist() for column in sample), strict=True)):
+        if number == 0 or high[number] != high[number - 1]:
+            words.append(8 << 28 | int(high[number]) & 0xFFFFFFF)
+        words.append(p << 28 | (t & 0x3F) << 22 | x << 11 | y)
+    return RAW_HEADER.format("2.0").encode() + np.array(words, "<u4").tobytes()
+
+
+def prophesee_evt3(sample: Sample) -> bytes:
+    """Prophesee's raw file in EVT 3.0: 16-bit words for the clock's halves, the row, and the column of an event."""
+    words = []
+    for t, x, y, p in zip(*(column.tolist() for column in sample), strict=True):
+        words += [8 << 12 | t >> 12 & 0xFFF, 6 << 12 | t & 0xFFF, y, 2 << 12 | p << 11 | x]
+    return RAW_HEADER.format("3.0").encode() + np.array(words, "<u2").tobytes()
+
+
 def write_npz(
     path: Path, samples: Sequence[Sample], labels: Sequence[int], changes: dict[str, np.ndarray | None]
 ) -> Path:
@@ -172,6 +215,25 @@ def write_npz(
     kept = {name: array for name, array in (arrays | changes).items() if array is not None}
     with path.open("wb") as file:
         np.savez(file, **kept)
+    return path
+
+
+def spoken(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return times in seconds, as the 16-bit floats of SHD, and cochlear channels of one word."""
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.random(300)).astype(np.float16), rng.integers(0, 700, 300).astype(np.uint16)
+
+
+def write_words(path: Path, labels: Sequence[int], classes: int) -> Path:
+    """Write a file of SHD or SSC: spikes/times, spikes/units, labels and extra/keys, as the authors publish them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for column, (name, kind) in enumerate((("times", np.float16), ("units", np.uint16))):
+            arrays = file.create_dataset(f"spikes/{name}", (len(labels),), h5py.vlen_dtype(np.dtype(kind)))
+            for number in range(len(labels)):
+                arrays[number] = spoken(number)[column]
+        file["labels"] = np.array(labels, np.uint16)
+        file["extra/keys"] = np.array([f"word {label}" for label in range(classes)], "S10")
     return path
 
 

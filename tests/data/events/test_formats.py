@@ -1,12 +1,14 @@
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shortcut_snn.data.events.event_set import file_recording
+from shortcut_snn.data.events.formats import _READERS
 from shortcut_snn.data.reading import DataFileError
 
 from . import recordings
@@ -47,13 +49,19 @@ FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
     "AEDAT 3": (".aedat", recordings.aedat3, DVS128),
     "AEDAT 4": (".aedat4", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
     "AEDAT 4, short name": (".aedat", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
+    "EVT 2": (".raw", recordings.prophesee_evt2, (720, 1280)),
     "Prophesee": (".dat", recordings.prophesee_dat, (240, 304)),
     "numpy": (".npy", npy, (720, 1280)),
     "numpy, seconds": (".npy", in_seconds, (180, 240)),
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+WITHOUT_EVT3 = pytest.mark.skipif(find_spec("evt3") is None, reason="evt3 is not installed: pip install '.[events]'")
+EVERY = [*FORMATS, pytest.param("EVT 3", marks=WITHOUT_EVT3)]
+FORMATS["EVT 3"] = (".raw", recordings.prophesee_evt3, (720, 1280))
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_events_are_read_as_written(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]
     for seed, count in ((0, 1), (1, 500), (2, 1777)):
@@ -62,7 +70,7 @@ def test_events_are_read_as_written(tmp_path: Path, name: str) -> None:
         assert sample.equals(read(path, sensor))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EVERY)
 def test_cut_and_foreign_files_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]
     whole = content(synthetic(0, 600, sensor))
@@ -77,7 +85,7 @@ def test_cut_and_foreign_files_are_refused_in_one_line(tmp_path: Path, name: str
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("AEDAT 4")])
+@pytest.mark.parametrize("name", [name for name in EVERY if not str(name).startswith("AEDAT 4")])
 def test_damage_raises_only_data_file_errors(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]
     whole, rng = content(synthetic(0, 300, sensor)), np.random.default_rng(0)
@@ -166,6 +174,42 @@ def test_aedat_3_invalid_events_and_clock_overflows(tmp_path: Path) -> None:
     assert (events.t == np.concatenate([sample.t[valid], sample.t[valid] + 2**31])).all()
 
 
+def test_evt_2_layout(tmp_path: Path) -> None:
+    """Words of 32 bits by hand: 4 for the kind, 6 for the low bits of the time, 11 for x, 11 for y."""
+    content = (
+        b"% evt 2.0\n"
+        + np.array(
+            [
+                0b0001_000001_00000000011_00000000111,  # before the first time
+                0b1000_0000000000000000000000000010,  # 2 * 64 us
+                0b0001_000101_00000000011_00000000111,  # rises at 133 us, x 3, y 7
+                0b1010_000110_0000000000000_01000_0000,  # a trigger
+                0b0000_111111_10011111111_01011001111,  # falls at 191 us, x 1279, y 719
+                0b1000_1111111111111111111111111111,
+                0b1000_0000000000000000000000000000,  # the clock overflowed
+                0b0000_000001_00000000000_00000000000,
+            ],
+            "<u4",
+        ).tobytes()
+    )
+    events = _READERS[".raw"](write(tmp_path / "a.raw", content))
+    assert events.t.tolist() == [133, 191, 2**34 + 1]
+    assert (events.x.tolist(), events.y.tolist()) == ([3, 1279, 0], [7, 719, 0])
+    assert events.p.tolist() == [True, False, False]
+
+
+@WITHOUT_EVT3
+def test_evt_3_layout(tmp_path: Path) -> None:
+    """Words of 16 bits by hand: rows, columns, vectors of 12 and 8 columns, and the two halves of the clock."""
+    words = [0x8001, 0x6005, 0x0007, 0x2803, 0x3064, 0x4005, 0x5081, 0xA000, 0x8002, 0x6005, 0x2004]
+    content = b"% format EVT3;height=720;width=1280\n% end\n" + np.array(words, "<u2").tobytes()
+    events = read(write(tmp_path / "a.raw", content), (720, 1280))
+    assert events.t.tolist() == [0x1005] * 5 + [0x2005]
+    # Bits 0 and 2 of the first vector from 100 on, bits 0 and 7 of the second from 112 on.
+    assert events.x.tolist() == [3, 100, 102, 112, 119, 4]
+    assert (events.y.tolist(), events.p.tolist()) == ([7] * 6, [True, *[False] * 5])
+
+
 def test_dat_layout(tmp_path: Path) -> None:
     """Time, then x (14 bits), y (14) and polarity (4) from the lowest on, little-endian."""
     content = b"% Version 2\n" + bytes([0, 8, 5, 0, 0, 0, 0x03, 0x40, 0x00, 0x10, 0, 1, 0, 0, 0x2F, 0x81, 0x3B, 0x00])
@@ -185,6 +229,10 @@ def test_dat_layout(tmp_path: Path) -> None:
         ("a.dat", b"% Version 1\n" + bytes(10), "version 1"),
         ("a.dat", b"% Version 2\n" + bytes([14, 8]), "type 14"),
         ("a.bin", bytes(11), "1 bytes"),
+        ("a.raw", b"% evt 2.1\n% end\n" + bytes(8), r"EVT 2.1; .* metavision_file_to_dat -i a.raw$"),
+        ("a.raw", b"% date 2024\n% end\n" + bytes(8), "unknown version"),
+        ("a.raw", b"% evt 3.0\n% endianness big\n" + bytes(8), "little-endian"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "needs the codec .* metavision_file_to_dat -i a.h5$"),
     ],
 )
 def test_errors_name_what_is_wrong(tmp_path: Path, name: str, content: bytes, keyword: str) -> None:

@@ -215,7 +215,7 @@ def test_dvsgesture_in_the_downloads_layout(tmp_path: Path) -> None:
     # A trained network reads the same files.
     files = InputFiles(loaded.description, time_steps=8)
     paths = files.paths(tmp_path / "DVSGesture" / "ibmGestureTest")
-    assert all(torch.equal(files.read(path), loaded.test[position][0]) for position, path in enumerate(paths))
+    assert all(torch.equal(files.read(path)[0], loaded.test[position][0]) for position, path in enumerate(paths))
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,13 @@ from typing import Any
 from ... import plots
 from ..._utils.files import read_json
 from ..._utils.statistics import share_interval
-from ...diagnosis import judge
 from ...energy import EnergyReport
 from ...energy.report import LayerEnergy, with_unit
-from ...measurement import LayerReport
 from ...measurement.gradients import is_on_chain
 from ...recipes.entries import from_dict
 from ...training import RunFolder, read_rows
 from ...training.folder import Row
+from ...training.health import gradient_verdict
 from ...training.provenance import flatten_entries
 from ...training.tables import Metric, format_duration, format_value
 from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
@@ -138,10 +137,7 @@ def _verdict(run: RunFiles) -> list[str]:
             f"{run.confusion.total():,} samples); another seed may differ by more."
         )
     if run.layers:
-        names = [field.name for field in dataclasses.fields(LayerReport)]
-        layers = [LayerReport(**{name: row[name] for name in names if name in row}) for row in run.last_layers]
-        gradient = judge(layers).sentence
-        sentences.append(f"The gradient in the last epoch: {gradient}.")
+        sentences.append(f"The gradient in the last epoch: {gradient_verdict(run.last_layers)}.")
     return sentences
 
 

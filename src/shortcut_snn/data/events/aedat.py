@@ -4,25 +4,18 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import DataFileError, one_line
+from ..reading import DataFileError, one_line, require
 from .recording import Events, Sensor, unwrap
-
-
-def require_decoder() -> None:
-    """Check that the library ``aedat`` is installed."""
-    if find_spec("aedat") is None:
-        raise ValueError("reading .aedat4 files needs aedat: pip install 'shortcut-snn[events]'")
 
 
 def read_aedat4(path: Path) -> Events:
     """Read the file's first stream of events."""
-    require_decoder()
+    require(".aedat4", "aedat")
     import aedat
 
     try:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..images.images import Images, Indices
 from .cache import FrameCache, cache_folder
-from .recording import Events, Recording, Sensor
+from .recording import Events, Recording, Sensor, piece_bounds
 
 Slicing = Literal["time", "count"]
 """The frames of a recording have equal durations, or equal numbers of events."""
@@ -85,6 +86,8 @@ class FrameMaker:
         size: shorter side of the frames in pixels; None for the sensor's.
         cache: folder of the cache; None for the default folder, "off" for none.
         turned: see :func:`.read_file`.
+        cut_events: number of events of a sample, see :func:`.piece_bounds`; None for whole recordings.
+        cut_duration: duration of a sample.
     """
 
     def __init__(
@@ -95,8 +98,11 @@ class FrameMaker:
         slicing: Slicing = "time",
         cache: str | None = None,
         turned: bool = False,
+        cut_events: int | None = None,
+        cut_duration: int | None = None,
     ) -> None:
         self.sensor, self.time_steps, self.slicing, self.turned = sensor, time_steps, slicing, turned
+        self.cut = {"cut_events": cut_events, "cut_duration": cut_duration}
         self.size = frame_size(sensor, size)
         transform = {"sensor": sensor, "size": self.size, "time_steps": time_steps, "slicing": slicing}
         folder = cache_folder(cache)
@@ -106,18 +112,55 @@ class FrameMaker:
         """Return the frames of a recording, uint8 ``[T, 2, H, W]``."""
         frames = self.cache.get(recording.identity) if self.cache else None
         if frames is None:
-            events = recording.read(self.sensor)
-            frames = to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
+            frames = self._count(recording.read(self.sensor))
             if self.cache:
                 self.cache.put(recording.identity, frames)
-        if np.count_nonzero(frames == SATURATED) > _WARN_SATURATED * np.count_nonzero(frames):
-            # Python shows a warning with the same text once.
-            warnings.warn(
-                f"more than {_WARN_SATURATED:.0%} of the cells with events are saturated at {SATURATED} in some frames;"
-                " choose a larger data.size or more network.time_steps",
-                stacklevel=2,
-            )
-        return frames
+        return _check_saturation(frames)
+
+    def samples(self, recording: Recording) -> Frames:
+        """Return the frames of all pieces of a recording, uint8 ``[n, T, 2, H, W]``."""
+        events = recording.read(self.sensor)
+        return _check_saturation(np.stack([self._count(events[a:b]) for a, b in self._bounds(events)]))
+
+    def pieces(self, recording: Recording) -> list[Recording]:
+        """Return the pieces of a recording; with a cache its file is read here, and never again."""
+        if not any(self.cut.values()):
+            return [recording]
+        key = (*recording.identity, *map(str, self.cut.values()))
+        index = self.cache.get(key) if self.cache else None
+        events = None
+        if index is None:
+            events = recording.read(self.sensor)
+            bounds = self._bounds(events)
+        else:
+            bounds = np.frombuffer(index.tobytes(), np.int64).reshape(-1, 2)
+        pieces = [
+            replace(recording, name=f"{recording.name}#{number:04d}", span=(int(a), int(b)))
+            for number, (a, b) in enumerate(bounds)
+        ]
+        if self.cache and events:
+            for piece in pieces:
+                self.cache.put(piece.identity, self._count(events[slice(*piece.span)]))
+            self.cache.put(key, bounds.view(np.uint8).reshape(len(bounds), 2, 1, 8))
+        return pieces
+
+    def _bounds(self, events: Events) -> NDArray[np.int64]:
+        return piece_bounds(events.t, self.cut["cut_events"], self.cut["cut_duration"])
+
+    def _count(self, events: Events) -> Frames:
+        return to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
+
+
+def _check_saturation(frames: Frames) -> Frames:
+    """Return frames, with a warning if many cells are full."""
+    if np.count_nonzero(frames == SATURATED) > _WARN_SATURATED * np.count_nonzero(frames):
+        # Python shows a warning with the same text once.
+        warnings.warn(
+            f"more than {_WARN_SATURATED:.0%} of the cells with events are saturated at {SATURATED} in some frames;"
+            " choose a larger data.size or more network.time_steps",
+            stacklevel=2,
+        )
+    return frames
 
 
 class EventImages(Images):
@@ -129,7 +172,7 @@ class EventImages(Images):
 
     def fetch(self, indices: Indices) -> Tensor:
         """Return the frames at ``indices`` as a new tensor, uint8 ``[N, T, 2, H, W]``."""
-        frames = np.empty((len(indices), self.maker.time_steps, *self.shape), np.uint8)
+        frames = np.empty((len(indices), self.maker.time_steps, 2, *self.maker.size), np.uint8)
         for position, index in enumerate(indices):
             frames[position] = self.maker(self.recordings[index])
         return torch.from_numpy(frames)
@@ -146,7 +189,16 @@ class EventImages(Images):
     def format(self) -> dict[str, Any]:
         """Return the camera's height and width, and how recordings become frames."""
         maker = self.maker
-        return {"sensor": list(maker.sensor), "slicing": maker.slicing, "turned": maker.turned}
+        cut = {name: value for name, value in maker.cut.items() if value}
+        return {"sensor": list(maker.sensor), "slicing": maker.slicing, "turned": maker.turned, **cut}
+
+    def cut(self) -> Self:
+        """Return the pieces of all recordings."""
+        pieces = [self.maker.pieces(recording) for recording in self.recordings]
+        counts = torch.tensor([len(each) for each in pieces], dtype=torch.int64)
+        return type(self)(
+            [piece for each in pieces for piece in each], self.labels.repeat_interleave(counts), self.maker
+        )
 
     def joined(self, other: "EventImages") -> Self:
         """Return these recordings followed by the other set's, whose maker must be the same."""

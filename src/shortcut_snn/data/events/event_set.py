@@ -14,6 +14,7 @@ from annotated_types import Ge, MinLen
 
 from ..class_folders import labelled_files
 from ..counter_random import Stream
+from ..images.image_data import ImageData
 from ..images.image_set import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker, Slicing
@@ -52,10 +53,6 @@ def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None
         target.rename(root / folder)
 
 
-# Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
-MEAN, STD = (0.0, 0.0), (1.0, 1.0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EventSet(StoredSet):
     """A set of recordings of an event camera; a subclass implements :meth:`read`.
@@ -69,6 +66,9 @@ class EventSet(StoredSet):
         folds: number of seeded, stratified folds of training and test recordings together, one of which is the test
             set; 0 uses the set's own split.
         fold: the fold that is the test set, from 0.
+        cut_events: number of events of a sample: recordings are cut into samples, after the split and the limits. A
+            shorter end is left out, and a shorter recording is one sample. The default is whole recordings.
+        cut_duration: duration of a sample instead, in microseconds (or another unit of the files).
     """
 
     slicing: Slicing = "time"
@@ -76,6 +76,8 @@ class EventSet(StoredSet):
     cache: Annotated[str, MinLen(1)] | None = None
     folds: Annotated[int, Ge(0)] = 0
     fold: Annotated[int, Ge(0)] = 0
+    cut_events: Positive | None = None
+    cut_duration: Positive | None = None
 
     kind: ClassVar[Literal["static", "events"]] = "events"
 
@@ -86,6 +88,8 @@ class EventSet(StoredSet):
         if self.fold >= max(self.folds, 1):
             allowed = f"0 to {self.folds - 1} for {self.folds} folds" if self.folds else "0 without folds"
             raise ValueError(f"fold: must be {allowed}, got {self.fold}")
+        if self.cut_events and self.cut_duration:
+            raise ValueError("cut_events: recordings are cut by cut_events or by cut_duration; remove one of them")
 
     @abstractmethod
     def read(self, time_steps: int) -> Source:
@@ -95,10 +99,20 @@ class EventSet(StoredSet):
             time_steps: number of frames per recording.
         """
 
+    def load(self, time_steps: int | None = None) -> ImageData:
+        """Read, check, limit, split and cut the set; see :meth:`.ImageSet.load`."""
+        data = super().load(time_steps)
+        parts: dict[str, Any] = data.parts
+        # Pieces of one recording resemble each other, so all of them are in one part.
+        return replace(data, **{name: recordings.cut() for name, recordings in parts.items()})
+
     def _source(self, time_steps: int | None) -> Source:
         if time_steps is None or time_steps < 1:
             raise ValueError(f"{self.name}: time_steps must be at least 1, got {time_steps}")
-        source = replace(self.read(time_steps), mean=MEAN, std=STD)
+        source = self.read(time_steps)
+        channels = source.train.shape[0]
+        # Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
+        source = replace(source, mean=(0.0,) * channels, std=(1.0,) * channels)
         if not self.folds:
             return source
         recordings: Any = source.train
@@ -110,7 +124,9 @@ class EventSet(StoredSet):
 
     def maker(self, sensor: Sensor, time_steps: int, turned: bool = False) -> FrameMaker:
         """Return a frame maker with the options of the set."""
-        return FrameMaker(sensor, time_steps, self.size, self.slicing, self.cache, turned)
+        return FrameMaker(
+            sensor, time_steps, self.size, self.slicing, self.cache, turned, self.cut_events, self.cut_duration
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ Side = Annotated[int, Interval(ge=1, le=8192)]
 @components.data("events")
 @dataclass(frozen=True)
 class EventFolder(EventSet):
-    """Class folders of recordings: .aedat, .aedat4, .bin, .dat and .npy.
+    """Class folders of recordings: .aedat, .aedat4, .bin, .dat, .npy and .raw.
 
     Args:
         root: a folder with train/ and test/ (and val/), each of class folders; or one of class folders, as for images.

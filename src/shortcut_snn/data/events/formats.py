@@ -1,14 +1,14 @@
 """Readers of event files, one function per format; AEDAT has a file of its own."""
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..reading import DataFileError, one_line
-from .aedat import read_aedat, read_aedat4, require_decoder
+from ..reading import DataFileError, one_line, require
+from .aedat import read_aedat, read_aedat4
+from .prophesee import read_dat, read_raw, refuse_h5
 from .recording import Events, Sensor, unwrap
 
 
@@ -67,38 +67,10 @@ def read_bin(path: Path) -> Events:
     return Events.of(*(column[~overflow] for column in (t, x, y, high >> 7)))
 
 
-_HEADER_LINE = re.compile(rb"% [\t\x20-\x7e]*\r?\n")
-_VERSION = re.compile(rb"% Version (\d+)\s")
-_CONTRAST_TYPES = (0x00, 0x0C)
-_EVENT_BYTES = 8
-
-
-def read_dat(path: Path) -> Events:
-    """Read Prophesee's version 2: text lines, the events' type and size, then events of two 32-bit words each."""
-    content = path.read_bytes()
-    position = 0
-    while line := _HEADER_LINE.match(content, position):
-        position = line.end()
-    if not position:
-        raise DataFileError(f"{path} is not a Prophesee file: its header is missing")
-    version = _VERSION.search(content[:position])
-    if version is None or int(version[1]) != 2:
-        raise DataFileError(
-            f"{path} has Prophesee version {int(version[1]) if version else 1}; only version 2 can be read"
-        )
-    kind = tuple(content[position : position + 2])
-    if len(kind) < 2:
-        raise DataFileError(f"{path} is cut short: it ends with its header")
-    if kind[0] not in _CONTRAST_TYPES or kind[1] != _EVENT_BYTES:
-        raise DataFileError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
-    remainder = (len(content) - position - 2) % _EVENT_BYTES
-    if remainder:
-        raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
-    stamps, word = np.frombuffer(content, "<u4", offset=position + 2).reshape(-1, 2).T
-    return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
-
-
-_READERS = {".aedat4": read_aedat4, ".bin": read_bin, ".dat": read_dat, ".npy": read_npy}
+_READERS = {
+    ".aedat4": read_aedat4, ".bin": read_bin, ".dat": read_dat, ".h5": refuse_h5, ".hdf5": refuse_h5, ".npy": read_npy,
+    ".raw": read_raw,
+}  # fmt: skip
 EXTENSIONS = frozenset({".aedat", *_READERS})
 """File types that can be read; other files in a class folder are ignored."""
 
@@ -106,7 +78,7 @@ EXTENSIONS = frozenset({".aedat", *_READERS})
 def check_libraries(extensions: Collection[str]) -> None:
     """Check that the libraries that read files with these extensions are installed."""
     if ".aedat4" in extensions:
-        require_decoder()
+        require(".aedat4", "aedat")
 
 
 def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:

@@ -45,6 +45,9 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
+    def __getitem__(self, part: slice) -> "Events":
+        return Events(self.t[part], self.x[part], self.y[part], self.p[part])
+
 
 def unwrap(stamps: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
     """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds.
@@ -99,6 +102,26 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
     return Events(events.t[order], events.x[order], events.y[order], events.p[order])
 
 
+def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) -> NDArray[np.int64]:
+    """Return ``[n, 2]``, the first event of each piece of a recording and the one after its last.
+
+    Pieces have ``count`` events or last for ``duration``. A shorter end is left out, unless it is all there is, and so
+    is a piece without events.
+
+    Example:
+        >>> piece_bounds(np.array([0, 1, 2, 30, 31, 45]), None, 10).tolist()
+        [[0, 3], [3, 5]]
+    """
+    position, total = (np.arange(len(t)), len(t)) if duration is None else (t - t[0], int(t[-1] - t[0]) + 1)
+    length = count or duration or total
+    if length >= total:
+        return np.array([[0, len(t)]])
+    piece = position // length
+    starts = np.flatnonzero(np.diff(piece, prepend=-1))
+    bounds = np.stack([starts, np.append(starts[1:], len(t))], 1)
+    return bounds[piece[starts] < total // length]
+
+
 @dataclass(frozen=True)
 class FileState:
     """The state of a file when its set was listed, from the file system alone.
@@ -128,17 +151,19 @@ class Recording:
         file: the state of the file that holds it.
         reader: ``reader(path, sensor, *part)`` returns its events as they are in the file.
         part: further arguments of the reader, such as the recording's position in a file of many.
+        span: the first of its events and the one after its last, if it is a piece of a longer recording.
     """
 
     name: str
     file: FileState
     reader: Callable[..., Events]
     part: tuple[int, ...] = ()
+    span: tuple[int, ...] = ()
 
     @property
     def identity(self) -> tuple[str | int, ...]:
         """Values that change with the recording; its cached frames are stored under them."""
-        return self.file.path, self.file.size, self.file.modified, self.file.changed, *self.part
+        return self.file.path, self.file.size, self.file.modified, self.file.changed, *self.part, *self.span
 
     def read(self, sensor: Sensor) -> Events:
         """Return the events in order of time."""
@@ -149,4 +174,5 @@ class Recording:
             events = self.reader(path, sensor, *self.part)
         except OSError as error:
             raise DataFileError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-        return check_events(events, sensor, str(path) if self.name.endswith(path.name) else f"{path} ({self.name})")
+        source = str(path) if self.name.endswith(path.name) else f"{path} ({self.name})"
+        return check_events(events, sensor, source)[slice(*self.span) if self.span else slice(None)]

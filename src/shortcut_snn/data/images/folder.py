@@ -119,7 +119,9 @@ def decode(path: str, channels: int = 3) -> Tensor:
     except RuntimeError as error:
         # The decoder's message starts with its own source file and continues for several sentences.
         reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
-        raise DataFileError(f"{path} is damaged or not an image: {reason}") from error
+        if os.path.splitext(path)[1].lower() not in EXTENSIONS:
+            reason = f"its extension is none of {', '.join(sorted(EXTENSIONS))}; convert it"
+        raise DataFileError(f"{path} is damaged, animated or not an image: {reason}") from error
     if image.ndim == 4:  # an animation; take the first frame
         image = image[0]
     if image.dtype != torch.uint8:  # 16 bits per channel
