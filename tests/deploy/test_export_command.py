@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import sys
 
@@ -40,6 +41,19 @@ def run_images(run):
     """Return the test images of a run and their labels."""
     test = open_run(run)[1].test
     return test.fetch(np.arange(len(test))), test.labels
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "nir", "onnx", "torch-export"])
+def test_a_file_that_does_not_fit_is_one_line(trained, tmp_path, capsys, kind):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        assert export(trained, tmp_path, "--to", kind) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err
+    assert "could not be written: File too large" in error.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_agreement_is_printed(trained, tmp_path, capsys):

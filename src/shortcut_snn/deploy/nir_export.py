@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ class NIR(Exporter):
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         graph = nir_graph(network, spec)
-        require("nir", "NIR export").write(path, graph)
+        # HDF5 crashes the process on a full disk.
+        content = BytesIO()
+        require("nir", "NIR export").write(content, graph)
+        path.write_bytes(content.getbuffer())
         return nir_logits(path, spec)
 
 

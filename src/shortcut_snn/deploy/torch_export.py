@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -93,7 +94,10 @@ class TorchExport(Exporter):
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 # It holds paths of this machine.
                 node.meta.pop("stack_trace", None)
-        torch.export.save(program, path)
+        # torch's writer of archives ends the process on a full disk.
+        content = BytesIO()
+        torch.export.save(program, content)
+        path.write_bytes(content.getbuffer())
         return program_logits(path, spec)
 
 
