@@ -15,7 +15,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.deploy import card, predict
 from shortcut_snn.recipes import open_run
 
-from ..data.events.recordings import atis_bin, long_recordings, nmnist, structured, write
+from ..data.events.recordings import atis_bin, long_recordings, nmnist, write, write_folder
 from ..training.small import train
 
 
@@ -102,10 +102,7 @@ def test_a_run_on_recordings(trained_on_events, tmp_path, capsys):
 
 
 def test_pieces_of_a_long_recording_vote(tmp_path, capsys):
-    for number, sample in enumerate(long_recordings(3)):
-        path = tmp_path / "set" / "ab"[number // 3] / f"{number}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, structured(sample))
+    write_folder(tmp_path / "set", long_recordings(3))
     options = {"kind": "events", "root": tmp_path / "set", "sensor": "[128, 128]", "size": 16, "cut_events": 900,
                "cache": tmp_path / "cache", "validation": 0}  # fmt: skip
     options = {f"data__{name}": value for name, value in options.items()}

@@ -68,6 +68,14 @@ def long_recordings(count: int) -> list[Sample]:
     return made
 
 
+def write_folder(root: Path, samples: Sequence[Sample]) -> None:
+    """Write recordings as arrays into the class folders a and b, three into each."""
+    for number, sample in enumerate(samples):
+        path = root / "ab"[number // 3] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, structured(sample))
+
+
 def synthetic(seed: int, count: int, sensor: tuple[int, int]) -> Sample:
     """Return random events of a sensor of height x width, in order of time, over 0.3 s."""
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from shortcut_snn.data.events.event_images import to_frames
 from shortcut_snn.data.events.recording import Events, piece_bounds
 from shortcut_snn.data.inputs import InputFiles
 
-from .recordings import Sample, long_recordings, structured, write_npz
+from .recordings import Sample, long_recordings, write_folder, write_npz
 
 SENSOR = (128, 128)
 
@@ -41,10 +41,7 @@ def recordings() -> list[Sample]:
 def source(request: pytest.FixtureRequest, tmp_path: Path, recordings: list[Sample]) -> Path:
     if request.param == "archive":
         return write_npz(tmp_path / "set.npz", recordings, [0, 0, 0, 1, 1, 1], {})
-    for number, sample in enumerate(recordings):
-        path = tmp_path / "set" / "ab"[number // 3] / f"{number}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, structured(sample))
+    write_folder(tmp_path / "set", recordings)
     return tmp_path / "set"
 
 
@@ -81,10 +78,7 @@ def test_samples_are_the_pieces_of_recordings_and_stay_in_one_part(
 
 
 def test_a_cut_file_is_read_once(tmp_path: Path, recordings: list[Sample]) -> None:
-    for number, sample in enumerate(recordings):
-        path = tmp_path / "set" / "ab"[number // 3] / f"{number}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, structured(sample))
+    write_folder(tmp_path / "set", recordings)
     whole = data_set(tmp_path / "set", cache=str(tmp_path / "cache"), cut_events=4000).read(3)
     pieces = whole.train.cut()
     file = InputFiles(data_set(tmp_path / "set", cut_events=4000).load(3).description, 3)
