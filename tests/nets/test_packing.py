@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from shortcut_snn import nets
 from shortcut_snn.nets.layers import SpikeConv2d, SpikeMaxPool2d, over_time
@@ -30,10 +31,10 @@ from shortcut_snn.neurons.surrogate import Scaled
 pytestmark = pytest.mark.usefixtures("kernels")
 
 
-def small(stem: str = "small") -> nets.SpikingResNet:
+def small(stem: str = "small", kind: type[nets.SpikingResNet] = nets.SpikingResNet) -> nets.SpikingResNet:
     torch.manual_seed(0)
     # Too few channels for event_convolution, whose rounding differs.
-    return nets.SpikingResNet([1, 1], 3, 2, width=4, stem=stem).to(memory_format=torch.channels_last)
+    return kind([1, 1], 3, 2, width=4, stem=stem).to(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -67,6 +68,25 @@ def test_gradients_are_bit_identical(stem: str, amp: bool) -> None:
     packed = results(network, amp)
     with as_numbers():
         assert_same(packed, results(network, amp))
+
+
+class Checkpointed(nets.SpikingResNet):
+    """A network that recomputes its stages in the backward pass."""
+
+    reentrant: bool
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x, self.time_steps)
+        for name in self.stage_names:
+            x = checkpoint(self.get_submodule(name), x, use_reentrant=self.reentrant)
+        return x.mean((-2, -1))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing(reentrant: bool) -> None:
+    network = small(kind=Checkpointed)
+    network.reentrant = reentrant
+    assert_same(results(network), results(small()))
 
 
 def saved_numbers(network: nn.Module) -> int:

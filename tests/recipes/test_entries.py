@@ -12,7 +12,7 @@ from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
 from shortcut_snn.recipes.entries import PRESETS, built_in, from_dict, layer, merged, write_recipe
 from shortcut_snn.training import RunFolder
 
-from ..deploy.test_untrusted import mutated
+from ..deploy.test_network_files import mutated
 
 
 @pytest.mark.parametrize("name", [*built_in(), *PRESETS])

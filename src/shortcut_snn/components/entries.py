@@ -55,10 +55,8 @@ def slot(annotation: Any) -> Slot | None:
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
-@functools.cache
-def fields_of(group: type) -> Mapping[str, Option]:
-    """Return the options of a dataclass."""
-    return options_of(group)
+fields_of = functools.cache(options_of)
+"""Returns the options of a dataclass."""
 
 
 def read(content: Any, entries: Any, path: str) -> Any:

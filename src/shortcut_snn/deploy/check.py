@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import preserving_state
+from ..nets.layers import channels_last
 from .exporter import Logits
 from .spec import NetworkSpec, Prepare
 
@@ -72,7 +73,9 @@ def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tenso
     if logits.shape != expected.shape:
         raise ValueError(f"the export returns logits {list(logits.shape)}, the network {list(expected.shape)}")
     agreement = compare(expected, logits)
-    rounding = compare(expected, network_logits(_channels_last(network), spec, images))
+    reordered = copy.deepcopy(network)
+    channels_last(reordered)
+    rounding = compare(expected, network_logits(reordered, spec, images))
     chance = len(expected) ** 0.5 / 2
     disagree, disagree_by_rounding = (each.images - each.agree for each in (agreement, rounding))
     if not (
@@ -94,14 +97,3 @@ def network_logits(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Ten
 def in_chunks(logits: Logits, images: Tensor) -> Tensor:
     """Return the logits of many images; the steps of a ``"sequence"`` readout are stacked to ``[T * N, classes]``."""
     return torch.cat([logits(chunk).float() for chunk in torch.split(images, CHUNK)], -2).flatten(0, -2)
-
-
-def _channels_last(network: nn.Module) -> nn.Module:
-    """Return a copy whose convolutions run channels-last."""
-    network = copy.deepcopy(network)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            # Third-party layers may take a time axis as well.
-            layer.register_forward_pre_hook(lambda module, args: args[0].movedim(-3, -1).contiguous().movedim(-1, -3))
-            layer.register_forward_hook(lambda module, args, output: output.contiguous())
-    return network

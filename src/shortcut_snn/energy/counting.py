@@ -31,9 +31,7 @@ from ..neurons import ILIF
 from ..neurons.current_neuron import CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-_MAX_POOLS = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d
-)  # fmt: skip
+_MAX_POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
 _MATRIX_PRODUCTS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
 _UNCOUNTED_PRODUCTS = frozenset(
     {torch.einsum, torch.tensordot, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm}

@@ -15,12 +15,6 @@ from ..method.taps import first_tensor
 from ..neurons.packing import count_spikes
 
 
-def square_sum(grad: Tensor) -> Tensor:
-    """Return the sum of squares in float64, where the squares of a vanished gradient do not underflow."""
-    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
-    return norm.square()
-
-
 class LayerTally:
     """Spikes and gradients of one layer in the recorded passes.
 
@@ -56,7 +50,9 @@ class LayerTally:
     @torch.no_grad()
     def add_gradient(self, grad: Tensor) -> None:
         """Add the squares of a gradient."""
-        self.squares = self.squares + square_sum(grad)
+        # In float64 the squares of a vanished gradient do not underflow.
+        norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
+        self.squares = self.squares + norm.square()
 
     @property
     def rate(self) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components
-from .targets import Criterion
+from .targets import Criterion, are_classes
 
 
 class ShortcutOutput(NamedTuple):
@@ -295,10 +295,8 @@ def _check_steps(main: Tensor, target: Any, name: str) -> None:
 
 
 def _are_classes(prediction: Tensor, target: Any) -> bool:
-    """Return whether targets are indices of classes or probabilities over axis 1; targets of other types pass."""
+    """Return whether targets are those of the classes on axis 1; targets that are not tensors pass."""
     if not isinstance(target, Tensor):
         return True
-    if not target.is_floating_point():
-        return prediction.dim() > 1 and prediction.shape[1] > 1
-    one = torch.ones((), dtype=target.dtype, device=target.device)
-    return target.shape == prediction.shape and bool(torch.isclose(target.sum(1), one, atol=1e-2).all())
+    has_classes = prediction.dim() > 1 and prediction.shape[1] > 1
+    return has_classes and are_classes(target) and (not target.is_floating_point() or target.shape == prediction.shape)

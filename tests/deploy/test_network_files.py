@@ -1,4 +1,4 @@
-"""Damaged and malicious network files: one clear error each, no code runs, nothing crashes."""
+"""Network files: what is written is read back; of damaged and malicious ones, one clear error each and no code runs."""
 
 import json
 from collections.abc import Callable
@@ -11,11 +11,42 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch import nn
 
+from shortcut_snn import nets
 from shortcut_snn.deploy import NetworkSpec, export_network, load
-from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.deploy.safetensors_files import load_into, read_network, save_network
 
 from .networks import activated, batch, make_spec
+
+
+def test_a_network_is_read_back(tmp_path):
+    network = nets.spiking_resnet20(10, 2, width=4).to(memory_format=torch.channels_last)
+    path = tmp_path / "network.safetensors"
+    save_network(network, path, {"about": "this", "numbers": [1, 2.5]})
+    state, about = read_network(path)
+    assert about == {"about": "this", "numbers": [1, 2.5]}
+    other = nets.spiking_resnet20(10, 2, width=4)
+    load_into(other, state, path)
+    images = torch.randn(3, 3, 16, 16)
+    assert torch.equal(network.eval()(images), other.eval()(images))
+
+
+def test_the_same_network_is_written_as_the_same_bytes(tmp_path):
+    network = nn.Linear(3, 2)
+    for number in range(3):
+        save_network(network, tmp_path / str(number), {"one": 1, "two": 2})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_differences_from_the_network_are_named(tmp_path):
+    state = nn.Linear(3, 2).state_dict()
+    with pytest.raises(ValueError, match="weight"):
+        load_into(nn.Linear(4, 2), state, tmp_path)
+    with pytest.raises(ValueError, match="bias"):
+        load_into(nn.Linear(3, 2, bias=False), state, tmp_path)
+    with pytest.raises(ValueError, match="bias"):
+        load_into(nn.Linear(3, 2), {"weight": state["weight"]}, tmp_path)
 
 
 @pytest.fixture(scope="module")
