@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -399,6 +400,9 @@ def test_wrong_labels_are_named(labels: Tensor, message: str) -> None:
 def test_a_small_batch_is_named() -> None:
     report = initialise(resnet("basic", lif, name="resnet8"), *batch(8, 8))
     assert "measured on 8 samples: pass a batch of at least 16" in str(report)
+    alone = replace(report, kept=float("nan"), samples=1)
+    assert "nan" not in str(alone)
+    assert "surrogates set; firing rates are" in str(alone)
 
 
 def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Objectives against values worked out by hand, and against the formulas of their papers."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ def cross_entropy(ahead: float) -> float:
 )
 def test_logit_sum(branch_weight: float, ahead: float) -> None:
     assert LogitSum()(OUTPUT, LABEL, branch_weight).item() == pytest.approx(cross_entropy(ahead))
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, torch.nn.CrossEntropyLoss(), F.mse_loss])
+def test_an_output_is_no_argument_of_a_torch_function(function: Callable[..., Tensor]) -> None:
+    with pytest.raises(TypeError, match="or call model"):
+        function(OUTPUT, LABEL)
 
 
 def test_logits_of_other_shapes_are_not_summed() -> None:

@@ -57,7 +57,7 @@ class Initialisation:
     skipped: dict[str, str]
     """By layer, the reason why it, or a part of it, was not set."""
     kept: float
-    """Share of the input that the last layers keep (see :mod:`.forward`)."""
+    """Share of the input that the last layers keep (see ``measurement.forward``); NaN for one sample."""
     rates: tuple[float, float]
     """Lowest and highest firing rate of a layer."""
     gradients: tuple[float, float]
@@ -69,9 +69,11 @@ class Initialisation:
 
     def __str__(self) -> str:
         """Return what was set, what was reached, and what could not be set."""
+        # One sample has no others to differ from.
+        kept = "" if math.isnan(self.kept) else f"the last layers keep {self.kept:.0%} of the input, "
         lines = [
-            f"initialised: {len(self.norms)} norms and {len(self.surrogates)} surrogates set; the last layers keep "
-            f"{self.kept:.0%} of the input, firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
+            f"initialised: {len(self.norms)} norms and {len(self.surrogates)} surrogates set; {kept}"
+            f"firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
             f"gradients {self.gradients[0]:.2g} to {self.gradients[1]:.2g} times the last"
         ]
         if self.weights:

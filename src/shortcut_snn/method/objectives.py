@@ -34,6 +34,14 @@ class ShortcutOutput(NamedTuple):
     main: Tensor
     branches: tuple[Tensor, ...] = ()
 
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refuse to be an argument of a torch function, such as a loss."""
+        raise TypeError(
+            f"{getattr(func, '__name__', func)} takes a tensor, and the model returns main prediction and branches: "
+            "pass output.main, or call model.loss(output, target, step, steps)"
+        )
+
 
 class Objective(Protocol):
     """The loss of a batch from the main prediction and the branches' predictions.
