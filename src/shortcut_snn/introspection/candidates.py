@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -29,7 +29,7 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, 
     except ValueError as error:
         if not isinstance(taps, str) or taps not in PLACEMENTS:
             raise
-        raise ValueError(f"{no_places(network, events, neurons)}; or taps=3 for three, evenly spread") from error
+        raise ValueError(no_places(network, events, neurons)) from error
     places = [_called_stand_in(network, name, events) for name in names]
     for name in places:
         if name not in events:
@@ -43,15 +43,10 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, 
 def no_places(network: nn.Module, events: Events, neurons: Collection[str]) -> str:
     """Say that a network has no stages, and which modules can be tapped."""
     names = list(neurons) or [name for name in events if name]
-    if not names:
-        return (
-            f"{type(network).__name__} does not call any submodule, so there is no output to tap: keep its layers in "
-            "submodules and call these, as in self.layer(x)"
-        )
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return (
         f"{type(network).__name__} has no submodules named layer1, layer2, ... as stages: pass taps=[...] with names "
-        f"of submodules, such as: {listed}"
+        f"of submodules, such as: {listed}; or taps=3 for three, evenly spread"
     )
 
 
@@ -64,17 +59,17 @@ def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> 
     return _longest_row(names, network, events, neurons, _MAX_STAGES, outside=2)
 
 
-def rows(network: nn.Module, events: Events, neurons: Collection[str]) -> list[list[str]]:
-    """Return rows of places, in the order of the network: the ends of blocks, then neurons or layers.
+def rows(
+    network: nn.Module, events: Events, neurons: Collection[str], usable: Callable[[str], bool]
+) -> list[list[str]]:
+    """Return rows of usable places, in the order of the network: the ends of blocks, neurons, the ends of layers.
 
     The last place of each is left out: it is the network's output, or leads to it.
     """
     blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events), 0)
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
-    if len(spiking) > 1:
-        return [row for row in (blocks, spiking[:-1]) if row]
-    layers = sorted(_layers(network, events), key=lambda name: events[name].begin)[:-1]
-    return [row for row in (blocks, _layer_ends(network, events), layers) if row]
+    all_rows = (blocks, spiking[:-1], _layer_ends(network, events, usable))
+    return [places for row in all_rows if (places := list(filter(usable, row)))]
 
 
 def spread(places: Sequence[str], number: int) -> list[str]:
@@ -127,19 +122,20 @@ def _longest_row(
     return sorted(ends, key=lambda name: events[name].end)[:-1]
 
 
-def _layer_ends(network: nn.Module, events: Events) -> list[str]:
-    """Return, for each layer but the last two, the last module that ends before the next layer begins."""
+def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool]) -> list[str]:
+    """Return, for each layer, the last usable module before the next layer; the last such module only if alone."""
     layers = sorted((events[name] for name in _layers(network, events)), key=lambda event: event.begin)
     modules, ends = dict(named_modules(network)), list[str]()
-    for layer, later in list(pairwise(layers))[: max(len(layers) - 2, 1)]:
+    for layer, later in pairwise(layers):
         names = [
             name
             for name, event in events.items()
             if name and layer.end <= event.end < later.begin and len(event.shape or ()) > 1
-            if not isinstance(modules[name], nn.Flatten | nn.Dropout)
+            if usable(name) and not isinstance(modules[name], nn.Flatten | nn.Dropout)
         ]
         ends += names[-1:]
-    return list(dict.fromkeys(ends)) or [name for name in events if name][:1]
+    ends = list(dict.fromkeys(ends)) or [name for name in events if name][:1]
+    return ends[:-1] or ends
 
 
 def _layers(network: nn.Module, events: Events) -> list[str]:

@@ -14,11 +14,11 @@ from .._utils.calls import primary
 from ..method import Tap
 from ..method.taps import Extract, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
-from .candidates import DEFAULT_TAPS, named_places, no_places, rows, spread, stage_ends
+from .candidates import DEFAULT_TAPS, named_places, rows, spread, stage_ends
 from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
-from .layers import channel_axis_of, has_weights, holds_matrix
+from .layers import has_weights, holds_matrix
 from .perturb import BatchAxis, Changed
 from .recorder import Event, Pass, named_modules
 
@@ -87,68 +87,49 @@ class TapInference:
         if taps == 0 or (not isinstance(taps, str | int) and not taps):
             return Answer((), f"taps={taps}")
         reason = f"taps={taps!r}" if isinstance(taps, str | int) else "your taps=[...]"
-        if taps == "auto":
-            ends = stage_ends(network, events, self.neurons)
-            # Without any gradient, the error is that of the first.
-            ends = [name for name in ends if self._is_trained(name)] or [
-                name for name in ends if not any(map(self.paths.passes_gradients, ends))
-            ]
-            if ends:
-                return Answer(self._all(ends, time_axis, channel_axis), "the ends of its stages but the last")
-            reason = f"up to {DEFAULT_TAPS} places, evenly spread"
-            return Answer(self._spread(DEFAULT_TAPS, 1, time_axis, channel_axis), reason)
-        if isinstance(taps, int):
-            return Answer(self._spread(taps, taps, time_axis, channel_axis), reason)
-        return Answer(self._all(named_places(network, taps, events, self.neurons), time_axis, channel_axis), reason)
+        if taps == "auto" and (names := list(filter(self._is_trained, stage_ends(network, events, self.neurons)))):
+            reason = "the ends of its stages but the last"
+        elif taps == "auto":
+            names, reason = self._spread(DEFAULT_TAPS, 1), f"up to {DEFAULT_TAPS} places, evenly spread"
+        elif isinstance(taps, int):
+            names = self._spread(taps, taps)
+        else:
+            names = named_places(network, taps, events, self.neurons)
+        return Answer(self._all(names, time_axis, channel_axis), reason)
 
-    def _spread(self, number: int, least: int, time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
-        """Return taps at places that can be used, evenly spread over the first row that has enough of them."""
-        network, longest, unclear = self.samples.probe.initial, list[str](), list[str]()
-        problem: ValueError | TypeError | None = None
-        for row in rows(network, self._events, self.neurons):
-            usable = []
-            for name in filter(self._is_trained, row):
-                try:
-                    self._tap(name, "auto" if isinstance(time_axis, list) else time_axis, "auto")
-                except _OpenChannelsError:
-                    unclear.append(name)
-                    continue
-                except (ValueError, TypeError) as error:
-                    problem = problem or error
-                    continue
-                usable.append(name)
-            if len(usable) > len(longest):
-                longest = usable
+    def _spread(self, number: int, least: int) -> list[str]:
+        """Return places that can be tapped, evenly spread over the first row that has enough of them."""
+        places = rows(self.samples.probe.initial, self._events, self.neurons, self._is_trained)
+        longest: list[str] = []
+        for row in places:
+            usable = list(filter(self._is_usable, row))
+            longest = max(longest, usable, key=len)
             if len(usable) >= least:
                 break
-        longest = longest or unclear
-        if not longest and problem is not None:
-            raise problem
-        if not longest and any(map(self.paths.passes_gradients, filter(None, self._events))):
+        if longest or places:
+            # Without a usable place, the error is that of the first.
+            return spread(longest or places[0][:1], number)
+        name = type(self.samples.probe.initial).__name__
+        if not any(self._events):
             raise ValueError(
-                "no gradient of a branch reaches weights that are trained: let weights before the last layer require "
-                "gradients, name taps=[...] after such, or pass taps=[]"
+                f"{name} does not call any submodule, so there is no output to tap: keep its layers in submodules and "
+                "call these, as in self.layer(x), or pass taps=[]"
             )
-        if not longest:
-            raise ValueError(f"{no_places(network, self._events, self.neurons)}; or taps=[] for none")
-        return self._all(spread(longest, number), time_axis, channel_axis)
+        raise ValueError(
+            f"no gradient comes from a submodule of {name} to weights that are trained: let weights before the last "
+            "layer require gradients, call checkpoint with use_reentrant=False, name taps=[...], or pass taps=[]"
+        )
 
     def _all(self, names: Sequence[str], time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
         """Return the taps at named places; one question for all of their axes that remain open."""
         times = _one_per_tap(time_axis, len(names), "time axes")
         channels = _one_per_tap(channel_axis, len(names), "channel axes")
         taps, questions = list[Tap](), dict[str, tuple[str, str]]()
-        # One channel axis for all is taken where none is inferred, in taps of as many axes.
-        shared, dims = channel_axis if len(names) > 1 and isinstance(channel_axis, int) else None, set[int]()
         for name, time, channel in zip(names, times, channels, strict=True):
             try:
-                taps.append(self._tap(name, time, channel if shared is None else "auto"))
+                taps.append(self._tap(name, time, channel))
             except _OpenChannelsError as error:
-                dims.add(len(self._events[name].shape or ()))
-                if shared is None or len(dims) > 1:
-                    questions[name] = error.args
-                else:
-                    taps.append(self._tap(name, time, shared))
+                questions[name] = error.args
         if questions:
             asked = ", ".join(questions.get(name, ("", "'auto'"))[1] for name in names)
             raise OpenQuestion(
@@ -160,6 +141,13 @@ class TapInference:
 
     def _is_trained(self, name: str) -> bool:
         return self.paths.trains(name) or not self.paths.some_weights_are_trained
+
+    def _is_usable(self, name: str) -> bool:
+        try:
+            self._tap(name, "auto", "auto")
+        except (ValueError, TypeError):
+            return False
+        return True
 
     # Which axes
 
@@ -232,46 +220,23 @@ class TapInference:
         return axes[0]
 
     def _channels(self, name: str, located: _Located, axes: list[int], asked: int | str) -> int:
-        """Return the channel axis: the caller's, or the inferred one."""
-        shape = tuple(located.features.shape)
+        """Return the channel axis: the inferred one, or the caller's, which must not contradict it."""
+        shape, changes = tuple(located.features.shape), located.changes(name)
+        inferred = axes[0] if len(axes) == 1 else channel_axis(self.samples.probe, changes, axes)
+        if inferred is None:
+            # Layers of the network's own have no known channels, but an axis of the input, such as time, holds none.
+            unlike = axes_unlike_input(self.samples, changes, shape, axes)
+            inferred = unlike[0] if len(unlike) == 1 else None
         if isinstance(asked, int):
-            return self._checked_channels(name, located, axes, asked % len(shape))
-        inferred = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
+            if inferred not in (None, asked % len(shape)):
+                raise ValueError(
+                    f"the tap {name!r} gives shape {shape}, whose axis {inferred} holds channels, not axis {asked}: "
+                    "pass channel_axis as a list, with an axis or 'auto' for each tap"
+                )
+            return asked % len(shape)
         if inferred is None:
             raise _OpenChannelsError(f"{name!r} of shape {shape}", " or ".join(map(str, axes)))
         return inferred
-
-    def _infer_channels(self, name: str, located: _Located, axes: Sequence[int]) -> int | None:
-        changes = located.changes(name)
-        axis = channel_axis(self.samples.probe, changes, axes)
-        if axis is not None:
-            return axis
-        shape = tuple(located.features.shape)
-        width = self._width_of_last_layer(name)
-        matching = [axis for axis in axes if shape[axis] == width]
-        if len(matching) != 1:
-            matching = axes_unlike_input(self.samples, changes, shape, axes)
-        return matching[0] if len(matching) == 1 else None
-
-    def _width_of_last_layer(self, name: str) -> int | None:
-        """Return the number of channels of the last layer before a module ends."""
-        modules, end = dict(named_modules(self.samples.probe.initial)), self._events[name].end
-        before = [
-            (modules[one], event.shape) for one, event in self._events.items() if event.shape and event.end <= end
-        ]
-        widths = [shape[axis] for module, shape in before if (axis := channel_axis_of(module, shape)) is not None]
-        return widths[-1] if widths else None
-
-    def _checked_channels(self, name: str, located: _Located, axes: list[int], channels: int) -> int:
-        """Return the caller's channel axis, checked not to be an axis of the input, such as time."""
-        shape = tuple(located.features.shape)
-        matching = axes_unlike_input(self.samples, located.changes(name), shape, axes)
-        if len(axes) > 1 and len(matching) == 1 and channels in axes and channels not in matching:
-            raise ValueError(
-                f"the tap {name!r} gives shape {shape}, whose axis {channels} is one of the input's, such as time, "
-                f"while axis {matching[0]} holds channels: pass channel_axis as a list, with one for each tap"
-            )
-        return channels
 
     def _infer_time(self, name: str, located: _Located, channels: int) -> TimeAxis:
         if located.unfolded:
