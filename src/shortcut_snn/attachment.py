@@ -27,7 +27,7 @@ class Known(TypedDict, total=False):
     """The part of a network's layout that a caller knows; :func:`attach` infers the rest."""
 
     num_classes: int | None
-    loop: Literal["auto", "network", "input"] | int
+    loop: Literal["auto", "network", "input"] | int | TimeLoop
     batch_axis: int | Auto
     readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None
     step_axis: int | Auto | None
@@ -166,7 +166,7 @@ def _declared(
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
-    loop: Any = "network" if layout.run is None else layout.run.steps or "input"
+    loop = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:
         declared["batch_axis"] = layout.batch_axis

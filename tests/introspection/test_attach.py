@@ -303,7 +303,9 @@ def test_predictions_at_positions_over_time_keep_their_positions() -> None:
     x = torch.rand(STEPS, 2, 5, 6) * 3
     with pytest.raises(ValueError, match="readout="):
         attach(network, ["1"], example=x, time_axis=0, channel_axis=3)
-    model = attach(nn.Sequential(*network, Turned()), ["1"], example=x, time_axis=0, channel_axis=3, readout="mean")
+    options = {"labels": torch.zeros(2, 5, dtype=torch.long), "time_axis": 0, "channel_axis": 3, "readout": "mean"}
+    options["step_axis"] = None
+    model = attach(nn.Sequential(*network, Turned()), ["1"], example=x, **options)
     assert model(x).main.shape == (2, CLASSES, 5)
     assert model(x).branches[0].shape[:2] == (2, CLASSES)
 

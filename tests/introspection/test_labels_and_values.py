@@ -54,8 +54,8 @@ def mlp(outputs: int, *after: nn.Module) -> nn.Sequential:
 @pytest.mark.parametrize(
     ("network", "labels", "message"),
     [
-        (mlp(1, nn.Sigmoid()), LABELS.float(), r"as after a sigmoid: pass readout=lambda output: torch.logit\(output"),
-        (mlp(2, nn.Softmax(1)), LABELS, r"as after a softmax: pass readout=lambda output: output.log\(\).*None"),
+        (mlp(1, nn.Sigmoid()), LABELS.float(), r"readout=lambda output: torch.logit\(output, 1e-6\) .*after a sigmoid"),
+        (mlp(2, nn.Softmax(1)), LABELS, r"readout=lambda output: output.log\(\) .*after a softmax.*None"),
     ],
 )
 def test_probabilities_are_not_taken_for_logits(network: nn.Module, labels: Tensor, message: str) -> None:
@@ -78,7 +78,7 @@ class Average(nn.Module):
 
 def test_rates_that_the_network_averages_are_asked_about() -> None:
     options = VOTES | {"labels": torch.arange(40) % 20}
-    with pytest.raises(ValueError, match=r"looks like firing rates.*20 classes cannot fall below 2.08.*10 \* output"):
+    with pytest.raises(ValueError, match=r"20 classes cannot fall below 2.08.*10 \* output, say, for firing rates"):
         attach(Average(), **options)
     assert attach(Average(), readout=None, **options).layout.num_classes == 20
 

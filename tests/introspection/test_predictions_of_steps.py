@@ -87,9 +87,9 @@ def test_all_steps_may_be_predicted_at_once() -> None:
 
 
 def test_classes_in_the_last_axis_lead_to_a_readout() -> None:
-    with pytest.raises(ValueError, match=r"readout=lambda output: output.permute\(0, 2, 1\), step_axis=2"):
+    with pytest.raises(ValueError, match=r"lambda output: output.transpose\(1, 2\), which gives .* with step_axis=2"):
         wrapped(Steps(), CLASSES)
-    model = wrapped(Steps(), CLASSES, readout=lambda output: output.permute(0, 2, 1), step_axis=2)
+    model = wrapped(Steps(), CLASSES, readout=lambda output: output.transpose(1, 2), step_axis=2)
     assert model(X).main.shape == model(X).branches[0].shape == (5, 4, 7)
 
 

@@ -157,7 +157,7 @@ def test_how_potentials_are_read_over_time_is_asked() -> None:
 def test_spikes_that_cannot_be_the_labels_are_asked_about() -> None:
     """Labels beyond 0 to 1 are no firing rates; they may be times of first spikes."""
     network, frames = nn.Sequential(nn.Linear(6, 12), LIF(), nn.Linear(12, 4), LIF(threshold=0.1)), torch.rand(8, 5, 6)
-    with pytest.raises(ValueError, match=r"holds spikes of every time step.*readout='mean'"):
+    with pytest.raises(ValueError, match=r"holds spikes or the like of every time step.*'mean' for rates"):
         attach(network, example=frames, labels=8 * torch.rand(5, 4))
     # Rates as targets may be compared with rates.
     assert attach(network, example=frames, labels=torch.rand(5, 4)).layout.readout.time_axis == 0
@@ -216,7 +216,7 @@ def test_what_a_layer_gives_is_averaged() -> None:
 @pytest.mark.parametrize("kind", ["spikes", "votes"])
 def test_how_rates_enter_a_cross_entropy_is_asked(kind: str) -> None:
     network, x = Potentials(kind), 3 * torch.randn(5, 6)
-    with pytest.raises(ValueError, match=r"of 4 classes cannot fall below 0.74: pass readout='sum'.*readout='mean'"):
+    with pytest.raises(ValueError, match=r"of 4 classes cannot fall below 0.74: pass readout='sum'.*'mean' for rates"):
         attach(network, example=x, labels=LABELS)
     for way, expected in (("sum", network(x).sum(0)), ("mean", network(x).mean(0))):
         model = attach(network, example=x, labels=LABELS, readout=way, log=len).eval()

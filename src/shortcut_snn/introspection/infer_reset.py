@@ -64,21 +64,9 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         if after is not None and not leaks(after, candidate):
             return Answer(candidate, reason), after
     raise OpenQuestion(
-        f"{describe_state(probe)}: pass reset=..., a function that sets it to its initial state, as in lambda net: "
-        f"[setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
-        "or reset=None, to keep the state; if the network was called before, pass a new one"
+        f"{describe_state(probe)}: pass reset=..., a function of the network that sets it to its initial state, or "
+        "reset=None, to keep the state; if the network was called before, pass a new one"
     )
-
-
-def _initial_values(probe: Probe) -> str:
-    """Return, in Python, the values that the state had before the first call."""
-    values = {}
-    for name, attribute in changed_attributes(probe):
-        value = getattr(probe.initial.get_submodule(name), attribute, None)
-        if isinstance(value, Tensor):
-            value = "..." if value.any() else f"torch.zeros({tuple(value.shape)})"
-        values[attribute] = f"{attribute!r}: {value}"
-    return "{" + ", ".join(values.values()) + "}"
 
 
 def check_layers_exist(probe: Probe) -> None:
@@ -181,16 +169,6 @@ def _differences(one: nn.Module, other: nn.Module) -> list[Place]:
         names = dict.fromkeys([*old, *new])
         changed += [(name, key) for key in names if not _equal(old.get(key, _ABSENT), new.get(key, _ABSENT))]
     return changed
-
-
-def leftover_state(network: nn.Module) -> list[Place]:
-    """Return the attributes of a network's modules that may hold state of an earlier call."""
-    return [
-        (name, attribute)
-        for name, module in named_modules(network)
-        for attribute, value in vars(module).items()
-        if isinstance(value, Tensor) and value.numel() > 1 and value.any()
-    ]
 
 
 def describe_state(probe: Probe) -> str:

@@ -14,12 +14,14 @@ from ..method.taps import Extract
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import Prediction, Question, infer_readout
+from .infer_readout import infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference
+from .predictions import Prediction, Question
 from .probe import Probe
 from .recorder import named_modules
+from .step_arguments import written
 
 
 def introspect(
@@ -103,6 +105,8 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
     elif isinstance(readout, Readout):
         path = "".join(f"[{key!r}]" for key in readout.path)
         arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.steps)
+    if isinstance(run, TimeLoop) and layout.reasons.get("time loop") == "your loop":
+        arguments["loop"] = f"shortcut_snn.{written(run)}"
     if layout.shape is None and layout.step_axis is None:
         arguments["num_classes"] = repr(layout.num_classes)
     else:

@@ -151,7 +151,10 @@ def rest(network: nn.Module) -> None:
             module.mem = None if isinstance(module, Cell) else 0.0
 
 
-KEEPS: dict[str, Any] = {"asks": "(?s)keep state.*loop='network'.*reset=", "cure": {"loop": "network", "reset": rest}}
+KEEPS: dict[str, Any] = {
+    "asks": "(?s)keeps .*state.*loop='network'.*reset=",
+    "cure": {"loop": "network", "reset": rest},
+}
 
 
 @entry(images(4), widths={4, 6}, **KEEPS)
@@ -272,7 +275,14 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     return steps_of()(network, x)
 
 
-@entry(frames(), batch=1, read=rested, given={"loop": "input"}, asks="1.mem.*pass reset=", cure={"reset": rest})
+@entry(
+    frames(),
+    batch=1,
+    read=rested,
+    given={"loop": "input"},
+    asks=r"(?s)reset=\.\.\. or a new network",
+    cure={"reset": rest},
+)
 def used_before() -> nn.Module:
     return Used(Resettable)
 
@@ -449,7 +459,7 @@ def rest_recurrent(network: Any) -> None:
     batch=1,
     widths={8, 9},
     read=mean(0),
-    asks=r"(?s)loop='network'.*{'mem': torch.zeros\(\(1, 8\)\), 'spike'",
+    asks="(?s)loop='network'.*keeps state from one call to the next, in mem, spike: pass reset=",
     cure={"loop": "network", "reset": rest_recurrent},
 )
 class RecurrentSpikes(nn.Module):

@@ -18,8 +18,8 @@ class Adapter:
         is_neuron: whether a module is one of its spiking neurons.
         is_single_step: whether a neuron computes one time step per call, not a whole sequence.
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
-        set_multi_step: switches a network to multi-step mode, if the library has such a mode.
-        set_multi_step_call: that call in the user's code, for a network ``net``.
+        set_multi_step: the call that switches a network ``net`` to multi-step mode; empty without such a mode.
+        state: the argument in which a network of the library takes back the state that it returned; empty for none.
         averages_currents: whether what the last layer gives of every time step is averaged, by convention.
         advice: how a network of a layout of its own is passed, in words; empty for others.
 
@@ -34,8 +34,8 @@ class Adapter:
     is_neuron: Callable[[nn.Module], bool]
     is_single_step: Callable[[nn.Module], bool]
     reset: Reset | None
-    set_multi_step: Reset | None = None
-    set_multi_step_call: str = ""
+    set_multi_step: str = ""
+    state: str = ""
     averages_currents: bool = True
     advice: Callable[[nn.Module], str] = lambda network: ""
 
