@@ -73,7 +73,8 @@ def attach(
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
-            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
+            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps. Or a
+            :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
         readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
             ``"logits"``, or the only tensor, and averages what a layer gives over time. ``"mean"``, ``"last"``,
@@ -166,7 +167,7 @@ def _declared(
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
-    loop = "network" if layout.run is None else layout.run
+    loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:
         declared["batch_axis"] = layout.batch_axis

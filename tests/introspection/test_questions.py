@@ -88,7 +88,11 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "wrapped": (lambda: attach(layers(), example=torch.rand(5, 6), log=len), {}, "wrapped already.*strip"),
     "number": (lambda: 3, {}, "must be a torch.nn.Module, got int"),
     "nan": (layers, {"example": NAN}, "example has NaN"),
-    "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "labels must be a tensor, got list.*as_tensor"),
+    "list of labels": (
+        layers,
+        {"labels": [0, 1, 2, 3, 0]},
+        "tensor, got list.*as_tensor.*such as boxes",
+    ),
     "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
     "labels of steps": (
         layers,

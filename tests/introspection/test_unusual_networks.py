@@ -327,13 +327,6 @@ def test_a_norm_and_the_neurons_after_it_are_one_place() -> None:
     assert not {"norm1", "act1"} <= set(model.taps.names)
 
 
-def test_boxes_of_varying_number_are_refused_without_a_way_to_convert_them() -> None:
-    boxes: Any = [torch.rand(number, 5) for number in (1, 2, 1)]
-    with pytest.raises(TypeError, match=r"got list: branches cannot predict labels that differ in shape") as raised:
-        attach(nn.Linear(6, 4), example=torch.rand(3, 6), labels=boxes)
-    assert "as_tensor" not in str(raised.value)
-
-
 def test_a_pair_as_one_input_is_stepped() -> None:
     class Pair(Step):
         """One time step, whose one input is a pair of flat frames and their mask."""

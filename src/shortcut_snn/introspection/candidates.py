@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..method.placement import PLACEMENTS, resolve, stages
-from .layers import holds_matrix, is_layer
+from ..method.placement import resolve, stages
+from .layers import is_layer
 from .recorder import Event, named_modules
 
 Events = Mapping[str, Event]
@@ -18,19 +18,13 @@ _NUMBERED = re.compile(r"(^|block|layer|stage)s?[._]?\d+$", re.IGNORECASE)
 _MAX_STAGES = 6
 
 
-def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, neurons: Collection[str]) -> list[str]:
+def named_places(network: nn.Module, taps: str | Sequence[str], events: Events) -> list[str]:
     """Return the modules that the caller names, or those of a placement.
 
     Raises:
         ValueError: there are no stages, or a module is not called.
     """
-    try:
-        names = resolve(network, taps)
-    except ValueError as error:
-        if not isinstance(taps, str) or taps not in PLACEMENTS:
-            raise
-        raise ValueError(no_places(network, events, neurons)) from error
-    places = [_called_stand_in(network, name, events) for name in names]
+    places = [_called_stand_in(network, name, events) for name in resolve(network, taps)]
     for name in places:
         if name not in events:
             raise ValueError(
@@ -38,16 +32,6 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, 
                 "are, evenly spread"
             )
     return places
-
-
-def no_places(network: nn.Module, events: Events, neurons: Collection[str]) -> str:
-    """Say that a network has no stages, and which modules can be tapped."""
-    names = list(neurons) or [name for name in events if name]
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return (
-        f"{type(network).__name__} has no submodules named layer1, layer2, ... as stages: pass taps=[...] with names "
-        f"of submodules, such as: {listed}; or taps=3 for three, evenly spread"
-    )
 
 
 def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> list[str]:
@@ -139,14 +123,4 @@ def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool
 
 
 def _layers(network: nn.Module, events: Events) -> list[str]:
-    """Return the called layers; if PyTorch's are fewer than two, the innermost modules with a matrix."""
-    layers = [name for name, module in named_modules(network) if is_layer(module) and name in events]
-    if len(layers) > 1:
-        return layers
-    matrices = [
-        name
-        for name, module in named_modules(network)
-        if name in events and not isinstance(module, nn.Embedding | nn.LayerNorm) and holds_matrix(module)
-    ]
-    innermost = [name for name in matrices if name and not any(other.startswith(f"{name}.") for other in matrices)]
-    return innermost if len(innermost) > 1 else layers
+    return [name for name, module in named_modules(network) if is_layer(module) and name in events]

@@ -4,7 +4,7 @@ One sample of the example is altered. An axis of the input is its batch axis if 
 changes in the output. The same passes answer the question for every module's output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..method import TimeLoop
 from .adapters import adapters_of
 from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
-from .perturb import BatchAxis, batch_axes
+from .perturb import BatchAxis, Changed, batch_axes
 from .probe import Probe
 from .recorder import Pass
 
@@ -63,6 +63,22 @@ class Samples:
         if axes is None:
             axes = [BatchAxis(axis) for axis, size in enumerate(tensor.shape[:2]) if size == self.length]
         return [axis for axis in axes if not axis.merged] or axes
+
+    def is_time(self, changes: Callable[[Pass], Changed | None], shape: Sequence[int], axis: int) -> bool:
+        """Return whether an axis of a tensor is one of the input, such as time.
+
+        It is if altering a late index along the input's axis changes no earlier index along it. The last indices may
+        change nothing, in a network whose input acts one or two steps late.
+        """
+        for input_axis, length in enumerate(primary(self.probe.base.example).shape):
+            if input_axis not in (0, self.axis) and length == shape[axis] > 2:
+                for index in range(length - 1, max(length - 4, 0), -1):
+                    indices = changes(self.probe.altered(input_axis, index))
+                    if indices is not None:
+                        if min(indices[axis]) >= index:
+                            return True
+                        break
+        return False
 
     def stay_apart(self, every_tensor: bool) -> bool:
         """Return whether samples stay apart, in every tensor of the output or in one of them."""

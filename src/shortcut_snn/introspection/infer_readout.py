@@ -1,8 +1,8 @@
 """Inference of the readout: the logits in what a network returns, and how they are read over time.
 
 1. A readout that the caller passes is taken as it is. Otherwise :mod:`.logits` finds the tensor.
-2. Perturbations show the axes of samples and classes. A further axis is time if late inputs change late predictions
-   alone. What a layer gives is averaged over time.
+2. Perturbations show the axis of samples. A further axis is time if late inputs change late predictions alone. What a
+   layer gives is averaged over time.
 3. The prediction is compared with the labels (:mod:`.compare_labels`).
 
 Values that can be read in several ways (:mod:`.question_values`), and labels of several values, are asked about.
@@ -17,7 +17,6 @@ from torch import Tensor
 from ..method import Readout
 from ..method.taps import Unfold
 from .answer import Answer, OpenQuestion
-from .channels import axes_unlike_input
 from .compare_labels import compare_classes, compare_labels, misfit
 from .logits import ADVICE, find_logits
 from .outputs import Path, described, indexed, name_of, tensors_of
@@ -72,16 +71,17 @@ def _over_time(question: Question, path: Path) -> Readout:
     if len(axes) == 1 and (merged := axes[0].merged):
         unfold = Unfold(len(tensor) // samples.length, 0 if merged == "time" else 1)
         return Readout(path, unfold.axis, unfold, steps=None if steps else "mean")
-    if len(axes) == 1 and axes[0].axis == 0:
-        if steps or dims == 2 or question.fits(tuple(tensor.shape[1:])):
-            return Readout(path)
+    if len(axes) == 1 and axes[0].axis == 0 and (steps or dims == 2 or question.fits(tuple(tensor.shape[1:]))):
+        return Readout(path)
+    if len(axes) == 1 and axes[0].axis == 0 and dims == 3 and question.labels_are_classes and question.sizes == ():
         # A sample of one class has no other axis that the input has too.
-        if dims == 3 and question.labels_are_classes and question.sizes == ():
-            unlike = axes_unlike_input(
-                samples, lambda done: samples.probe.changes_of_output(path, done), tensor.shape, [1, 2]
-            )
-            if len(unlike) == 1:
-                return Readout(path, 3 - unlike[0])
+        times = [
+            axis
+            for axis in (1, 2)
+            if samples.is_time(lambda done: samples.probe.changes_of_output(path, done), tensor.shape, axis)
+        ]
+        if len(times) == 1:
+            return Readout(path, times[0])
     if len(axes) == 1 and axes[0].axis == 1:
         if steps:
             return Readout(path)

@@ -4,7 +4,7 @@ Where the caller names no place, the places are found by :mod:`.candidates`. Tho
 A place can be tapped if a gradient passes through it, and if its axes can be inferred.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,11 @@ from ..method import Tap
 from ..method.taps import Extract, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS, named_places, rows, spread, stage_ends
-from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
 from .layers import has_weights, holds_matrix
-from .perturb import BatchAxis, Changed
-from .recorder import Event, Pass, named_modules
+from .perturb import BatchAxis
+from .recorder import Event, named_modules
 
 
 class _OpenChannelsError(ValueError):
@@ -42,16 +41,6 @@ class _Located:
     extract: Extract
     batch: int
     unfolded: bool = False
-
-    def changes(self, name: str) -> Callable[[Pass], Changed | None]:
-        """Return the function that says where these features differ in a pass from the base pass."""
-
-        def changes(done: Pass) -> Changed | None:
-            changed = done.changes.get(name)
-            # The two unfolded axes were one.
-            return changed if changed is None or not self.unfolded else [changed[0], *changed]
-
-        return changes
 
 
 @dataclass(frozen=True)
@@ -87,19 +76,19 @@ class TapInference:
         if taps == 0 or (not isinstance(taps, str | int) and not taps):
             return Answer((), f"taps={taps}")
         reason = f"taps={taps!r}" if isinstance(taps, str | int) else "your taps=[...]"
-        if taps == "auto" and (names := list(filter(self._is_trained, stage_ends(network, events, self.neurons)))):
+        if taps == "auto" and (names := list(filter(self.paths.trains, stage_ends(network, events, self.neurons)))):
             reason = "the ends of its stages but the last"
         elif taps == "auto":
             names, reason = self._spread(DEFAULT_TAPS, 1), f"up to {DEFAULT_TAPS} places, evenly spread"
         elif isinstance(taps, int):
             names = self._spread(taps, taps)
         else:
-            names = named_places(network, taps, events, self.neurons)
+            names = named_places(network, taps, events)
         return Answer(self._all(names, time_axis, channel_axis), reason)
 
     def _spread(self, number: int, least: int) -> list[str]:
         """Return places that can be tapped, evenly spread over the first row that has enough of them."""
-        places = rows(self.samples.probe.initial, self._events, self.neurons, self._is_trained)
+        places = rows(self.samples.probe.initial, self._events, self.neurons, self.paths.trains)
         longest: list[str] = []
         for row in places:
             usable = list(filter(self._is_usable, row))
@@ -139,9 +128,6 @@ class TapInference:
         self._check_training(taps)
         return tuple(taps)
 
-    def _is_trained(self, name: str) -> bool:
-        return self.paths.trains(name) or not self.paths.some_weights_are_trained
-
     def _is_usable(self, name: str) -> bool:
         try:
             self._tap(name, "auto", "auto")
@@ -153,11 +139,11 @@ class TapInference:
 
     def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
         """Return a tap on a module, with its axes inferred."""
-        if not self.paths.passes_gradients(name):
+        if not self.paths.trains(name):
             raise ValueError(
-                f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
-                "rounded, compared or detached, computed in torch.no_grad() or checkpoint(use_reentrant=True), or no "
-                "weights come before it; tap others in taps=[...]"
+                f"no gradient comes through the tap {name!r}, so its branch would train nothing: no weights "
+                "before it require gradients, or its output is rounded, compared or detached, computed in "
+                "torch.no_grad() or checkpoint(use_reentrant=True); tap others in taps=[...]"
             )
         extract = self.samples.probe.extract_of(name)
         features = extract(self.samples.probe.base.outputs[name][0])
@@ -221,22 +207,35 @@ class TapInference:
 
     def _channels(self, name: str, located: _Located, axes: list[int], asked: int | str) -> int:
         """Return the channel axis: the inferred one, or the caller's, which must not contradict it."""
-        shape, changes = tuple(located.features.shape), located.changes(name)
-        inferred = axes[0] if len(axes) == 1 else channel_axis(self.samples.probe, changes, axes)
-        if inferred is None:
-            # Layers of the network's own have no known channels, but an axis of the input, such as time, holds none.
-            unlike = axes_unlike_input(self.samples, changes, shape, axes)
-            inferred = unlike[0] if len(unlike) == 1 else None
-        if isinstance(asked, int):
-            if inferred not in (None, asked % len(shape)):
-                raise ValueError(
-                    f"the tap {name!r} gives shape {shape}, whose axis {inferred} holds channels, not axis {asked}: "
-                    "pass channel_axis as a list, with an axis or 'auto' for each tap"
-                )
-            return asked % len(shape)
-        if inferred is None:
+        shape, inferred = tuple(located.features.shape), self._infer_channels(name, located, axes)
+        if inferred is None and not isinstance(asked, int):
             raise _OpenChannelsError(f"{name!r} of shape {shape}", " or ".join(map(str, axes)))
-        return inferred
+        channels = inferred if not isinstance(asked, int) else asked % len(shape)
+        if inferred not in (None, channels):
+            raise ValueError(
+                f"the tap {name!r} gives shape {shape}, whose axis {inferred} holds channels, not axis {asked}: "
+                "pass channel_axis as a list, with an axis or 'auto' for each tap"
+            )
+        assert channels is not None
+        return channels
+
+    def _infer_channels(self, name: str, located: _Located, axes: list[int]) -> int | None:
+        """Return the axis along which different channels of the layers before change different indices."""
+        if len(axes) == 1:
+            return axes[0]
+        # Time and samples were one axis before they were unfolded.
+        shift = int(located.unfolded)
+        first, second = (done.changes.get(name) for done in self.samples.probe.channel_passes())
+        if first is not None and second is not None:
+            apart = [axis for axis in axes if first[axis - shift].isdisjoint(second[axis - shift])]
+            if len(apart) == 1:
+                return apart[0]
+        # Layers of the network's own have no known channels. An axis of the input, such as time, holds none.
+        shape = self.samples.features(name)[0].shape
+        rest = [
+            axis for axis in axes if not self.samples.is_time(lambda done: done.changes.get(name), shape, axis - shift)
+        ]
+        return rest[0] if len(rest) == 1 else None
 
     def _infer_time(self, name: str, located: _Located, channels: int) -> TimeAxis:
         if located.unfolded:

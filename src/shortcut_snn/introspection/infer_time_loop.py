@@ -44,7 +44,6 @@ class TimeLoopInference:
         batch_axis: the axis of samples in it, if it is known.
         reset: a reset that is known so far.
         samples: the number of samples, if it is known.
-        classes: the number of classes, if it is known.
         extract: maps a module's output to its features.
     """
 
@@ -54,7 +53,6 @@ class TimeLoopInference:
     batch_axis: int | str
     reset: Reset | None
     samples: int | None
-    classes: int | None
     extract: Extract | None
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
@@ -96,8 +94,9 @@ class TimeLoopInference:
 
     def _probe(self, run: Run | None) -> Probe:
         if run not in self._probes:
-            known: dict[str, Any] = {"samples": self.samples, "classes": self.classes, "extract": self.extract}
-            self._probes[run] = Probe(self.network, self.example, run, self.reset, **known)
+            self._probes[run] = Probe(
+                self.network, self.example, run, self.reset, samples=self.samples, extract=self.extract
+            )
         return self._probes[run]
 
     def _error(self, run: Run | None) -> Exception | None:

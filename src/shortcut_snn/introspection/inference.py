@@ -60,7 +60,7 @@ def introspect(
     if samples is None and labels is not None and not _begin_with_steps(labels, primary(example_of(network, example))):
         samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
-    call = infer_call(network, example, samples=samples, classes=_number_of_classes(labels, num_classes), **options)
+    call = infer_call(network, example, samples=samples, **options)
     axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
     questions: list[OpenQuestion] = []
     prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
@@ -213,7 +213,6 @@ def infer_call(
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
-    classes: int | None = None,
     extract: Extract | None = None,
 ) -> Call:
     """Infer how a network is called and reset.
@@ -233,7 +232,7 @@ def infer_call(
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
-    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, classes, extract)
+    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)
     try:
         time_loop, probe = inference.infer(loop)
     except OpenQuestion as question:
@@ -251,12 +250,10 @@ def infer_call(
 def _check_labels(labels: Any) -> None:
     if labels is None or isinstance(labels, Tensor):
         return
-    cure = "pass labels=torch.as_tensor(labels)"
-    try:
-        torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        cure = "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
-    raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
+    raise TypeError(
+        f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels); "
+        "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
+    )
 
 
 def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
@@ -264,10 +261,3 @@ def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
     # Two axes of numbers are samples and features.
     is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
     return labels.dim() > 1 and is_sequence and sorted(labels.shape[:2]) == sorted(example.shape[:2])
-
-
-def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | None:
-    """Return the number of classes, or of numbers, that the labels have."""
-    if num_classes is not None or labels is None or not labels.numel():
-        return num_classes
-    return labels.shape[-1] if labels.is_floating_point() else int(labels.max()) + 1

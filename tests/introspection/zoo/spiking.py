@@ -485,7 +485,7 @@ class RecurrentSpikes(nn.Module):
 
 
 LISTED: dict[str, Any] = {
-    "asks": "a list of . tensors.*lambda output: torch.stack",
+    "asks": "which of these are the logits.*torch.stack",
     "cure": {"readout": lambda output: torch.stack(output).mean(0)},
 }
 
