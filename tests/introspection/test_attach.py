@@ -263,7 +263,7 @@ def test_ambiguous_axes_raise() -> None:
     network, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2))), torch.rand(3, 2, 4)
     with pytest.raises(ValueError, match="batch_axis=0 if"):
         attach(network, ["1"], example=x)
-    model = attach(network, ["1"], example=x, batch_axis=1)
+    model = attach(network, ["1"], example=x, batch_axis=1, readout="mean")
     assert model.layout.taps[0].extract == Unfold(3)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
     behind, x = nn.Sequential(Weighted(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)

@@ -134,7 +134,7 @@ def test_an_error_of_the_network_leads_to_a_wrapper() -> None:
         attach(Online(), example=x)
     with pytest.raises(ValueError, match=r"(?s)every time step of Online gets the same 'init': .*class Wrapper"):
         attach(Online(), example={"x": x, "init": True}, loop=4)
-    assert attach(Loop(), example=x, labels=LABELS, log=len)(x).main.shape == (5, 4)
+    assert attach(Loop(), example=x, labels=LABELS, readout="mean", log=len)(x).main.shape == (5, 4)
 
 
 class Squeeze(nn.Module):

@@ -194,7 +194,7 @@ class Late(Spiking):
 
 def test_time_is_told_from_classes_where_inputs_act_late() -> None:
     x = 3 * torch.rand(5, 4, 6)
-    assert wrapped(Late(), x).layout.readout.time_axis == 1
+    assert wrapped(Late(), x, readout="mean").layout.readout.time_axis == 1
 
 
 class Outside(nn.Module):
@@ -278,7 +278,7 @@ def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
         ValueError, match=r"may take back .*mem1, mem2: pass loop=shortcut_snn.TimeLoop\(carry=\('mem1'"
     ):
         wrapped(OfLibrary(), x)
-    assert wrapped(OfLibrary(), x, loop=loop).layout.run == loop
+    assert wrapped(OfLibrary(), x, loop=loop, readout="mean").layout.run == loop
 
 
 class Words(Spiking):

@@ -165,7 +165,7 @@ def test_few_passes_answer_all_questions(make: Callable[[], nn.Module]) -> None:
             return super().forward(x)
 
     x, samples = torch.rand(5, 3, 6), 3 if make is spiking else 5
-    model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, log=len)
+    model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, readout="mean", log=len)
     assert len(model.branches) > 0
     assert len(passes) <= 14
     LogitSum()(model(x), torch.zeros(samples, dtype=torch.long), 0.5).backward()

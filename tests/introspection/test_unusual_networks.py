@@ -37,7 +37,7 @@ class Positional(Step):
 
 def test_a_class_may_be_called_by_position_alone() -> None:
     network, x = Positional(), torch.rand(7, 5, 6)
-    model = attach(network, example=x, labels=LABELS, log=len).eval()
+    model = attach(network, example=x, labels=LABELS, readout="mean", log=len).eval()
     assert model.layout.run == TimeLoop(carry=("state",))
     state, expected = None, []
     for step in x:
@@ -140,8 +140,9 @@ def test_shortened_sequences_have_another_length_than_the_samples(samples: int) 
     assert (layout.batch_axis, layout.readout.time_axis) == (1, 0)
 
 
-def test_how_potentials_are_read_over_time_is_asked() -> None:
-    network, x, lines = Potentials(), 3 * torch.randn(5, 6), list[str]()
+@pytest.mark.parametrize("kind", ["potentials", "currents"])
+def test_how_potentials_are_read_over_time_is_asked(kind: str) -> None:
+    network, x, lines = Potentials(kind), 3 * torch.randn(5, 6), list[str]()
     with pytest.raises(ValueError, match=r"output, of shape \(8, 5, 4\), holds real values of every time step.*'last'"):
         attach(network, example=x, labels=LABELS)
     outputs = network(x)
@@ -205,12 +206,6 @@ def test_an_early_exit_is_refused() -> None:
     network = EarlyExit(*blocks, *(nn.Linear(16, 3) for _ in range(3)))
     with pytest.raises(ValueError, match="calls '1', as in an early exit: turn this off"):
         attach(network, example=torch.rand(2, 3, 8, 8), labels=torch.tensor([0, 2]))
-
-
-def test_what_a_layer_gives_is_averaged() -> None:
-    network, x = Potentials("currents"), 3 * torch.randn(5, 6)
-    model = attach(network, example=x, labels=LABELS, log=len).eval()
-    torch.testing.assert_close(model(x).main, network(x).mean(0))
 
 
 @pytest.mark.parametrize("kind", ["spikes", "votes"])
@@ -341,6 +336,6 @@ def test_a_pair_as_one_input_is_stepped() -> None:
 
     network, x = Pair(), torch.rand(7, 5, 6)
     network.spiking = snntorch.Leaky(0.9, threshold=0.1, init_hidden=True, output=True)
-    model = attach(network, example=(x, torch.ones_like(x)), labels=LABELS, log=len)
+    model = attach(network, example=(x, torch.ones_like(x)), labels=LABELS, readout="mean", log=len)
     assert isinstance(model.layout.run, TimeLoop)
     assert model((x, torch.ones_like(x))).main.shape == (5, 4)

@@ -96,11 +96,11 @@ def _longest_row(
     layers, longest = _layers(network, events), list[str]()
     for group in siblings.values():
         held = {name: [layer for layer in layers if layer.startswith(f"{name}.")] for name in group}
-        # An empty stage is a placeholder. A single layer among blocks is none.
-        row = [name for name in group if held[name]]
-        fires = all(any(unit.startswith(f"{name}.") for unit in neurons if unit in events) for name in row)
-        spans_most = sum(map(len, held.values())) * 2 >= len(layers) - outside
-        if len(longest) < len(row) <= most and len(row) > 1 and (fires or not neurons) and spans_most:
+        # An empty stage is a placeholder. A single layer among blocks is none, nor is one in a container.
+        spiking = {name for name in group for unit in neurons if unit in events and unit.startswith(f"{name}.")}
+        row = [name for name in group if held[name] and (name in spiking or not neurons)]
+        spans_most = sum(len(held[name]) for name in row) * 2 >= len(layers) - outside
+        if len(longest) < len(row) <= most and len(row) > 1 and spans_most:
             longest = row
     ends = [_called_stand_in(network, name, events) for name in longest]
     return sorted(ends, key=lambda name: events[name].end)[:-1]

@@ -9,8 +9,8 @@ from .._utils.calls import primary
 from .answer import OpenQuestion
 from .predictions import Prediction, Question
 
-_POPULATION_BATCH = 16
-"""The number of labels from which missing classes need an explanation."""
+_CHANCE = 0.01
+"""The chance that labels of all outputs leave out the last classes, below which the outputs may be no classes."""
 
 
 def compare_labels(question: Question, readout: Callable[[Any], Any] | None, tensor: Tensor) -> Prediction:
@@ -91,7 +91,7 @@ def compare_classes(question: Question, prediction: Prediction) -> str:
             f"labels go from {int(known.min())} to {largest - 1}, but the network predicts {width} classes, 0 to "
             f"{width - 1}: pass labels that begin at 0, or a network of more classes"
         )
-    if question.num_classes is not None or len(known) < _POPULATION_BATCH or 2 * largest > width:
+    if question.num_classes is not None or (largest / width) ** len(known) >= _CHANCE:
         return ""
     return (
         f"{len(known)} labels use {largest} of {width} outputs: pass num_classes={width} if each output is a class, or "

@@ -204,6 +204,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _equal_leaves(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
+        one, other = (each if each.layout is torch.strided else each.to_dense() for each in (one, other))
         return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
     plain = int | float | str | None
     if isinstance(one, plain) or isinstance(other, plain):

@@ -84,20 +84,16 @@ class TapInference:
             names = self._spread(taps, taps)
         else:
             names = named_places(network, taps, events)
+            # Of a placement, those that train something.
+            names = list(filter(self.paths.trains, names)) or names if isinstance(taps, str) else names
         return Answer(self._all(names, time_axis, channel_axis), reason)
 
     def _spread(self, number: int, least: int) -> list[str]:
         """Return places that can be tapped, evenly spread over the first row that has enough of them."""
-        places = rows(self.samples.probe.initial, self._events, self.neurons, self.paths.trains)
-        longest: list[str] = []
-        for row in places:
-            usable = list(filter(self._is_usable, row))
-            longest = max(longest, usable, key=len)
-            if len(usable) >= least:
-                break
-        if longest or places:
-            # Without a usable place, the error is that of the first.
-            return spread(longest or places[0][:1], number)
+        places = rows(self.samples.probe.initial, self._events, self.neurons, self._is_usable)
+        if places:
+            enough = (row for row in places if len(row) >= least)
+            return spread(next(enough, max(places, key=len)), number)
         name = type(self.samples.probe.initial).__name__
         if not any(self._events):
             raise ValueError(
@@ -105,8 +101,9 @@ class TapInference:
                 "call these, as in self.layer(x), or pass taps=[]"
             )
         raise ValueError(
-            f"no gradient comes from a submodule of {name} to weights that are trained: let weights before the last "
-            "layer require gradients, call checkpoint with use_reentrant=False, name taps=[...], or pass taps=[]"
+            f"no gradient comes from a submodule of {name}, with axes that are known, to weights that are trained: let "
+            "weights before the last layer require gradients, call checkpoint with use_reentrant=False, name taps=[...] "
+            "or pass taps=[]"
         )
 
     def _all(self, names: Sequence[str], time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
@@ -245,8 +242,10 @@ class TapInference:
         probe = self.samples.probe
         if self._events[name].calls > 1 or probe.run is not None or channels <= 1:
             return None
-        shape = primary(probe.base.example).shape
-        like_input = self.samples.axis == 0 and len(shape) > 2 and located.features.shape[1] == shape[1]
+        example = primary(probe.base.example)
+        # Two axes of words are samples and time, and of numbers samples and features.
+        is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
+        like_input = self.samples.axis == 0 and is_sequence and located.features.shape[1] == example.shape[1]
         return 1 if located.features.dim() > 4 or like_input else None
 
     def _check_training(self, taps: Sequence[Tap]) -> None:

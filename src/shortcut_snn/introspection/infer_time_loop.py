@@ -147,7 +147,7 @@ class TimeLoopInference:
             return Answer(None, "it calls its neurons several times itself")
         if self.adapters and (loop := self._loop_by_samples()):
             return Answer(loop, "neurons compute one time step per call, and the other axis has the known samples")
-        raise OpenQuestion(self._question(), provisional=probe)
+        raise self._question()
 
     def _may_be_a_step(self) -> bool:
         """Return whether a call may take back what it returns, and does not go through time itself."""
@@ -175,17 +175,22 @@ class TimeLoopInference:
             return [loop for loop in loops if 1 - loop.axis == self.batch_axis]
         return [loop for loop in loops if self._shape[1 - loop.axis] == self.samples]
 
-    def _question(self) -> str:
+    def _question(self) -> OpenQuestion:
+        """Return the question for the loop; the provisional answer is that there is one."""
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
-        if len(self._shape) > 2 and any(self._accepts(self._arguments.loop(axis)) for axis in (0, 1)):
+        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
+        loops = [loop for loop in loops if self._accepts(loop)]
+        if loops:
             ways.insert(0, "loop='input' to step through a sequence [T, N, ...] (and batch_axis=0 for [N, T, ...])")
         once = "'network'" if self._accepts(None) else "1"
         computes = (
             "computes one time step" if self.adapters else "keeps or takes back state, so it may compute one step"
         )
-        return (
+        runs: list[Run | None] = [*loops, self._loop_by_convention(2), None]
+        return OpenQuestion(
             f"{self._name} {computes} per call, for an example of shape {self._shape}: {self._multi_step}pass "
-            f"{', '.join(ways)}, or loop={once} if one call is all"
+            f"{', '.join(ways)}, or loop={once} if one call is all",
+            provisional=self._probe(next(run for run in runs if self._accepts(run))),
         )
 
     # The network does not take the example as a whole
@@ -197,7 +202,7 @@ class TimeLoopInference:
         loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
         loops = [loop for loop in loops if self._accepts(loop)]
         if not loops and self._arguments.free and self._accepts(self._loop_by_convention(2)):
-            raise OpenQuestion(self._question()) from error
+            raise self._question() from error
         if not loops:
             raise self._refusal(error) from error
         if not single_step_neurons(self.network) and not loops[0].carry:

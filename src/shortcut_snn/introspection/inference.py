@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, example_of, primary, tensors_in
+from .._utils.calls import Reset, copy_network, example_of, primary, tensors_in
 from ..method import Layout, Readout, Shortcut, Tap, TimeLoop
 from ..method.taps import Extract
 from .adapters import Adapter, adapters_of, library_reset
@@ -61,23 +61,21 @@ def introspect(
         samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
     call = infer_call(network, example, samples=samples, **options)
-    axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
-    questions: list[OpenQuestion] = []
-    prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
+    questions, layout = list(call.questions), None
     with collecting(questions):
-        prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
-    if questions:
-        prediction = questions[0].provisional or prediction
-    try:
+        axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
+        prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
         with collecting(questions):
+            prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
+        if isinstance(provisional := questions[-1].provisional if questions else None, Answer):
+            prediction = provisional
+        # Places follow from the loop and the reset, but not from the readout.
+        if not call.questions:
             every_step = prediction.value.step_axis is not None
             inference = TapInference(along, call.probe.gradient_paths, call.neurons, every_step)
-            tapped = inference.infer(taps, time_axis, channel_axis)
-    except (ValueError, TypeError):
-        # What is wrong with the taps may follow from the open question.
-        ask(questions)
-        raise
-    layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
+            with collecting(questions):
+                tapped = inference.infer(taps, time_axis, channel_axis)
+        layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
     ask(questions, provisional=layout)
     assert layout is not None
     return layout
@@ -136,13 +134,14 @@ def describe(
         0
     """
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
+    ask(call.questions)
     axis, _ = infer_batch_axis(call.probe, samples=samples)
     return call.layout(axis, Answer(Prediction(None, 0), ""), Answer((), ""))
 
 
 @dataclass
 class Call:
-    """How a network is called and reset, and the probe that does so from its initial state."""
+    """How a network is called and reset, the probe that does so from its initial state, and what remains open."""
 
     network: nn.Module
     example: Any
@@ -150,6 +149,7 @@ class Call:
     loop: Answer[TimeLoop | None]
     reset: Answer[Reset | None]
     probe: Probe
+    questions: list[OpenQuestion]
 
     @cached_property
     def neurons(self) -> list[str]:
@@ -229,22 +229,37 @@ def infer_call(
     example = example_of(network, example)
     if any(not tensor.isfinite().all() for tensor in tensors_in(example) if tensor.is_floating_point()):
         raise ValueError("the example has NaN or infinite values: pass example=... as a batch of finite data")
+    shapes = {one.shape for one in tensors_in(example)} if isinstance(example, list) else set()
+    if len(shapes) > 1 == len({shape[1:] for shape in shapes}):
+        raise ValueError(
+            "the example is a list of tensors of unlike lengths: pass a network that takes one padded tensor"
+        )
+    try:
+        copy_network(network)
+    except Exception as error:  # Whatever the network raises.
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied, which attach needs: copy.deepcopy(net) raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
     inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)
+    questions: list[OpenQuestion] = []
     try:
         time_loop, probe = inference.infer(loop)
     except OpenQuestion as question:
-        questions = [question]
-        if question.provisional is not None:
-            with collecting(questions):
-                infer_reset(question.provisional, adapters, reset)
-        ask(questions)
-        raise
-    check_layers_exist(probe)
-    found_reset, probe = infer_reset(probe, adapters, reset)
-    return Call(network, example, adapters, time_loop, found_reset, probe)
+        if question.provisional is None:
+            raise
+        questions.append(question)
+        probe = question.provisional
+        time_loop = Answer(probe.run, "")
+    with collecting(questions):
+        check_layers_exist(probe)
+        inferred_reset: Answer[Reset | None] = Answer(None, "")
+        with collecting(questions):
+            inferred_reset, probe = infer_reset(probe, adapters, reset)
+    return Call(network, example, adapters, time_loop, inferred_reset, probe, questions)
 
 
 def _check_labels(labels: Any) -> None:

@@ -3,13 +3,14 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..method import Readout
 from ..method.taps import batch_of
 from .adapters import adapters_of
 from .layers import is_layer
 from .logits import is_spikes
+from .neurons import spiking_layers
 from .outputs import indexed
 from .predictions import Prediction, Question
 from .recorder import named_modules
@@ -27,8 +28,14 @@ def question_values(question: Question, prediction: Prediction, tensor: Tensor) 
     if not isinstance(how, Readout) or how.steps is None or prediction.step_axis is not None:
         return ""
     name, classes = indexed(how.path), prediction.num_classes
+    keep = f"lambda output: {name}" if how.path else "None"
     over_time = how.time_axis is not None and how.unfolded(question.output).shape[how.time_axis] > 1
     if tensor.min() < 0 or tensor.max() > 1:
+        if not over_time and question.labels_are_classes and classes > 1 and torch.equal(tensor, tensor.round()):
+            return (
+                f"{name} holds whole numbers: pass readout={keep} for spike counts, of which the greatest wins, or "
+                f"readout=lambda output: -{name} for the times of spikes, of which the earliest wins"
+            )
         if not over_time or _is_of_layer(question, how):
             return ""
         return (
@@ -55,17 +62,15 @@ def question_values(question: Question, prediction: Prediction, tensor: Tensor) 
     return (
         f"{name} lies between 0 and 1{limit}: pass readout=lambda output: "
         f"{log or f'torch.logit({name}, 1e-6)'} for logits, as after a {'softmax' if log else 'sigmoid'}; 10 * {name}, "
-        f"say, for firing rates; or {'readout=None' if not how.path else f'lambda output: {name}'} to keep it"
+        f"say, for firing rates; or readout={keep} to keep it"
     )
 
 
 def _is_of_layer(question: Question, how: Readout) -> bool:
-    """Return whether predictions of every step are what a layer gives, which libraries average over time."""
+    """Return whether predictions of every step are what a layer gives, which some libraries average over time."""
     probe = question.samples.probe
-    averages = all(adapter.averages_currents for adapter in adapters_of(probe.initial))
-    # A recurrent layer is often read at the last step.
-    recurrent = nn.RNNBase | nn.RNNCellBase
-    if not averages or any(isinstance(module, recurrent) for module in nn.Module.modules(probe.initial)):
+    averages = [adapter.averages_currents for adapter in adapters_of(probe.initial)]
+    if not (averages or spiking_layers(probe.initial)) or not all(averages):
         return False
     with batch_of(question.samples.length):
         steps = how.unfolded(question.output)

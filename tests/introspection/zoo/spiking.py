@@ -105,7 +105,7 @@ class BatchFirst(nn.Module):
         return self.classifier(self.features(x))
 
 
-@entry(clips(), read=mean(1), widths={4, 6, 8}, given={"labels": torch.arange(3)})
+@entry(clips(), read=mean(1), widths={4, 6, 8}, given={"labels": torch.arange(3)}, **MEAN)
 def batch_first() -> nn.Module:
     return BatchFirst()
 
@@ -167,7 +167,10 @@ def time_first() -> nn.Module:
     return TimeFirst()
 
 
-@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0), **KEEPS)
+KEEPS_STEPS: dict[str, Any] = {**KEEPS, "cure": {**KEEPS["cure"], "readout": "mean"}}
+
+
+@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0), **KEEPS_STEPS)
 def time_first_as_many_samples_as_steps() -> nn.Module:
     return TimeFirst(average=False)
 
@@ -201,12 +204,12 @@ def steps_and_samples_in_one_axis() -> nn.Module:
     return InTheBatch(True, True)
 
 
-@entry(images(), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (4, -1)).mean(0))
+@entry(images(), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (4, -1)).mean(0), **MEAN)
 def steps_and_samples_in_one_axis_to_the_end() -> nn.Module:
     return InTheBatch(True, False)
 
 
-@entry(images(10), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (-1, 4)).mean(1))
+@entry(images(10), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (-1, 4)).mean(1), **MEAN)
 def samples_and_steps_in_one_axis() -> nn.Module:
     return InTheBatch(False, False)
 
@@ -220,15 +223,25 @@ def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential
     )
 
 
-TAKES_STEPS, INPUT = "(?s)but takes its time steps: pass loop='input'", {"loop": "input", "reset": rest}
+TAKES_STEPS, INPUT = (
+    "(?s)but takes its time steps: pass loop='input'",
+    {"loop": "input", "reset": rest, "readout": "mean"},
+)
 
 
-@entry(frames(), batch=1, asks=f"{TAKES_STEPS}.*pass reset=", cure=INPUT, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks="(?s)pass loop='input'.*pass reset=.*'mean'", cure=INPUT, widths={4, 6}, read=steps_of())
 def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(frames(), batch=1, asks=TAKES_STEPS, cure={"loop": "input"}, widths={4, 6}, read=steps_of())
+@entry(
+    frames(),
+    batch=1,
+    asks=f"{TAKES_STEPS}.*'mean'",
+    cure={"loop": "input", "readout": "mean"},
+    widths={4, 6},
+    read=steps_of(),
+)
 def steps_with_a_reset() -> nn.Module:
     return stepwise(Resettable)
 
@@ -254,7 +267,7 @@ def steps_of_anything() -> nn.Module:
     images(3, 2),
     widths={4, 6},
     asks="loop=4, say, to show a static batch",
-    cure={"loop": 3, "reset": rest},
+    cure={"loop": 3, "reset": rest, "readout": "mean"},
     read=steps_of(steps=3),
 )
 def steps_of_an_image() -> nn.Module:
@@ -281,7 +294,7 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     read=rested,
     given={"loop": "input"},
     asks=r"(?s)reset=\.\.\. or a new network",
-    cure={"reset": rest},
+    cure={"reset": rest, "readout": "mean"},
 )
 def used_before() -> nn.Module:
     return Used(Resettable)
@@ -326,7 +339,7 @@ def number_of_steps_as_an_input() -> nn.Module:
     return Loop("last")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x))
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x), **MEAN)
 class StepsWithStates(nn.Module):
     """One time step a call, with the state as an argument and beside the output."""
 
@@ -436,7 +449,7 @@ class RatesBehindSpikes(nn.Module):
         return self.fc(self.conv3(self.conv2(self.conv1(x))).mean((2, 3))[: len(x)])
 
 
-@entry(images(), read=mean(0), widths={4, 6, 8})
+@entry(images(), read=mean(0), widths={4, 6, 8}, **MEAN)
 class Noisy(nn.Module):
     """A static image as random spikes, in evaluation too."""
 
@@ -460,7 +473,7 @@ def rest_recurrent(network: Any) -> None:
     widths={8, 9},
     read=mean(0),
     asks="(?s)loop='network'.*keeps state from one call to the next, in mem, spike: pass reset=",
-    cure={"loop": "network", "reset": rest_recurrent},
+    cure={"loop": "network", "reset": rest_recurrent, "readout": "mean"},
 )
 class RecurrentSpikes(nn.Module):
     """Spikes go back into their own layer, and the state stays in the network itself."""

@@ -21,6 +21,7 @@ SPIKINGJELLY = Adapter(
     is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
     is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
     reset=_reset,
+    averages_currents=True,
     set_multi_step="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
 )
 CLOCK_DRIVEN = Adapter(
@@ -29,4 +30,5 @@ CLOCK_DRIVEN = Adapter(
     is_neuron=lambda module: is_from(module, "spikingjelly.clock_driven.neuron"),
     is_single_step=lambda neuron: not type(neuron).__name__.startswith("MultiStep"),
     reset=_reset,
+    averages_currents=True,
 )
