@@ -47,6 +47,35 @@ def test_classes_that_do_not_occur_may_be_a_population_code() -> None:
         attach(Population(), num_classes=4, **VOTES)
 
 
+def test_few_labels_may_show_that_outputs_are_no_classes() -> None:
+    options: dict[str, Any] = {"example": torch.rand(8, 6), "labels": torch.arange(8) % 4, "log": len}
+    with pytest.raises(ValueError, match="8 labels use 4 of 24 outputs: pass num_classes=24"):
+        attach(mlp(24), **options)
+    assert attach(mlp(24), num_classes=24, **options).layout.num_classes == 24
+    # Chance leaves out the last of five classes in 17 % of such batches.
+    assert attach(mlp(5), **options).layout.num_classes == 5
+
+
+class Times(nn.Module):
+    """When each output fires first, of 10 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.fire = nn.Linear(6, 24), nn.Linear(24, 4), surrogate.ATan()
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = torch.stack([self.last(self.fire(self.first(x * step))) for step in range(10)])
+        return (1 - self.fire(steps.cumsum(0))).cumprod(0).sum(0)
+
+
+def test_whole_numbers_may_be_counts_or_times_of_spikes() -> None:
+    network, options = Times(), {"example": torch.rand(5, 6), "labels": torch.arange(5) % 4, "log": len}
+    with pytest.raises(ValueError, match=r"holds whole numbers: pass readout=None for .*lambda output: -output for the"):
+        attach(network, ["first"], **options)
+    model = attach(network, ["first"], readout=lambda output: -output, **options)
+    assert torch.equal(model(options["example"]).main, -network(options["example"]))
+
+
 def mlp(outputs: int, *after: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, outputs), *after)
 

@@ -148,6 +148,15 @@ def test_a_tap_without_time_is_refused_where_each_step_is_predicted() -> None:
     assert "first" not in wrapped(Beginning(), CLASSES, step_axis=2).taps.names
 
 
+def test_words_are_time_steps() -> None:
+    words, labels = torch.arange(35).view(5, 7) % 9, torch.arange(35).view(5, 7) % 4
+    layers = (nn.Embedding(9, 16), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4))
+    options: dict[str, Any] = {"readout": lambda output: output.transpose(1, 2), "step_axis": 2}
+    model = wrapped(nn.Sequential(*layers), labels, words, **options)
+    assert {tap.time_axis for tap in model.layout.taps} == {1}
+    assert model(words).branches[0].shape == (5, 4, 7)
+
+
 class Exposures(nn.Module):
     """Treats samples and exposures alike."""
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snntorch
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,6 +82,11 @@ class Threshold(nn.Module):
         return self.threshold * (x > self.threshold).float()
 
 
+class Uncopyable(nn.Sequential):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise AttributeError("no weight")
+
+
 LABELS = torch.arange(5) % 4
 STEPS = 6 * torch.rand(7, 5, 6)
 NAN = torch.full((5, 6), torch.nan)
@@ -99,6 +105,8 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         {"labels": torch.zeros(5, 3, dtype=torch.long)},
         "do not fit.*readout=",
     ),
+    "not copied": (lambda: Uncopyable(*layers()), {}, r"copy.deepcopy\(net\) raises AttributeError: no weight"),
+    "unlike lengths": (layers, {"example": [torch.rand(4, 6), torch.rand(3, 6)]}, "unlike lengths.*padded tensor"),
     "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"(?s)uint8.*float\(\) / 255"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
@@ -135,6 +143,71 @@ def test_branches_lie_where_a_gradient_reaches_weights() -> None:
     sum(logits.square().sum() for logits in model(x).branches).backward()
     for name in model.taps.names:
         assert network.get_submodule(name).weight.grad.any()
+
+
+def fires() -> nn.Module:
+    return neuron.LIFNode(step_mode="m", v_threshold=0.3)
+
+
+class Residual(nn.Module):
+    """A block of SEW networks, whose layers are in containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.conv = nn.Sequential(*(part for one in layers for part in (layer.SeqToANNContainer(one), fires())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+def contained() -> nn.Sequential:
+    blocks = (Residual(), layer.SeqToANNContainer(nn.MaxPool2d(2)), Residual(), Residual())
+    network = nn.Sequential()
+    network.conv = nn.Sequential(layer.SeqToANNContainer(nn.Conv2d(2, 4, 1)), fires(), *blocks, nn.Flatten(2))
+    network.out = nn.Linear(64, 4)
+    return network
+
+
+class Feedback(nn.Module):
+    """A neuron of snnTorch with a connection to itself, which is no place for a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(6, 16), snntorch.RLeaky(beta=0.8, linear_features=16)
+        self.fc2, self.lif2 = nn.Linear(16, 12), snntorch.RLeaky(beta=0.8, all_to_all=False, V=0.5)
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (one, v), (other, w), total = self.lif1.init_rleaky(), self.lif2.init_rleaky(), torch.zeros(())
+        for step in x:
+            one, v = self.lif1(self.fc1(step), one, v)
+            other, w = self.lif2(self.fc2(one), other, w)
+            total = total + self.out(other)
+        return total
+
+
+def frozen_trunk() -> nn.Sequential:
+    network = nn.Sequential()
+    for number, sizes in enumerate(((6, 16), (16, 12), (12, 12)), 1):
+        network.add_module(f"stage{number}", nn.Sequential(nn.Linear(*sizes), nn.ReLU()))
+    network.stage1.requires_grad_(False)
+    network.head = nn.Linear(12, 4)
+    return network
+
+
+PLACES: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str]]] = {
+    "containers": (contained, 6 * torch.rand(3, 5, 2, 8, 8), ["conv.2", "conv.4"]),
+    "feedback": (Feedback, 6 * torch.rand(7, 5, 6), ["lif1"]),
+    "frozen": (frozen_trunk, torch.rand(5, 6), ["stage2"]),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+@pytest.mark.parametrize("method", [None, "loss_sum"])
+def test_branches_lie_after_blocks_neurons_and_trained_stages(case: str, method: str | None) -> None:
+    make, x, names = PLACES[case]
+    assert attach(make(), example=x, labels=LABELS, method=method, readout="mean", log=len).taps.names == names
 
 
 class Integrated(nn.Module):

@@ -105,6 +105,23 @@ def test_layers_that_the_first_call_makes_are_asked_for(options: dict[str, Any])
     assert attach(network, example=x, labels=LABELS, log=len).layout.reset is None
 
 
+class Graph(nn.Module):
+    """Mixes nodes by a sparse matrix, which is no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.register_buffer("adjacency", torch.eye(9).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = torch.sparse.mm(self.adjacency, self.first(x).transpose(0, 1).reshape(9, -1))
+        return self.last(mixed.view(9, len(x), 8).relu().mean(0))
+
+
+def test_sparse_buffers_are_compared() -> None:
+    assert attach(Graph(), example=torch.rand(5, 9, 6), labels=LABELS, log=len).layout.reset is None
+
+
 class Cached(nn.Module):
     """Keeps the order of the first batch in an object, under its own identity."""
 

@@ -6,7 +6,6 @@ is taken. Otherwise the caller is asked.
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,15 +172,10 @@ def _differences(one: nn.Module, other: nn.Module) -> list[Place]:
 
 def describe_state(probe: Probe) -> str:
     """Say in which attributes a network keeps its state."""
-    places = changed_attributes(probe)
-    where = f", in {list_places(places)}" if places else ""
+    names = [".".join(filter(None, place)) for place in changed_attributes(probe)]
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    where = f", in {listed}" if names else ""
     return f"{type(probe.initial).__name__} keeps state from one call to the next{where}"
-
-
-def list_places(places: Iterable[Place], limit: int = 3) -> str:
-    """Return the names of some attributes."""
-    names = [".".join(filter(None, place)) for place in places]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

@@ -101,9 +101,9 @@ class TapInference:
                 "call these, as in self.layer(x), or pass taps=[]"
             )
         raise ValueError(
-            f"no gradient comes from a submodule of {name}, with axes that are known, to weights that are trained: let "
-            "weights before the last layer require gradients, call checkpoint with use_reentrant=False, name taps=[...] "
-            "or pass taps=[]"
+            f"no gradient comes from a submodule of {name}, with known axes, to weights that are trained: let weights "
+            "before the last layer require gradients, call checkpoint with use_reentrant=False, name taps=[...] or "
+            "pass taps=[]"
         )
 
     def _all(self, names: Sequence[str], time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
