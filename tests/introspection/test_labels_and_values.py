@@ -70,7 +70,7 @@ class Times(nn.Module):
 
 def test_whole_numbers_may_be_counts_or_times_of_spikes() -> None:
     network, options = Times(), {"example": torch.rand(5, 6), "labels": torch.arange(5) % 4, "log": len}
-    with pytest.raises(ValueError, match=r"holds whole numbers: pass readout=None for .*lambda output: -output for the"):
+    with pytest.raises(ValueError, match=r"holds integers: pass readout=None for .*lambda output: -output for the"):
         attach(network, ["first"], **options)
     model = attach(network, ["first"], readout=lambda output: -output, **options)
     assert torch.equal(model(options["example"]).main, -network(options["example"]))

@@ -74,11 +74,7 @@ def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
     A ``ModuleList`` is such a container.
     """
     inside = [other for other in events if other.startswith(f"{name}.")]
-    if name in events or not inside:
-        return name
-    last = max(events[other].end for other in inside)
-    # Events are in the order of their ends, so a container comes after what it holds.
-    return next(other for other in inside if events[other].end == last)
+    return name if name in events or not inside else max(inside, key=lambda other: events[other].end)
 
 
 def _longest_row(

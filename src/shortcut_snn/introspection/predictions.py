@@ -1,4 +1,4 @@
-"""What is asked of a network's output, and the answer: its predictions."""
+"""The question of a network's output, and its answer: the predictions in it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

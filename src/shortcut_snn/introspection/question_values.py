@@ -33,7 +33,7 @@ def question_values(question: Question, prediction: Prediction, tensor: Tensor) 
     if tensor.min() < 0 or tensor.max() > 1:
         if not over_time and question.labels_are_classes and classes > 1 and torch.equal(tensor, tensor.round()):
             return (
-                f"{name} holds whole numbers: pass readout={keep} for spike counts, of which the greatest wins, or "
+                f"{name} holds integers: pass readout={keep} for spike counts, of which the greatest wins, or "
                 f"readout=lambda output: -{name} for the times of spikes, of which the earliest wins"
             )
         if not over_time or _is_of_layer(question, how):
