@@ -100,6 +100,13 @@ def test_missing_arguments_raise() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_method_of_every_step_needs_no_readout_over_time() -> None:
+    options: dict[str, Any] = {"example": SEQUENCES, "labels": torch.arange(5) % 4, "log": len}
+    with pytest.raises(ValueError, match="real values of every time step"):
+        attach(Recurrent(), method="loss_sum", **options)
+    assert attach(Recurrent(), method="tet", **options)(SEQUENCES).main.shape == (7, 5, 4)
+
+
 class Means(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

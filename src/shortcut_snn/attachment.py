@@ -77,8 +77,9 @@ def attach(
             :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
         readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
-            ``"logits"``, or the only tensor, and averages what a layer gives over time. ``"mean"``, ``"last"``,
-            ``"max"`` and ``"sum"`` find them too, and say how they are read over time. None takes the output as it is.
+            ``"logits"``, or the only tensor, and averages over time what a layer gives, if the neurons are SpikingJelly's
+            or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` find them too, and say how they are read over
+            time. None takes the output as it is.
         step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
             them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
@@ -123,6 +124,9 @@ def attach(
         taps = []
     elif method is not None and method.branches is not None and taps == "auto":
         taps = placement(network, method.branches.taps)
+    if method is not None and method.needs_every_step and known.get("readout", "auto") == "auto":
+        # The method takes the logits of every step. In evaluation they are averaged.
+        known["readout"] = "mean"
     questions: list[OpenQuestion] = []
     try:
         layout = introspect(network, example, taps=taps, labels=labels, **known)
