@@ -100,6 +100,16 @@ def test_missing_arguments_raise() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_network_is_compiled_after_it_is_attached() -> None:
+    network, options = (
+        numbers_of(3),
+        {"method": "loss_sum", "example": SEQUENCES[0], "labels": LOSSES["classes"][0] % 3},
+    )
+    with pytest.raises(ValueError, match=r"compiled already: attach net\._orig_mod"):
+        attach(torch.compile(network, backend="eager"), **options)
+    assert attach(network, **options).taps.names == ["1"]
+
+
 def test_a_method_of_every_step_needs_no_readout_over_time() -> None:
     options: dict[str, Any] = {"example": SEQUENCES, "labels": torch.arange(5) % 4, "log": len}
     with pytest.raises(ValueError, match="real values of every time step"):

@@ -77,7 +77,7 @@ def attach(
             :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
         readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
-            ``"logits"``, or the only tensor, and averages over time what a layer gives, if the neurons are SpikingJelly's
+            ``"logits"``, or the only tensor, and averages over time what a layer gives, if neurons are SpikingJelly's
             or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` find them too, and say how they are read over
             time. None takes the output as it is.
         step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
@@ -114,6 +114,8 @@ def attach(
     method = method_named(method)
     if method is not None and method.initialise and labels is None:
         raise ValueError("the method initialises the network on real data: pass example=... and labels=...")
+    if method is not None and hasattr(network, "_orig_mod"):
+        raise ValueError("the network is compiled already: attach net._orig_mod, and compile the wrapper")
     example = example_of(network, example)
     if layout is not None:
         taps, known = _declared(network, taps, layout, known)
