@@ -19,12 +19,16 @@ from shortcut_snn.recipes.entries import PRESETS
 from .deep_peers import DEEP, digits, spikingjelly
 from .introspection.zoo import ZOO
 
+READ = ("snntorch hidden", "norse cells")
+"""Networks of libraries without a convention for real values of every time step."""
 
-@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
+
+@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", *READ])
 def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) -> None:
     network, (x, labels), lines = DEEP[case](), digits(), list[str]()
     keys = list(network.state_dict())
-    model = attach(network, method="initialised_loss_sum", example=x, labels=labels, log=lines.append)
+    options: dict[str, Any] = {"readout": "mean"} if case in READ else {}
+    model = attach(network, method="initialised_loss_sum", example=x, labels=labels, log=lines.append, **options)
     assert model.method == METHODS["initialised_loss_sum"]
     assert len(model.branches) == 3
     assert lines[1].startswith("initialised: 0 norms and ")
@@ -94,6 +98,23 @@ def test_missing_arguments_raise() -> None:
     with pytest.raises(ValueError, match="every time step, which Means"):
         attach(Means(network), method="tet", example=x)
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_network_is_compiled_after_it_is_attached() -> None:
+    network, options = (
+        numbers_of(3),
+        {"method": "loss_sum", "example": SEQUENCES[0], "labels": LOSSES["classes"][0] % 3},
+    )
+    with pytest.raises(ValueError, match=r"compiled already: attach net\._orig_mod"):
+        attach(torch.compile(network, backend="eager"), **options)
+    assert attach(network, **options).taps.names == ["1"]
+
+
+def test_a_method_of_every_step_needs_no_readout_over_time() -> None:
+    options: dict[str, Any] = {"example": SEQUENCES, "labels": torch.arange(5) % 4, "log": len}
+    with pytest.raises(ValueError, match="real values of every time step"):
+        attach(Recurrent(), method="loss_sum", **options)
+    assert attach(Recurrent(), method="tet", **options)(SEQUENCES).main.shape == (7, 5, 4)
 
 
 class Means(nn.Module):
@@ -248,7 +269,7 @@ def test_a_tap_with_other_samples_than_a_forecast_is_refused() -> None:
 
 def test_targets_identify_a_forecast_and_branches_predict_all_of_it() -> None:
     x, target, network = torch.rand(5, 8, 2), torch.rand(5, 3, 2), Forecaster()
-    with pytest.raises(ValueError, match="readout=lambda output: output if it is"):
+    with pytest.raises(ValueError, match="readout=None if it is"):
         attach(network, ["between"], example=x)
     lines: list[str] = []
     with pytest.raises(ValueError, match=r"pass step_axis=2, .*or step_axis=None, so that they predict all values at"):
@@ -377,7 +398,8 @@ def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None
 @pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
 def test_the_printed_call_repeats_the_layout(case: str) -> None:
     (x, labels), lines = digits(), list[str]()
-    layout = attach(DEEP[case](), method="loss_sum", example=x, labels=labels, log=lines.append).layout
+    options: dict[str, Any] = {"readout": "mean"} if case in READ else {}
+    layout = attach(DEEP[case](), method="loss_sum", example=x, labels=labels, log=lines.append, **options).layout
     call = lines[0].splitlines()[-1].removeprefix("as a call:  ").removesuffix(")")
     names = {"attach": attach, "net": DEEP[case](), "x": x, "labels": labels}
     again = eval(f"{call}, method='loss_sum', example=x, labels=labels, log=len)", names)

@@ -27,7 +27,7 @@ class Known(TypedDict, total=False):
     """The part of a network's layout that a caller knows; :func:`attach` infers the rest."""
 
     num_classes: int | None
-    loop: Literal["auto", "network", "input"] | int
+    loop: Literal["auto", "network", "input"] | int | TimeLoop
     batch_axis: int | Auto
     readout: Extract | Literal["auto", "mean", "last", "max", "sum"] | None
     step_axis: int | Auto | None
@@ -73,11 +73,13 @@ def attach(
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
-            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
+            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps. Or a
+            :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
         readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
-            ``"logits"``, or the only tensor, and averages what a layer gives over time. ``"mean"``, ``"last"``,
-            ``"max"`` and ``"sum"`` find them too, and say how they are read over time. None takes the output as it is.
+            ``"logits"``, or the only tensor, and averages over time what a layer gives, if neurons are SpikingJelly's
+            or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` find them too, and say how they are read over
+            time. None takes the output as it is.
         step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
             them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
@@ -112,6 +114,8 @@ def attach(
     method = method_named(method)
     if method is not None and method.initialise and labels is None:
         raise ValueError("the method initialises the network on real data: pass example=... and labels=...")
+    if method is not None and hasattr(network, "_orig_mod"):
+        raise ValueError("the network is compiled already: attach net._orig_mod, and compile the wrapper")
     example = example_of(network, example)
     if layout is not None:
         taps, known = _declared(network, taps, layout, known)
@@ -122,6 +126,9 @@ def attach(
         taps = []
     elif method is not None and method.branches is not None and taps == "auto":
         taps = placement(network, method.branches.taps)
+    if method is not None and method.needs_every_step and known.get("readout", "auto") == "auto":
+        # The method takes the logits of every step. In evaluation they are averaged.
+        known["readout"] = "mean"
     questions: list[OpenQuestion] = []
     try:
         layout = introspect(network, example, taps=taps, labels=labels, **known)
@@ -166,7 +173,7 @@ def _declared(
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
-    loop: Any = "network" if layout.run is None else layout.run.steps or "input"
+    loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:
         declared["batch_axis"] = layout.batch_axis

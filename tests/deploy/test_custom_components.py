@@ -120,7 +120,7 @@ def single_steps():
 def test_a_third_party_network_is_exported(make, loop, to, tmp_path):
     spec = make_spec()
     images = batch(spec, 8)
-    model = attach(make(), [], example=Prepare(spec)(images), loop=loop, log=len)
+    model = attach(make(), [], example=Prepare(spec)(images), loop=loop, readout="mean", log=len)
     for _ in range(2):
         model(Prepare(spec)(images))
     expected = network_logits(OneCall(model), spec, images)
@@ -133,7 +133,7 @@ def test_a_third_party_network_is_exported(make, loop, to, tmp_path):
 def test_formats_that_cannot_hold_a_third_party_network_say_so(tmp_path):
     spec = make_spec()
     images = batch(spec)
-    model = attach(single_steps(), [], example=Prepare(spec)(images), loop=3, log=len)
+    model = attach(single_steps(), [], example=Prepare(spec)(images), loop=3, readout="mean", log=len)
     for to in ("safetensors", "nir", ONNX(streaming=True), ONNX(int8=True)):
         with pytest.raises(ValueError, match="export to onnx or torch-export"):
             export_network(model, spec, images, to, tmp_path)

@@ -183,7 +183,9 @@ def test_a_wrapper_is_diagnosed_by_its_layout():
     flat = snntorch.surrogate.atan(alpha=0.2)
     net = nn.Sequential(*blocks(lambda: snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=flat), 8))
     x = 3 * torch.randn(4, 32, 6)
-    diagnosis = diagnose(attach(net, [], example=x, loop="input", batch_axis=1, log=len), [(x, LABELS.repeat(8))])
+    diagnosis = diagnose(
+        attach(net, [], example=x, loop="input", batch_axis=1, readout="mean", log=len), [(x, LABELS.repeat(8))]
+    )
     assert diagnosis.verdict.kind == "vanishes"
     (tip,) = (tip for tip in diagnosis.tips if tip.text.startswith("initialise"))
     assert 'method="initialised"' in tip.text

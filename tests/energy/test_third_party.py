@@ -65,7 +65,7 @@ def test_every_layout_gives_the_counts_of_single_steps(kind):
     expected = by_hand(leaky(), reset) if kind == "snntorch" else by_hand(spikingjelly("s"), functional.reset_net)
     net, given = make(), FRAMES.transpose(0, 1) if kind == "batch first" else FRAMES
     if kind in ("s", "snntorch"):
-        net = attach(net, [], example=FRAMES, loop="input")
+        net = attach(net, [], example=FRAMES, loop="input", readout="mean")
     reports = [measure_energy(net, [given], 4), measure_energy(net, [given, given], 4)]
     for report in reports:
         found = report.layers
@@ -96,7 +96,7 @@ def test_time_steps_show_a_static_batch_that_often(make):
     report = measure_energy(make(), [x], 5)
     assert report.layers[0].macs == 5 * 48
     assert report.updates == 5 * 8
-    expected = measure_energy(attach(make(), [], example=x, loop=5, log=len), [x])
+    expected = measure_energy(attach(make(), [], example=x, loop=5, readout="mean", log=len), [x])
     assert report.layers == expected.layers
 
 
@@ -237,7 +237,7 @@ def test_integers_of_residual_sums_cost_the_same_step_by_step() -> None:
     sequence.load_state_dict(steps.state_dict())
     functional.set_step_mode(sequence, "m")
     x = torch.ones(2, 3, 4)
-    found = measure_energy(attach(steps, [], example=x, num_classes=2, loop="input"), [x])
+    found = measure_energy(attach(steps, [], example=x, num_classes=2, loop="input", readout="mean"), [x])
     expected = measure_energy(sequence, [x])
     assert [layer.macs for layer in found.layers] == [layer.macs for layer in expected.layers]
     assert (found.energy, found.total_energy) == (expected.energy, expected.total_energy)

@@ -95,17 +95,16 @@ class Layers(nn.Module):
         return self.head(self.fourth(self.third(self.second(self.first(x)))).relu().mean(1))
 
 
-def test_one_channel_axis_is_not_taken_for_taps_of_another_kind() -> None:
+def test_channel_axes_that_remain_open_are_asked_for_and_checked() -> None:
     names, example, options = ["first", "second", "third"], torch.rand(5, 3, 9, 8), {"log": len}
     with pytest.raises(ValueError, match=r"'first' of shape .*'third' of shape \(5, 11, 48\).*channel_axis=\["):
         attach(Layers(), names, example=example, **options)
-    with pytest.raises(ValueError, match=r"of 'third' of shape .*each of the taps first, second, third"):
-        attach(Layers(), names, example=example, channel_axis=1, **options)
-    for given in ([1, 1, 2], [1, -3, -1]):
-        taps = attach(Layers(), names, example=example, channel_axis=given, **options).layout.taps
+    with pytest.raises(ValueError, match=r"'fourth' .*axis 2 holds channels, not axis 1: pass channel_axis as a list"):
+        attach(Layers(), ["first", "fourth"], example=example, channel_axis=1, **options)
+    for axes in ([1, 1, 2], [1, -3, -1]):
+        taps = attach(Layers(), names, example=example, channel_axis=axes, **options).layout.taps
         assert [tap.channels for tap in taps] == [6, 6, 48]
-    # The axis of a layer of PyTorch's is known, so one axis is that of the others.
-    taps = attach(Layers(), ["first", "fourth"], example=example, channel_axis=1, **options).layout.taps
+    taps = attach(Layers(), ["first", "fourth"], example=example, channel_axis=[1, "auto"], **options).layout.taps
     assert [tap.channels for tap in taps] == [6, 10]
 
 

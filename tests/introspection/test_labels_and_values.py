@@ -47,6 +47,35 @@ def test_classes_that_do_not_occur_may_be_a_population_code() -> None:
         attach(Population(), num_classes=4, **VOTES)
 
 
+def test_few_labels_may_show_that_outputs_are_no_classes() -> None:
+    options: dict[str, Any] = {"example": torch.rand(8, 6), "labels": torch.arange(8) % 4, "log": len}
+    with pytest.raises(ValueError, match="8 labels use 4 of 24 outputs: pass num_classes=24"):
+        attach(mlp(24), **options)
+    assert attach(mlp(24), num_classes=24, **options).layout.num_classes == 24
+    # Chance leaves out the last of five classes in 17 % of such batches.
+    assert attach(mlp(5), **options).layout.num_classes == 5
+
+
+class Times(nn.Module):
+    """When each output fires first, of 10 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.fire = nn.Linear(6, 24), nn.Linear(24, 4), surrogate.ATan()
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = torch.stack([self.last(self.fire(self.first(x * step))) for step in range(10)])
+        return (1 - self.fire(steps.cumsum(0))).cumprod(0).sum(0)
+
+
+def test_whole_numbers_may_be_counts_or_times_of_spikes() -> None:
+    network, options = Times(), {"example": torch.rand(5, 6), "labels": torch.arange(5) % 4, "log": len}
+    with pytest.raises(ValueError, match=r"holds integers: pass readout=None for .*lambda output: -output for the"):
+        attach(network, ["first"], **options)
+    model = attach(network, ["first"], readout=lambda output: -output, **options)
+    assert torch.equal(model(options["example"]).main, -network(options["example"]))
+
+
 def mlp(outputs: int, *after: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, outputs), *after)
 
@@ -54,8 +83,8 @@ def mlp(outputs: int, *after: nn.Module) -> nn.Sequential:
 @pytest.mark.parametrize(
     ("network", "labels", "message"),
     [
-        (mlp(1, nn.Sigmoid()), LABELS.float(), r"as after a sigmoid: pass readout=lambda output: torch.logit\(output"),
-        (mlp(2, nn.Softmax(1)), LABELS, r"as after a softmax: pass readout=lambda output: output.log\(\).*None"),
+        (mlp(1, nn.Sigmoid()), LABELS.float(), r"readout=lambda output: torch.logit\(output, 1e-6\) .*after a sigmoid"),
+        (mlp(2, nn.Softmax(1)), LABELS, r"readout=lambda output: output.log\(\) .*after a softmax.*None"),
     ],
 )
 def test_probabilities_are_not_taken_for_logits(network: nn.Module, labels: Tensor, message: str) -> None:
@@ -78,7 +107,7 @@ class Average(nn.Module):
 
 def test_rates_that_the_network_averages_are_asked_about() -> None:
     options = VOTES | {"labels": torch.arange(40) % 20}
-    with pytest.raises(ValueError, match=r"looks like firing rates.*20 classes cannot fall below 2.08.*10 \* output"):
+    with pytest.raises(ValueError, match=r"20 classes cannot fall below 2.08.*10 \* output, say, for firing rates"):
         attach(Average(), **options)
     assert attach(Average(), readout=None, **options).layout.num_classes == 20
 
@@ -134,7 +163,7 @@ def test_an_error_of_the_network_leads_to_a_wrapper() -> None:
         attach(Online(), example=x)
     with pytest.raises(ValueError, match=r"(?s)every time step of Online gets the same 'init': .*class Wrapper"):
         attach(Online(), example={"x": x, "init": True}, loop=4)
-    assert attach(Loop(), example=x, labels=LABELS, log=len)(x).main.shape == (5, 4)
+    assert attach(Loop(), example=x, labels=LABELS, readout="mean", log=len)(x).main.shape == (5, 4)
 
 
 class Squeeze(nn.Module):

@@ -85,7 +85,7 @@ class Critic(Spiking):
 @pytest.mark.parametrize("kind", [HiddenFirst, MeanBeside, Features, Critic])
 def test_which_tensor_holds_the_logits_is_asked(kind: Callable[[], nn.Module]) -> None:
     network = kind()
-    with pytest.raises(ValueError, match=r"output\[0\] of shape .*which of these are the logits.*output\[1\]"):
+    with pytest.raises(ValueError, match=r"output\[0\] of .*which of these are the logits.*output\[0\], say"):
         wrapped(network)
     model = wrapped(network, readout=lambda output: output[1].reshape(-1, 5, output[1].shape[-1]).mean(0)).eval()
     expected = network.eval()(SEQUENCES)[1]
@@ -126,7 +126,9 @@ class Averaged(nn.Module):
 def test_a_network_that_returns_more_in_training_is_asked_about() -> None:
     x = torch.rand(5, 6)
     for options in ({}, {"taps": []}):
-        with pytest.raises(ValueError, match=r"tuple of 2 entries .*in training, and a tensor in evaluation.*readout="):
+        with pytest.raises(
+            ValueError, match=r"tuple of 2 entries .*in training, and a tensor of .* in evaluation.*readout="
+        ):
             wrapped(Averaged(), x, **options)
 
     def mean(output: Any) -> Tensor:
@@ -192,7 +194,7 @@ class Late(Spiking):
 
 def test_time_is_told_from_classes_where_inputs_act_late() -> None:
     x = 3 * torch.rand(5, 4, 6)
-    assert wrapped(Late(), x).layout.readout.time_axis == 1
+    assert wrapped(Late(), x, readout="mean").layout.readout.time_axis == 1
 
 
 class Outside(nn.Module):
@@ -271,7 +273,12 @@ class OfLibrary(nn.Module):
 
 
 def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
-    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).layout.run == TimeLoop(carry=("mem1", "mem2"))
+    x, loop = SEQUENCES.transpose(0, 1), TimeLoop(carry=("mem1", "mem2"))
+    with pytest.raises(
+        ValueError, match=r"may take back .*mem1, mem2: pass loop=shortcut_snn.TimeLoop\(carry=\('mem1'"
+    ):
+        wrapped(OfLibrary(), x)
+    assert wrapped(OfLibrary(), x, loop=loop, readout="mean").layout.run == loop
 
 
 class Words(Spiking):
@@ -297,10 +304,18 @@ def test_a_network_of_words_may_go_through_time_itself() -> None:
 
 @pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])
 def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking]) -> None:
-    network, x = kind(), SEQUENCES.transpose(0, 1)
-    model = wrapped(network, x, loop="input", readout="mean").eval()
+    network, x, lines = kind(), SEQUENCES.transpose(0, 1), list[str]()
+    names = ("first", "second", "last") if kind is ByName else ("hidden",)
+    options: dict[str, Any] = {"example": x, "labels": LABELS, "readout": "mean"}
+    if kind is not InOne:
+        # An argument with a default may be something else than state.
+        with pytest.raises(ValueError, match=r"may take back.*TimeLoop\(carry=.* or loop=shortcut_snn.TimeLoop\(\) if"):
+            attach(network, loop="input", **options)
+    model = attach(network, loop=TimeLoop(carry=names), log=lines.append, **options).eval()
     torch.testing.assert_close(model(x).main, network.sequence(SEQUENCES)[1].mean(0))
-    assert model(x).main.shape == wrapped(network, x[0], loop=3, readout="mean")(x[0]).main.shape
+    assert f"loop=shortcut_snn.TimeLoop(carry={names})" in lines[0]
+    shown = wrapped(network, x[0], loop=TimeLoop(3, names), readout="mean")
+    assert model(x).main.shape == shown(x[0]).main.shape
     with pytest.raises(ValueError, match=r"may compute one step per call, .*pass loop=4"):
         wrapped(network, x[0])
 
@@ -308,8 +323,9 @@ def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking])
 def test_initial_states_may_be_part_of_the_batch() -> None:
     network, x = ByName(), SEQUENCES.transpose(0, 1)
     batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
-    model = wrapped(network, batch, loop="input", readout="mean").eval()
-    assert model.layout.run == TimeLoop(carry=("first", "second", "last"))
+    with pytest.raises(ValueError, match=r"may take back .*first, second, last"):
+        wrapped(network, batch, loop="input", readout="mean")
+    model = wrapped(network, batch, loop=TimeLoop(carry=("first", "second", "last")), readout="mean").eval()
     torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
 
 

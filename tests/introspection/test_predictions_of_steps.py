@@ -87,9 +87,9 @@ def test_all_steps_may_be_predicted_at_once() -> None:
 
 
 def test_classes_in_the_last_axis_lead_to_a_readout() -> None:
-    with pytest.raises(ValueError, match=r"readout=lambda output: output.permute\(0, 2, 1\), step_axis=2"):
+    with pytest.raises(ValueError, match=r"lambda output: output.transpose\(1, 2\), which gives .* with step_axis=2"):
         wrapped(Steps(), CLASSES)
-    model = wrapped(Steps(), CLASSES, readout=lambda output: output.permute(0, 2, 1), step_axis=2)
+    model = wrapped(Steps(), CLASSES, readout=lambda output: output.transpose(1, 2), step_axis=2)
     assert model(X).main.shape == model(X).branches[0].shape == (5, 4, 7)
 
 
@@ -146,6 +146,15 @@ def test_a_tap_without_time_is_refused_where_each_step_is_predicted() -> None:
     with pytest.raises(ValueError, match=r"tap 'first' gives shape \(5, 16\) in one call, without an axis of time"):
         wrapped(Beginning(), CLASSES, taps=["first"], step_axis=2)
     assert "first" not in wrapped(Beginning(), CLASSES, step_axis=2).taps.names
+
+
+def test_words_are_time_steps() -> None:
+    words, labels = torch.arange(35).view(5, 7) % 9, torch.arange(35).view(5, 7) % 4
+    layers = (nn.Embedding(9, 16), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4))
+    options: dict[str, Any] = {"readout": lambda output: output.transpose(1, 2), "step_axis": 2}
+    model = wrapped(nn.Sequential(*layers), labels, words, **options)
+    assert {tap.time_axis for tap in model.layout.taps} == {1}
+    assert model(words).branches[0].shape == (5, 4, 7)
 
 
 class Exposures(nn.Module):

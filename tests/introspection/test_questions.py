@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snntorch
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,6 +82,11 @@ class Threshold(nn.Module):
         return self.threshold * (x > self.threshold).float()
 
 
+class Uncopyable(nn.Sequential):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise AttributeError("no weight")
+
+
 LABELS = torch.arange(5) % 4
 STEPS = 6 * torch.rand(7, 5, 6)
 NAN = torch.full((5, 6), torch.nan)
@@ -88,13 +94,19 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "wrapped": (lambda: attach(layers(), example=torch.rand(5, 6), log=len), {}, "wrapped already.*strip"),
     "number": (lambda: 3, {}, "must be a torch.nn.Module, got int"),
     "nan": (layers, {"example": NAN}, "example has NaN"),
-    "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "labels must be a tensor, got list.*as_tensor"),
+    "list of labels": (
+        layers,
+        {"labels": [0, 1, 2, 3, 0]},
+        "tensor, got list.*as_tensor.*such as boxes",
+    ),
     "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
     "labels of steps": (
         layers,
         {"labels": torch.zeros(5, 3, dtype=torch.long)},
         "do not fit.*readout=",
     ),
+    "not copied": (lambda: Uncopyable(*layers()), {}, r"copy.deepcopy\(net\) raises AttributeError: no weight"),
+    "unlike lengths": (layers, {"example": [torch.rand(4, 6), torch.rand(3, 6)]}, "unlike lengths.*padded tensor"),
     "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"(?s)uint8.*float\(\) / 255"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
@@ -133,6 +145,71 @@ def test_branches_lie_where_a_gradient_reaches_weights() -> None:
         assert network.get_submodule(name).weight.grad.any()
 
 
+def fires() -> nn.Module:
+    return neuron.LIFNode(step_mode="m", v_threshold=0.3)
+
+
+class Residual(nn.Module):
+    """A block of SEW networks, whose layers are in containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.conv = nn.Sequential(*(part for one in layers for part in (layer.SeqToANNContainer(one), fires())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+def contained() -> nn.Sequential:
+    blocks = (Residual(), layer.SeqToANNContainer(nn.MaxPool2d(2)), Residual(), Residual())
+    network = nn.Sequential()
+    network.conv = nn.Sequential(layer.SeqToANNContainer(nn.Conv2d(2, 4, 1)), fires(), *blocks, nn.Flatten(2))
+    network.out = nn.Linear(64, 4)
+    return network
+
+
+class Feedback(nn.Module):
+    """A neuron of snnTorch with a connection to itself, which is no place for a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(6, 16), snntorch.RLeaky(beta=0.8, linear_features=16)
+        self.fc2, self.lif2 = nn.Linear(16, 12), snntorch.RLeaky(beta=0.8, all_to_all=False, V=0.5)
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (one, v), (other, w), total = self.lif1.init_rleaky(), self.lif2.init_rleaky(), torch.zeros(())
+        for step in x:
+            one, v = self.lif1(self.fc1(step), one, v)
+            other, w = self.lif2(self.fc2(one), other, w)
+            total = total + self.out(other)
+        return total
+
+
+def frozen_trunk() -> nn.Sequential:
+    network = nn.Sequential()
+    for number, sizes in enumerate(((6, 16), (16, 12), (12, 12)), 1):
+        network.add_module(f"stage{number}", nn.Sequential(nn.Linear(*sizes), nn.ReLU()))
+    network.stage1.requires_grad_(False)
+    network.head = nn.Linear(12, 4)
+    return network
+
+
+PLACES: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str]]] = {
+    "containers": (contained, 6 * torch.rand(3, 5, 2, 8, 8), ["conv.2", "conv.4"]),
+    "feedback": (Feedback, 6 * torch.rand(7, 5, 6), ["lif1"]),
+    "frozen": (frozen_trunk, torch.rand(5, 6), ["stage2"]),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+@pytest.mark.parametrize("method", [None, "loss_sum"])
+def test_branches_lie_after_blocks_neurons_and_trained_stages(case: str, method: str | None) -> None:
+    make, x, names = PLACES[case]
+    assert attach(make(), example=x, labels=LABELS, method=method, readout="mean", log=len).taps.names == names
+
+
 class Integrated(nn.Module):
     """Neurons that never fire integrate the logits, as in deep Q-learning."""
 
@@ -161,7 +238,7 @@ def test_few_passes_answer_all_questions(make: Callable[[], nn.Module]) -> None:
             return super().forward(x)
 
     x, samples = torch.rand(5, 3, 6), 3 if make is spiking else 5
-    model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, log=len)
+    model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, readout="mean", log=len)
     assert len(model.branches) > 0
     assert len(passes) <= 14
     LogitSum()(model(x), torch.zeros(samples, dtype=torch.long), 0.5).backward()

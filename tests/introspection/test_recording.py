@@ -71,7 +71,8 @@ def rest(network: nn.Module) -> None:
 
 def wrapped(kind: type[Recording]) -> tuple[Network, Shortcut]:
     network, reset = Network(kind), "auto" if hasattr(kind, "reset") else rest
-    return network, attach(network, example=frames(), labels=LABELS, loop="network", reset=reset, log=len)
+    options: dict[str, Any] = {"loop": "network", "readout": "mean", "reset": reset, "log": len}
+    return network, attach(network, example=frames(), labels=LABELS, **options)
 
 
 def rates(network: Network) -> Tensor:
@@ -128,7 +129,7 @@ class Buffered(Recording):
 
 def test_an_inferred_reset_may_be_passed_on() -> None:
     _, model = wrapped(WithReset)
-    options = {"loop": "network", "reset": model.layout.reset, "log": len}
+    options = {"loop": "network", "readout": "mean", "reset": model.layout.reset, "log": len}
     again = attach(Network(WithReset), example=frames(), labels=LABELS, **options)
     assert again.layout.reset is model.layout.reset
 

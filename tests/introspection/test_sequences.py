@@ -85,7 +85,7 @@ class Numbered(nn.Module):
 
 def test_a_step_may_take_its_number() -> None:
     network, x = Numbered(), 4 * torch.rand(7, 5, 6)
-    model = attach(network, example=(x, torch.arange(7)), labels=LABELS, loop="input", log=len).eval()
+    model = attach(network, example=(x, torch.arange(7)), labels=LABELS, loop="input", readout="mean", log=len).eval()
     assert model.layout.run == TimeLoop(sequences=("time_step",))
     with torch.no_grad():
         expected = torch.stack([network(step, number) for number, step in enumerate(x)]).mean(0)
@@ -97,6 +97,7 @@ def test_a_step_may_take_its_number() -> None:
 
 def test_numbers_count_time_steps_where_there_are_as_many_samples() -> None:
     example = 4 * torch.rand(5, 5, 6), torch.arange(5)
-    assert attach(Numbered(), example=example, loop="input", log=len).layout.run == TimeLoop(sequences=("time_step",))
+    model = attach(Numbered(), example=example, loop="input", readout="mean", log=len)
+    assert model.layout.run == TimeLoop(sequences=("time_step",))
     with pytest.raises(ValueError, match=r"pass loop='input' for"):
         attach(Numbered(), example=example, labels=LABELS, log=len)

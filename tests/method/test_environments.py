@@ -146,8 +146,9 @@ def test_recomputed_stages_start_from_the_initial_state() -> None:
 
 def test_a_tap_that_no_gradient_passes_is_refused() -> None:
     x = frames()
-    with pytest.raises(ValueError, match=r"no gradient comes through the tap 'stage1'.*use_reentrant=True"):
-        attach(Recomputing(spikingjelly("m"), reentrant=True), example=x)
+    for taps, message in ((["stage1"], r"through the tap 'stage1'.*reentrant=True"), ("auto", "reentrant=False")):
+        with pytest.raises(ValueError, match=f"no gradient comes .*{message}"):
+            attach(Recomputing(spikingjelly("m"), reentrant=True), taps, example=x)
     model = attach(Recomputing(spikingjelly("m"), reentrant=False), example=x)
     model.network.reentrant = True
     with pytest.raises(RuntimeError, match=r"the tap 'stage1' runs without gradients.*use_reentrant=False"):

@@ -47,7 +47,8 @@ def test_branches_of_every_step_average_to_the_plain_branches(layout: str) -> No
     network = nn.Sequential(Layer(5, 6), Layer(6, 7), nn.Linear(7, CLASSES))
     x = torch.randn(STEPS, SAMPLES, 5)
     if layout == "a step a call":
-        model = attach(network, ["0", "1"], example=x, loop="input", batch_axis=1, log=lambda line: None)
+        options = {"loop": "input", "batch_axis": 1, "readout": "mean", "log": lambda line: None}
+        model = attach(network, ["0", "1"], example=x, **options)
     else:
         x = x if layout == "[T, N, C]" else x.transpose(0, 1)
         axis = 0 if layout == "[T, N, C]" else 1

@@ -43,11 +43,14 @@ class OpenQuestion(ValueError):
 
 @contextmanager
 def collecting(questions: list[OpenQuestion]) -> Iterator[None]:
-    """Add the question that a block raises to others."""
+    """Add the question that a block raises to others. Another error may follow from these, so they come first."""
     try:
         yield
     except OpenQuestion as question:
         questions.append(question)
+    except (ValueError, TypeError):
+        ask(questions)
+        raise
 
 
 def ask(questions: Sequence[OpenQuestion], provisional: Any = None) -> None:

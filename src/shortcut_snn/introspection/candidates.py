@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
 from torch import nn
 
-from ..method.placement import PLACEMENTS, resolve, stages
-from .layers import holds_matrix, is_layer
+from ..method.placement import resolve, stages
+from .layers import is_layer
 from .recorder import Event, named_modules
 
 Events = Mapping[str, Event]
@@ -18,19 +18,13 @@ _NUMBERED = re.compile(r"(^|block|layer|stage)s?[._]?\d+$", re.IGNORECASE)
 _MAX_STAGES = 6
 
 
-def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, neurons: Collection[str]) -> list[str]:
+def named_places(network: nn.Module, taps: str | Sequence[str], events: Events) -> list[str]:
     """Return the modules that the caller names, or those of a placement.
 
     Raises:
         ValueError: there are no stages, or a module is not called.
     """
-    try:
-        names = resolve(network, taps)
-    except ValueError as error:
-        if not isinstance(taps, str) or taps not in PLACEMENTS:
-            raise
-        raise ValueError(f"{no_places(network, events, neurons)}; or taps=3 for three, evenly spread") from error
-    places = [_called_stand_in(network, name, events) for name in names]
+    places = [_called_stand_in(network, name, events) for name in resolve(network, taps)]
     for name in places:
         if name not in events:
             raise ValueError(
@@ -38,21 +32,6 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events, 
                 "are, evenly spread"
             )
     return places
-
-
-def no_places(network: nn.Module, events: Events, neurons: Collection[str]) -> str:
-    """Say that a network has no stages, and which modules can be tapped."""
-    names = list(neurons) or [name for name in events if name]
-    if not names:
-        return (
-            f"{type(network).__name__} does not call any submodule, so there is no output to tap: keep its layers in "
-            "submodules and call these, as in self.layer(x)"
-        )
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return (
-        f"{type(network).__name__} has no submodules named layer1, layer2, ... as stages: pass taps=[...] with names "
-        f"of submodules, such as: {listed}"
-    )
 
 
 def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> list[str]:
@@ -64,17 +43,17 @@ def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> 
     return _longest_row(names, network, events, neurons, _MAX_STAGES, outside=2)
 
 
-def rows(network: nn.Module, events: Events, neurons: Collection[str]) -> list[list[str]]:
-    """Return rows of places, in the order of the network: the ends of blocks, then neurons or layers.
+def rows(
+    network: nn.Module, events: Events, neurons: Collection[str], usable: Callable[[str], bool]
+) -> list[list[str]]:
+    """Return rows of usable places, in the order of the network: the ends of blocks, neurons, the ends of layers.
 
     The last place of each is left out: it is the network's output, or leads to it.
     """
     blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events), 0)
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
-    if len(spiking) > 1:
-        return [row for row in (blocks, spiking[:-1]) if row]
-    layers = sorted(_layers(network, events), key=lambda name: events[name].begin)[:-1]
-    return [row for row in (blocks, _layer_ends(network, events), layers) if row]
+    all_rows = (blocks, spiking[:-1], _layer_ends(network, events, usable))
+    return [places for row in all_rows if (places := list(filter(usable, row)))]
 
 
 def spread(places: Sequence[str], number: int) -> list[str]:
@@ -95,11 +74,7 @@ def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
     A ``ModuleList`` is such a container.
     """
     inside = [other for other in events if other.startswith(f"{name}.")]
-    if name in events or not inside:
-        return name
-    last = max(events[other].end for other in inside)
-    # Events are in the order of their ends, so a container comes after what it holds.
-    return next(other for other in inside if events[other].end == last)
+    return name if name in events or not inside else max(inside, key=lambda other: events[other].end)
 
 
 def _longest_row(
@@ -117,40 +92,31 @@ def _longest_row(
     layers, longest = _layers(network, events), list[str]()
     for group in siblings.values():
         held = {name: [layer for layer in layers if layer.startswith(f"{name}.")] for name in group}
-        # An empty stage is a placeholder. A single layer among blocks is none.
-        row = [name for name in group if held[name]]
-        fires = all(any(unit.startswith(f"{name}.") for unit in neurons if unit in events) for name in row)
-        spans_most = sum(map(len, held.values())) * 2 >= len(layers) - outside
-        if len(longest) < len(row) <= most and len(row) > 1 and (fires or not neurons) and spans_most:
+        # An empty stage is a placeholder. A single layer among blocks is none, nor is one in a container.
+        spiking = {name for name in group for unit in neurons if unit in events and unit.startswith(f"{name}.")}
+        row = [name for name in group if held[name] and (name in spiking or not neurons)]
+        spans_most = sum(len(held[name]) for name in row) * 2 >= len(layers) - outside
+        if len(longest) < len(row) <= most and len(row) > 1 and spans_most:
             longest = row
     ends = [_called_stand_in(network, name, events) for name in longest]
     return sorted(ends, key=lambda name: events[name].end)[:-1]
 
 
-def _layer_ends(network: nn.Module, events: Events) -> list[str]:
-    """Return, for each layer but the last two, the last module that ends before the next layer begins."""
+def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool]) -> list[str]:
+    """Return, for each layer, the last usable module before the next layer; the last such module only if alone."""
     layers = sorted((events[name] for name in _layers(network, events)), key=lambda event: event.begin)
     modules, ends = dict(named_modules(network)), list[str]()
-    for layer, later in list(pairwise(layers))[: max(len(layers) - 2, 1)]:
+    for layer, later in pairwise(layers):
         names = [
             name
             for name, event in events.items()
             if name and layer.end <= event.end < later.begin and len(event.shape or ()) > 1
-            if not isinstance(modules[name], nn.Flatten | nn.Dropout)
+            if usable(name) and not isinstance(modules[name], nn.Flatten | nn.Dropout)
         ]
         ends += names[-1:]
-    return list(dict.fromkeys(ends)) or [name for name in events if name][:1]
+    ends = list(dict.fromkeys(ends)) or [name for name in events if name][:1]
+    return ends[:-1] or ends
 
 
 def _layers(network: nn.Module, events: Events) -> list[str]:
-    """Return the called layers; if PyTorch's are fewer than two, the innermost modules with a matrix."""
-    layers = [name for name, module in named_modules(network) if is_layer(module) and name in events]
-    if len(layers) > 1:
-        return layers
-    matrices = [
-        name
-        for name, module in named_modules(network)
-        if name in events and not isinstance(module, nn.Embedding | nn.LayerNorm) and holds_matrix(module)
-    ]
-    innermost = [name for name in matrices if name and not any(other.startswith(f"{name}.") for other in matrices)]
-    return innermost if len(innermost) > 1 else layers
+    return [name for name, module in named_modules(network) if is_layer(module) and name in events]

@@ -4,7 +4,7 @@ One sample of the example is altered. An axis of the input is its batch axis if 
 changes in the output. The same passes answer the question for every module's output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..method import TimeLoop
 from .adapters import adapters_of
 from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
-from .perturb import BatchAxis, batch_axes
+from .perturb import BatchAxis, Changed, batch_axes
 from .probe import Probe
 from .recorder import Pass
 
@@ -33,14 +33,9 @@ class Samples:
         return int(primary(self.probe.base.example).shape[self.axis])
 
     @property
-    def last_altered(self) -> dict[int, Pass]:
-        """The pass with the last sample altered, by the index of the sample."""
-        return {self.length - 1: self.probe.altered(self.axis, self.length - 1)}
-
-    @property
     def altered(self) -> dict[int, Pass]:
         """The passes with the last sample altered, and with the first, by the index of the sample."""
-        return self.last_altered | {0: self.probe.altered(self.axis, 0)}
+        return {sample: self.probe.altered(self.axis, sample) for sample in (self.length - 1, 0)}
 
     def features(self, name: str) -> list[Any]:
         """Return the features of a module, call by call, in the base pass."""
@@ -52,10 +47,9 @@ class Samples:
         changes = {sample: done.changes.get(name) for sample, done in self.altered.items()}
         return batch_axes(features.shape, changes, self.length) if isinstance(features, Tensor) else None
 
-    def axes_of_output(self, path: Path, altered: dict[int, Pass] | None = None) -> list[BatchAxis] | None:
+    def axes_of_output(self, path: Path) -> list[BatchAxis] | None:
         """Return the axes that may hold samples in a tensor of the output; None if nothing changed in it."""
-        passes = self.altered if altered is None else altered
-        changes = {sample: self.probe.changes_of_output(path, done) for sample, done in passes.items()}
+        changes = {sample: self.probe.changes_of_output(path, done) for sample, done in self.altered.items()}
         return batch_axes(tensors_of(self.probe.base.output)[path].shape, changes, self.length)
 
     def prefer_unmerged(self, axes: list[BatchAxis] | None, tensor: Tensor) -> list[BatchAxis]:
@@ -64,19 +58,34 @@ class Samples:
             axes = [BatchAxis(axis) for axis, size in enumerate(tensor.shape[:2]) if size == self.length]
         return [axis for axis in axes if not axis.merged] or axes
 
+    def is_time(self, changes: Callable[[Pass], Changed | None], shape: Sequence[int], axis: int) -> bool:
+        """Return whether an axis of a tensor is one of the input, such as time.
+
+        It is if altering a late index along the input's axis changes no earlier index along it. The last indices may
+        change nothing, in a network whose input acts one or two steps late.
+        """
+        for input_axis, length in enumerate(primary(self.probe.base.example).shape):
+            if input_axis not in (0, self.axis) and length == shape[axis] > 2:
+                for index in range(length - 1, max(length - 4, 0), -1):
+                    indices = changes(self.probe.altered(input_axis, index))
+                    if indices is not None:
+                        if min(indices[axis]) >= index:
+                            return True
+                        break
+        return False
+
     def stay_apart(self, every_tensor: bool) -> bool:
         """Return whether samples stay apart, in every tensor of the output or in one of them."""
         # A single number, and alongside logits a tensor of one axis, may be a statistic of the whole batch.
         least = 1 if every_tensor else 2
         tensors = {path: tensor for path, tensor in tensors_of(self.probe.base.output).items() if tensor.numel() > 1}
         paths = [path for path, tensor in tensors.items() if tensor.dim() >= least]
-        for altered in (self.last_altered, self.altered):
-            axes = [found for path in paths if (found := self.axes_of_output(path, altered)) is not None]
-            if axes and not (all(axes) if every_tensor else any(axes)):
-                return False
+        axes = [changed for path in paths if (changed := self.axes_of_output(path)) is not None]
+        if axes:
+            return all(axes) if every_tensor else any(axes)
         # Where the output shows no sample, the last module that shows any counts.
         inside = (self.axes_of_module(name) for name in reversed(self.probe.base.outputs))
-        return bool(axes or next((found for found in inside if found is not None), None))
+        return bool(next((changed for changed in inside if changed is not None), None))
 
 
 def infer_batch_axis(

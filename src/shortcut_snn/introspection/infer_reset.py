@@ -6,7 +6,6 @@ is taken. Otherwise the caller is asked.
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,21 +63,9 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         if after is not None and not leaks(after, candidate):
             return Answer(candidate, reason), after
     raise OpenQuestion(
-        f"{describe_state(probe)}: pass reset=..., a function that sets it to its initial state, as in lambda net: "
-        f"[setattr(m, k, v) for m in net.modules() for k, v in {_initial_values(probe)}.items() if hasattr(m, k)]; "
-        "or reset=None, to keep the state; if the network was called before, pass a new one"
+        f"{describe_state(probe)}: pass reset=..., a function of the network that sets it to its initial state, or "
+        "reset=None, to keep the state; if the network was called before, pass a new one"
     )
-
-
-def _initial_values(probe: Probe) -> str:
-    """Return, in Python, the values that the state had before the first call."""
-    values = {}
-    for name, attribute in changed_attributes(probe):
-        value = getattr(probe.initial.get_submodule(name), attribute, None)
-        if isinstance(value, Tensor):
-            value = "..." if value.any() else f"torch.zeros({tuple(value.shape)})"
-        values[attribute] = f"{attribute!r}: {value}"
-    return "{" + ", ".join(values.values()) + "}"
 
 
 def check_layers_exist(probe: Probe) -> None:
@@ -183,27 +170,12 @@ def _differences(one: nn.Module, other: nn.Module) -> list[Place]:
     return changed
 
 
-def leftover_state(network: nn.Module) -> list[Place]:
-    """Return the attributes of a network's modules that may hold state of an earlier call."""
-    return [
-        (name, attribute)
-        for name, module in named_modules(network)
-        for attribute, value in vars(module).items()
-        if isinstance(value, Tensor) and value.numel() > 1 and value.any()
-    ]
-
-
 def describe_state(probe: Probe) -> str:
     """Say in which attributes a network keeps its state."""
-    places = changed_attributes(probe)
-    where = f", in {list_places(places)}" if places else ""
+    names = [".".join(filter(None, place)) for place in changed_attributes(probe)]
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    where = f", in {listed}" if names else ""
     return f"{type(probe.initial).__name__} keeps state from one call to the next{where}"
-
-
-def list_places(places: Iterable[Place], limit: int = 3) -> str:
-    """Return the names of some attributes."""
-    names = [".".join(filter(None, place)) for place in places]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
@@ -226,6 +198,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _equal_leaves(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
+        one, other = (each if each.layout is torch.strided else each.to_dense() for each in (one, other))
         return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
     plain = int | float | str | None
     if isinstance(one, plain) or isinstance(other, plain):

@@ -4,7 +4,7 @@ Where the caller names no place, the places are found by :mod:`.candidates`. Tho
 A place can be tapped if a gradient passes through it, and if its axes can be inferred.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,12 @@ from .._utils.calls import primary
 from ..method import Tap
 from ..method.taps import Extract, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
-from .candidates import DEFAULT_TAPS, named_places, no_places, rows, spread, stage_ends
-from .channels import axes_unlike_input, channel_axis
+from .candidates import DEFAULT_TAPS, named_places, rows, spread, stage_ends
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
-from .layers import channel_axis_of, has_weights, holds_matrix
-from .perturb import BatchAxis, Changed
-from .recorder import Event, Pass, named_modules
+from .layers import has_weights, holds_matrix
+from .perturb import BatchAxis
+from .recorder import Event, named_modules
 
 
 class _OpenChannelsError(ValueError):
@@ -42,16 +41,6 @@ class _Located:
     extract: Extract
     batch: int
     unfolded: bool = False
-
-    def changes(self, name: str) -> Callable[[Pass], Changed | None]:
-        """Return the function that says where these features differ in a pass from the base pass."""
-
-        def changes(done: Pass) -> Changed | None:
-            changed = done.changes.get(name)
-            # The two unfolded axes were one.
-            return changed if changed is None or not self.unfolded else [changed[0], *changed]
-
-        return changes
 
 
 @dataclass(frozen=True)
@@ -87,68 +76,46 @@ class TapInference:
         if taps == 0 or (not isinstance(taps, str | int) and not taps):
             return Answer((), f"taps={taps}")
         reason = f"taps={taps!r}" if isinstance(taps, str | int) else "your taps=[...]"
-        if taps == "auto":
-            ends = stage_ends(network, events, self.neurons)
-            # Without any gradient, the error is that of the first.
-            ends = [name for name in ends if self._is_trained(name)] or [
-                name for name in ends if not any(map(self.paths.passes_gradients, ends))
-            ]
-            if ends:
-                return Answer(self._all(ends, time_axis, channel_axis), "the ends of its stages but the last")
-            reason = f"up to {DEFAULT_TAPS} places, evenly spread"
-            return Answer(self._spread(DEFAULT_TAPS, 1, time_axis, channel_axis), reason)
-        if isinstance(taps, int):
-            return Answer(self._spread(taps, taps, time_axis, channel_axis), reason)
-        return Answer(self._all(named_places(network, taps, events, self.neurons), time_axis, channel_axis), reason)
+        if taps == "auto" and (names := list(filter(self.paths.trains, stage_ends(network, events, self.neurons)))):
+            reason = "the ends of its stages but the last"
+        elif taps == "auto":
+            names, reason = self._spread(DEFAULT_TAPS, 1), f"up to {DEFAULT_TAPS} places, evenly spread"
+        elif isinstance(taps, int):
+            names = self._spread(taps, taps)
+        else:
+            names = named_places(network, taps, events)
+            # Of a placement, those that train something.
+            names = list(filter(self.paths.trains, names)) or names if isinstance(taps, str) else names
+        return Answer(self._all(names, time_axis, channel_axis), reason)
 
-    def _spread(self, number: int, least: int, time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
-        """Return taps at places that can be used, evenly spread over the first row that has enough of them."""
-        network, longest, unclear = self.samples.probe.initial, list[str](), list[str]()
-        problem: ValueError | TypeError | None = None
-        for row in rows(network, self._events, self.neurons):
-            usable = []
-            for name in filter(self._is_trained, row):
-                try:
-                    self._tap(name, "auto" if isinstance(time_axis, list) else time_axis, "auto")
-                except _OpenChannelsError:
-                    unclear.append(name)
-                    continue
-                except (ValueError, TypeError) as error:
-                    problem = problem or error
-                    continue
-                usable.append(name)
-            if len(usable) > len(longest):
-                longest = usable
-            if len(usable) >= least:
-                break
-        longest = longest or unclear
-        if not longest and problem is not None:
-            raise problem
-        if not longest and any(map(self.paths.passes_gradients, filter(None, self._events))):
+    def _spread(self, number: int, least: int) -> list[str]:
+        """Return places that can be tapped, evenly spread over the first row that has enough of them."""
+        places = rows(self.samples.probe.initial, self._events, self.neurons, self._is_usable)
+        if places:
+            enough = (row for row in places if len(row) >= least)
+            return spread(next(enough, max(places, key=len)), number)
+        name = type(self.samples.probe.initial).__name__
+        if not any(self._events):
             raise ValueError(
-                "no gradient of a branch reaches weights that are trained: let weights before the last layer require "
-                "gradients, name taps=[...] after such, or pass taps=[]"
+                f"{name} does not call any submodule, so there is no output to tap: keep its layers in submodules and "
+                "call these, as in self.layer(x), or pass taps=[]"
             )
-        if not longest:
-            raise ValueError(f"{no_places(network, self._events, self.neurons)}; or taps=[] for none")
-        return self._all(spread(longest, number), time_axis, channel_axis)
+        raise ValueError(
+            f"no gradient comes from a submodule of {name}, with known axes, to weights that are trained: let weights "
+            "before the last layer require gradients, call checkpoint with use_reentrant=False, name taps=[...] or "
+            "pass taps=[]"
+        )
 
     def _all(self, names: Sequence[str], time_axis: Any, channel_axis: Any) -> tuple[Tap, ...]:
         """Return the taps at named places; one question for all of their axes that remain open."""
         times = _one_per_tap(time_axis, len(names), "time axes")
         channels = _one_per_tap(channel_axis, len(names), "channel axes")
         taps, questions = list[Tap](), dict[str, tuple[str, str]]()
-        # One channel axis for all is taken where none is inferred, in taps of as many axes.
-        shared, dims = channel_axis if len(names) > 1 and isinstance(channel_axis, int) else None, set[int]()
         for name, time, channel in zip(names, times, channels, strict=True):
             try:
-                taps.append(self._tap(name, time, channel if shared is None else "auto"))
+                taps.append(self._tap(name, time, channel))
             except _OpenChannelsError as error:
-                dims.add(len(self._events[name].shape or ()))
-                if shared is None or len(dims) > 1:
-                    questions[name] = error.args
-                else:
-                    taps.append(self._tap(name, time, shared))
+                questions[name] = error.args
         if questions:
             asked = ", ".join(questions.get(name, ("", "'auto'"))[1] for name in names)
             raise OpenQuestion(
@@ -158,18 +125,22 @@ class TapInference:
         self._check_training(taps)
         return tuple(taps)
 
-    def _is_trained(self, name: str) -> bool:
-        return self.paths.trains(name) or not self.paths.some_weights_are_trained
+    def _is_usable(self, name: str) -> bool:
+        try:
+            self._tap(name, "auto", "auto")
+        except (ValueError, TypeError):
+            return False
+        return True
 
     # Which axes
 
     def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
         """Return a tap on a module, with its axes inferred."""
-        if not self.paths.passes_gradients(name):
+        if not self.paths.trains(name):
             raise ValueError(
-                f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
-                "rounded, compared or detached, computed in torch.no_grad() or checkpoint(use_reentrant=True), or no "
-                "weights come before it; tap others in taps=[...]"
+                f"no gradient comes through the tap {name!r}, so its branch would train nothing: no weights "
+                "before it require gradients, or its output is rounded, compared or detached, computed in "
+                "torch.no_grad() or checkpoint(use_reentrant=True); tap others in taps=[...]"
             )
         extract = self.samples.probe.extract_of(name)
         features = extract(self.samples.probe.base.outputs[name][0])
@@ -232,46 +203,36 @@ class TapInference:
         return axes[0]
 
     def _channels(self, name: str, located: _Located, axes: list[int], asked: int | str) -> int:
-        """Return the channel axis: the caller's, or the inferred one."""
-        shape = tuple(located.features.shape)
-        if isinstance(asked, int):
-            return self._checked_channels(name, located, axes, asked % len(shape))
-        inferred = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
-        if inferred is None:
+        """Return the channel axis: the inferred one, or the caller's, which must not contradict it."""
+        shape, inferred = tuple(located.features.shape), self._infer_channels(name, located, axes)
+        if inferred is None and not isinstance(asked, int):
             raise _OpenChannelsError(f"{name!r} of shape {shape}", " or ".join(map(str, axes)))
-        return inferred
-
-    def _infer_channels(self, name: str, located: _Located, axes: Sequence[int]) -> int | None:
-        changes = located.changes(name)
-        axis = channel_axis(self.samples.probe, changes, axes)
-        if axis is not None:
-            return axis
-        shape = tuple(located.features.shape)
-        width = self._width_of_last_layer(name)
-        matching = [axis for axis in axes if shape[axis] == width]
-        if len(matching) != 1:
-            matching = axes_unlike_input(self.samples, changes, shape, axes)
-        return matching[0] if len(matching) == 1 else None
-
-    def _width_of_last_layer(self, name: str) -> int | None:
-        """Return the number of channels of the last layer before a module ends."""
-        modules, end = dict(named_modules(self.samples.probe.initial)), self._events[name].end
-        before = [
-            (modules[one], event.shape) for one, event in self._events.items() if event.shape and event.end <= end
-        ]
-        widths = [shape[axis] for module, shape in before if (axis := channel_axis_of(module, shape)) is not None]
-        return widths[-1] if widths else None
-
-    def _checked_channels(self, name: str, located: _Located, axes: list[int], channels: int) -> int:
-        """Return the caller's channel axis, checked not to be an axis of the input, such as time."""
-        shape = tuple(located.features.shape)
-        matching = axes_unlike_input(self.samples, located.changes(name), shape, axes)
-        if len(axes) > 1 and len(matching) == 1 and channels in axes and channels not in matching:
+        channels = inferred if not isinstance(asked, int) else asked % len(shape)
+        if inferred not in (None, channels):
             raise ValueError(
-                f"the tap {name!r} gives shape {shape}, whose axis {channels} is one of the input's, such as time, "
-                f"while axis {matching[0]} holds channels: pass channel_axis as a list, with one for each tap"
+                f"the tap {name!r} gives shape {shape}, whose axis {inferred} holds channels, not axis {asked}: "
+                "pass channel_axis as a list, with an axis or 'auto' for each tap"
             )
+        assert channels is not None
         return channels
+
+    def _infer_channels(self, name: str, located: _Located, axes: list[int]) -> int | None:
+        """Return the axis along which different channels of the layers before change different indices."""
+        if len(axes) == 1:
+            return axes[0]
+        # Time and samples were one axis before they were unfolded.
+        shift = int(located.unfolded)
+        first, second = (done.changes.get(name) for done in self.samples.probe.channel_passes())
+        if first is not None and second is not None:
+            apart = [axis for axis in axes if first[axis - shift].isdisjoint(second[axis - shift])]
+            if len(apart) == 1:
+                return apart[0]
+        # Layers of the network's own have no known channels. An axis of the input, such as time, holds none.
+        shape = self.samples.features(name)[0].shape
+        rest = [
+            axis for axis in axes if not self.samples.is_time(lambda done: done.changes.get(name), shape, axis - shift)
+        ]
+        return rest[0] if len(rest) == 1 else None
 
     def _infer_time(self, name: str, located: _Located, channels: int) -> TimeAxis:
         if located.unfolded:
@@ -281,8 +242,10 @@ class TapInference:
         probe = self.samples.probe
         if self._events[name].calls > 1 or probe.run is not None or channels <= 1:
             return None
-        shape = primary(probe.base.example).shape
-        like_input = self.samples.axis == 0 and len(shape) > 2 and located.features.shape[1] == shape[1]
+        example = primary(probe.base.example)
+        # Two axes of words are samples and time, and of numbers samples and features.
+        is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
+        like_input = self.samples.axis == 0 and is_sequence and located.features.shape[1] == example.shape[1]
         return 1 if located.features.dim() > 4 or like_input else None
 
     def _check_training(self, taps: Sequence[Tap]) -> None:

@@ -5,7 +5,8 @@
    that does not hold the known number of samples, unless it calls its neurons several times itself.
 3. A network without known neurons is called once, if no state outlives the call. Otherwise the caller is asked.
 
-A step may return its state and take it back as arguments. The loop then passes it on (see :mod:`.step_arguments`).
+A step may take back the state that it returned, as arguments. The loop passes it on where that is certain (see
+:mod:`.step_arguments`); otherwise the caller is asked.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,16 +15,16 @@ from typing import Any, Literal
 
 from torch import nn
 
-from .._utils.calls import Reset, copy_network, inputs_of, primary
+from .._utils.calls import Reset, inputs_of, primary
 from ..method import TimeLoop
 from ..method.taps import Extract
 from .adapters import Adapter
 from .answer import Answer, OpenQuestion
-from .infer_reset import changed_attributes, check_layers_exist, leaks, leftover_state, list_places
+from .infer_reset import changed_attributes, check_layers_exist, leaks
 from .neurons import single_step_neurons
 from .outputs import tensors_of
 from .probe import Probe, Run
-from .step_arguments import StepArguments
+from .step_arguments import StepArguments, written
 
 Loop = Literal["auto", "network", "input"] | int
 WRAPPER = """
@@ -43,7 +44,6 @@ class TimeLoopInference:
         batch_axis: the axis of samples in it, if it is known.
         reset: a reset that is known so far.
         samples: the number of samples, if it is known.
-        classes: the number of classes, if it is known.
         extract: maps a module's output to its features.
     """
 
@@ -53,7 +53,6 @@ class TimeLoopInference:
     batch_axis: int | str
     reset: Reset | None
     samples: int | None
-    classes: int | None
     extract: Extract | None
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
@@ -69,13 +68,10 @@ class TimeLoopInference:
         elif loop == "network":
             answer = Answer(None, "loop='network'")
         elif loop != "auto":
-            steps = loop if isinstance(loop, int) else None
-            answer = Answer(self._with_state(self._loop_by_convention(steps)), f"loop={loop!r}")
+            answer = Answer(self._loop_by_convention(loop if isinstance(loop, int) else None), f"loop={loop!r}")
         else:
             error = self._error(None)
             answer = self._after_whole_call() if error is None else self._after_refused_call(error)
-            if answer.value is not None:
-                answer = replace(answer, value=self._with_state(answer.value))
         if answer.value is not None and self._arguments.flags:
             raise OpenQuestion(
                 f"every time step of {self._name} gets the same {self._arguments.flags[0]!r}: pass a module that loops:"
@@ -84,6 +80,8 @@ class TimeLoopInference:
         error = self._error(answer.value)
         if error is not None:
             raise self._refusal(error) from error
+        if answer.value is not None and not isinstance(loop, TimeLoop):
+            self._check_state(answer.value)
         return answer, self._probe(answer.value)
 
     @property
@@ -96,8 +94,9 @@ class TimeLoopInference:
 
     def _probe(self, run: Run | None) -> Probe:
         if run not in self._probes:
-            known: dict[str, Any] = {"samples": self.samples, "classes": self.classes, "extract": self.extract}
-            self._probes[run] = Probe(self.network, self.example, run, self.reset, **known)
+            self._probes[run] = Probe(
+                self.network, self.example, run, self.reset, samples=self.samples, extract=self.extract
+            )
         return self._probes[run]
 
     def _error(self, run: Run | None) -> Exception | None:
@@ -119,9 +118,16 @@ class TimeLoopInference:
         """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
         return self._arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
 
-    def _with_state(self, loop: TimeLoop) -> TimeLoop:
-        """Return the loop in which a step takes back the state that the step before returned."""
-        return self._arguments.with_state(loop, self._probe(loop).fresh, self._accepts)
+    def _check_state(self, loop: TimeLoop) -> None:
+        """Ask about arguments in which a step may take back what the step before returned."""
+        probe = self._probe(loop)
+        if state := self._arguments.possible_state(probe.base.output, loop):
+            raise OpenQuestion(
+                f"a time step of {self._name} may take back what the step before returned, as {', '.join(state)}: "
+                f"pass loop=shortcut_snn.{written(replace(loop, carry=state))} if these are its state, its last "
+                f"outputs, or loop=shortcut_snn.{written(loop)} if it has none",
+                provisional=probe,
+            )
 
     # The network takes the example as a whole
 
@@ -135,16 +141,21 @@ class TimeLoopInference:
             return Answer(None, f"its {libraries} neurons take whole sequences")
         if not self.adapters:
             stepped = [name for name in dict.fromkeys(name for name, _ in changed_attributes(probe)) if name in events]
-            if not leaks(probe, None) and not self._takes_steps():
+            if not leaks(probe, None) and not self._may_be_a_step():
                 return Answer(None, "it takes the example and keeps no state")
         if self._calls(stepped) > 1:
             return Answer(None, "it calls its neurons several times itself")
-        if self.adapters:
-            axis = self._time_axis_by_samples()
-            if axis is not None and self._accepts(self._arguments.loop(axis)):
-                reason = "neurons compute one time step per call, and the other axis has the known samples"
-                return Answer(self._arguments.loop(axis), reason)
-        raise OpenQuestion(self._question(), provisional=probe)
+        if self.adapters and (loop := self._loop_by_samples()):
+            return Answer(loop, "neurons compute one time step per call, and the other axis has the known samples")
+        raise self._question()
+
+    def _may_be_a_step(self) -> bool:
+        """Return whether a call may take back what it returns, and does not go through time itself."""
+        # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
+        probe, sequence = self._probe(None), len(self._shape) > 2 or not primary(self.example).is_floating_point()
+        if len(self._shape) < 2 or not self._arguments.possible_state(probe.base.output):
+            return False
+        return not sequence or all(_is_independent_along(probe, axis) for axis in (0, 1))
 
     def _calls(self, neurons: list[str]) -> int:
         """Return how often a pass calls a neuron. It may call it once more before the first step, to warm it up."""
@@ -152,67 +163,56 @@ class TimeLoopInference:
         again = probe.observe(network=probe.used())
         return min(max((done.events[n].calls for n in neurons if n), default=1) for done in (probe.base, again))
 
-    def _takes_steps(self) -> bool:
-        """Return whether a call takes back the state that it returns, and does not go through time itself."""
-        # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
-        sequence = len(self._shape) > 2 or not primary(self.example).is_floating_point()
-        if not self._arguments.free or len(self._shape) < 2:
-            return False
-        if sequence and not all(_is_independent_along(self._probe(None), axis) for axis in (0, 1)):
-            return False
-        return bool(self._with_state(self._loop_by_convention(None if sequence else 2)).carry)
+    def _loop_by_samples(self) -> TimeLoop | None:
+        """Return the loop over the axis that is not that of samples, if this is known and each step stands alone."""
+        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
+        loops = [loop for loop in self._with_known_samples(loops) if self._accepts(loop)]
+        return loops[0] if len(loops) == 1 and _is_independent_along(self._probe(None), loops[0].axis) else None
 
-    def _time_axis_by_samples(self) -> int | None:
-        """Return the axis that is not the known batch axis, if perturbing a step there changes this step alone."""
+    def _with_known_samples(self, loops: list[TimeLoop]) -> list[TimeLoop]:
+        """Return the loops that leave the known batch axis, or the known number of samples, to the network."""
         if self.batch_axis != "auto":
-            axes = [axis for axis in (0, 1) if 1 - axis == self.batch_axis]
-        else:
-            axes = [axis for axis in (0, 1) if len(self._shape) > 1 and self._shape[1 - axis] == self.samples]
-        if len(self._shape) < 3 or len(axes) != 1 or not _is_independent_along(self._probe(None), axes[0]):
-            return None
-        return axes[0]
+            return [loop for loop in loops if 1 - loop.axis == self.batch_axis]
+        return [loop for loop in loops if self._shape[1 - loop.axis] == self.samples]
 
-    def _question(self) -> str:
+    def _question(self) -> OpenQuestion:
+        """Return the question for the loop; the provisional answer is that there is one."""
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
-        if len(self._shape) > 2 and any(self._accepts(self._arguments.loop(axis)) for axis in (0, 1)):
+        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
+        loops = [loop for loop in loops if self._accepts(loop)]
+        if loops:
             ways.insert(0, "loop='input' to step through a sequence [T, N, ...] (and batch_axis=0 for [N, T, ...])")
-        mode = self._multi_step_call()
         once = "'network'" if self._accepts(None) else "1"
-        first = f"call {mode} before, if the network takes a whole sequence [T, N, ...], or else " if mode else ""
-        stepped = "compute one time step per call" if self.adapters else "keep state, and may compute one step per call"
-        return (
-            f"the neurons of {self._name} {stepped}, for an example of shape {self._shape}: {first}pass "
-            f"{', '.join(ways)}, or loop={once} if one call is all"
+        computes = (
+            "computes one time step" if self.adapters else "keeps or takes back state, so it may compute one step"
+        )
+        runs: list[Run | None] = [*loops, self._loop_by_convention(2), None]
+        return OpenQuestion(
+            f"{self._name} {computes} per call, for an example of shape {self._shape}: {self._multi_step}pass "
+            f"{', '.join(ways)}, or loop={once} if one call is all",
+            provisional=self._probe(next(run for run in runs if self._accepts(run))),
         )
 
     # The network does not take the example as a whole
 
     def _after_refused_call(self, error: Exception) -> Answer[TimeLoop | None]:
         """Return the answer for a network that raised ``error`` on the example."""
-        is_stepped = bool(single_step_neurons(self.network))
         if any(adapter.advice(self.network) for adapter in self.adapters):
             raise self._refusal(error) from error
         loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
         loops = [loop for loop in loops if self._accepts(loop)]
         if not loops and self._arguments.free and self._accepts(self._loop_by_convention(2)):
-            raise OpenQuestion(self._question()) from error
-        if not loops and is_stepped and (mode := self._multi_step_call()):
-            raise OpenQuestion(
-                f"{self._name} does not take the example, of shape {self._shape}, with single-step neurons ({error}), "
-                f"but does with multi-step neurons: call {mode} before"
-            ) from error
+            raise self._question() from error
         if not loops:
             raise self._refusal(error) from error
-        if not is_stepped and not self._with_state(loops[0]).carry:
+        if not single_step_neurons(self.network) and not loops[0].carry:
             raise OpenQuestion(
                 f"{self._name} does not take the example, of shape {self._shape}, as a whole ({error}), but takes its "
                 "time steps: pass loop='input' for [T, N, ...], and batch_axis=0 too for [N, T, ...]",
                 provisional=self._probe(loops[0]),
             ) from error
-        if self.batch_axis != "auto":
-            loops = [loop for loop in loops if loop.axis == 1 - int(self.batch_axis)]
-        else:
-            loops = [loop for loop in loops if self.samples in (None, self._shape[1 - loop.axis])]
+        if self.batch_axis != "auto" or self.samples is not None:
+            loops = self._with_known_samples(loops)
         if len(loops) != 1:
             raise OpenQuestion(
                 f"{self._name} computes one time step per call, and either of the first axes of the example, of shape "
@@ -231,13 +231,12 @@ class TimeLoopInference:
             )
         if "uint8" in str(primary(self.example).dtype):
             causes.append("the example has uint8 values: pass example.float() / 255, as in training")
-        if state := leftover_state(self.network):
-            causes.append(f"{list_places(state)} may be state of an earlier call: pass reset=..., or a new network")
         causes += [adapter.advice(self.network) for adapter in self.adapters if adapter.advice(self.network)]
         if not causes:
             causes.append(
-                "pass example=... as one batch in training; if a call needs other arguments, or the first step does, "
-                f"pass a module that makes the calls:{WRAPPER.format(call='self.net(x, ...)')}"
+                f"{self._multi_step}pass example=... as one batch in training, and reset=... or a new network if this "
+                "one keeps state of an earlier call; if a call needs other arguments, or the first step does, pass a "
+                f"module that makes the calls:{WRAPPER.format(call='self.net(x, ...)')}"
             )
         stepped = self._error(self._loop_by_convention()) if single_step_neurons(self.network) else None
         step = f"; and for one time step of it: {stepped}" if stepped is not None and str(stepped) != str(error) else ""
@@ -247,15 +246,13 @@ class TimeLoopInference:
             + "\n".join(causes)
         )
 
-    def _multi_step_call(self) -> str | None:
-        """Return the call that switches to multi-step mode, if the network takes the example in that mode."""
-        for adapter in self.adapters:
-            if adapter.set_multi_step is not None and len(self._shape) > 2:
-                twin = copy_network(self.network)
-                adapter.set_multi_step(twin)
-                if replace(self, network=twin, _probes={})._accepts(None):
-                    return adapter.set_multi_step_call
-        return None
+    @property
+    def _multi_step(self) -> str:
+        """The advice to switch to multi-step mode, if a library has such a mode."""
+        calls = [adapter.set_multi_step for adapter in self.adapters if adapter.set_multi_step]
+        if not calls or not single_step_neurons(self.network):
+            return ""
+        return f"call {calls[0]} before, if the network takes a whole sequence [T, N, ...]; or else "
 
 
 def _is_independent_along(probe: Probe, axis: int) -> bool:

@@ -8,18 +8,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, example_of, primary, tensors_in
+from .._utils.calls import Reset, copy_network, example_of, primary, tensors_in
 from ..method import Layout, Readout, Shortcut, Tap, TimeLoop
 from ..method.taps import Extract
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import Prediction, Question, infer_readout
+from .infer_readout import infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference
+from .predictions import Prediction, Question
 from .probe import Probe
 from .recorder import named_modules
+from .step_arguments import written
 
 
 def introspect(
@@ -58,24 +60,22 @@ def introspect(
     if samples is None and labels is not None and not _begin_with_steps(labels, primary(example_of(network, example))):
         samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
-    call = infer_call(network, example, samples=samples, classes=_number_of_classes(labels, num_classes), **options)
-    axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
-    questions: list[OpenQuestion] = []
-    prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
+    call = infer_call(network, example, samples=samples, **options)
+    questions, layout = list(call.questions), None
     with collecting(questions):
-        prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
-    if questions:
-        prediction = questions[0].provisional or prediction
-    try:
+        axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
+        prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
         with collecting(questions):
+            prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
+        if isinstance(provisional := questions[-1].provisional if questions else None, Answer):
+            prediction = provisional
+        # Places follow from the loop and the reset, but not from the readout.
+        if not call.questions:
             every_step = prediction.value.step_axis is not None
             inference = TapInference(along, call.probe.gradient_paths, call.neurons, every_step)
-            tapped = inference.infer(taps, time_axis, channel_axis)
-    except (ValueError, TypeError):
-        # What is wrong with the taps may follow from the open question.
-        ask(questions)
-        raise
-    layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
+            with collecting(questions):
+                tapped = inference.infer(taps, time_axis, channel_axis)
+        layout = call.layout(axis, prediction, tapped) if prediction.value.num_classes else None
     ask(questions, provisional=layout)
     assert layout is not None
     return layout
@@ -103,6 +103,8 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
     elif isinstance(readout, Readout):
         path = "".join(f"[{key!r}]" for key in readout.path)
         arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.steps)
+    if isinstance(run, TimeLoop) and layout.reasons.get("time loop") == "your loop":
+        arguments["loop"] = f"shortcut_snn.{written(run)}"
     if layout.shape is None and layout.step_axis is None:
         arguments["num_classes"] = repr(layout.num_classes)
     else:
@@ -132,13 +134,14 @@ def describe(
         0
     """
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
+    ask(call.questions)
     axis, _ = infer_batch_axis(call.probe, samples=samples)
     return call.layout(axis, Answer(Prediction(None, 0), ""), Answer((), ""))
 
 
 @dataclass
 class Call:
-    """How a network is called and reset, and the probe that does so from its initial state."""
+    """How a network is called and reset, the probe that does so from its initial state, and what remains open."""
 
     network: nn.Module
     example: Any
@@ -146,6 +149,7 @@ class Call:
     loop: Answer[TimeLoop | None]
     reset: Answer[Reset | None]
     probe: Probe
+    questions: list[OpenQuestion]
 
     @cached_property
     def neurons(self) -> list[str]:
@@ -209,7 +213,6 @@ def infer_call(
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
-    classes: int | None = None,
     extract: Extract | None = None,
 ) -> Call:
     """Infer how a network is called and reset.
@@ -226,33 +229,46 @@ def infer_call(
     example = example_of(network, example)
     if any(not tensor.isfinite().all() for tensor in tensors_in(example) if tensor.is_floating_point()):
         raise ValueError("the example has NaN or infinite values: pass example=... as a batch of finite data")
+    shapes = {one.shape for one in tensors_in(example)} if isinstance(example, list) else set()
+    if len(shapes) > 1 == len({shape[1:] for shape in shapes}):
+        raise ValueError(
+            "the example is a list of tensors of unlike lengths: pass a network that takes one padded tensor"
+        )
+    try:
+        copy_network(network)
+    except Exception as error:  # Whatever the network raises.
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied, which attach needs: copy.deepcopy(net) raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
-    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, classes, extract)
+    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)
+    questions: list[OpenQuestion] = []
     try:
         time_loop, probe = inference.infer(loop)
     except OpenQuestion as question:
-        questions = [question]
-        if question.provisional is not None:
-            with collecting(questions):
-                infer_reset(question.provisional, adapters, reset)
-        ask(questions)
-        raise
-    check_layers_exist(probe)
-    found_reset, probe = infer_reset(probe, adapters, reset)
-    return Call(network, example, adapters, time_loop, found_reset, probe)
+        if question.provisional is None:
+            raise
+        questions.append(question)
+        probe = question.provisional
+        time_loop = Answer(probe.run, "")
+    with collecting(questions):
+        check_layers_exist(probe)
+        inferred_reset: Answer[Reset | None] = Answer(None, "")
+        with collecting(questions):
+            inferred_reset, probe = infer_reset(probe, adapters, reset)
+    return Call(network, example, adapters, time_loop, inferred_reset, probe, questions)
 
 
 def _check_labels(labels: Any) -> None:
     if labels is None or isinstance(labels, Tensor):
         return
-    cure = "pass labels=torch.as_tensor(labels)"
-    try:
-        torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        cure = "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
-    raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
+    raise TypeError(
+        f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels); "
+        "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
+    )
 
 
 def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
@@ -260,10 +276,3 @@ def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:
     # Two axes of numbers are samples and features.
     is_sequence = example.dim() > (2 if example.is_floating_point() else 1)
     return labels.dim() > 1 and is_sequence and sorted(labels.shape[:2]) == sorted(example.shape[:2])
-
-
-def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | None:
-    """Return the number of classes, or of numbers, that the labels have."""
-    if num_classes is not None or labels is None or not labels.numel():
-        return num_classes
-    return labels.shape[-1] if labels.is_floating_point() else int(labels.max()) + 1

@@ -29,18 +29,13 @@ def find_logits(samples: Samples) -> tuple[Path, str]:
         for path in tensors:
             if path[-1] == name:
                 return path, "by its name"
-    shapes = {tuple(tensor.shape) for tensor in tensors.values()}
-    if isinstance(output, list) and len(shapes) == 1:
-        raise OpenQuestion(
-            f"the network gives a list of {len(tensors)} tensors of shape {shapes.pop()}: pass "
-            "readout=lambda output: torch.stack(output).mean(0) if they are time steps, or "
-            "readout=lambda output: output[0] if they are separate predictions"
-        )
     listed = [f"{name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items()]
-    ways = [way for path, tensor in tensors.items() for way in _ways(samples, path, tensor)]
+    first, last = (indexed(list(tensors)[index]) for index in (0, -1))
+    stacked = ", torch.stack(output).mean(0) if they are time steps" if isinstance(output, list) else ""
     raise OpenQuestion(
-        f"the network gives {', '.join(listed[:_MAX_LISTED])}, and which of these are the logits remains open: pass "
-        f"readout=lambda output: ..., such as {', '.join(ways[: 2 * _MAX_LISTED])}"
+        f"the network gives {', '.join(listed[:_MAX_LISTED])}{', ...' * (len(listed) > _MAX_LISTED)}, and which of "
+        f"these are the logits remains open: pass readout=lambda output: {first}, say, or {last}; {first}.mean(0) for "
+        f"[T, N, classes], or .sum(0) for spike counts, .mean(1) for [N, T, classes]{stacked}"
     )
 
 
@@ -55,18 +50,6 @@ def _predictions(samples: Samples) -> dict[Path, Tensor]:
     # A tensor of one axis may be a statistic of the whole batch.
     apart = [path for path in show if tensors[path].dim() > 1 or samples.axes_of_output(path)]
     return {path: tensors[path] for path in apart or show or tensors}
-
-
-def _ways(samples: Samples, path: Path, tensor: Tensor) -> list[str]:
-    """Return the ways in which a tensor may be read, with what each means."""
-    name = indexed(path)
-    axes = samples.prefer_unmerged(samples.axes_of_output(path), tensor)
-    if tensor.dim() != 3 or len(axes) != 1 or axes[0].merged or axes[0].axis > 1:
-        return [name]
-    time = 1 - axes[0].axis
-    if is_spikes(tensor):
-        return [f"{name}.sum({time}) for spike counts"]
-    return [f"{name}.mean({time}) for a mean over time", f"{name}.select({time}, -1) for the last step"]
 
 
 def is_spikes(tensor: Any) -> bool:

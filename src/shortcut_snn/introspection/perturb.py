@@ -80,25 +80,25 @@ def resized(example: Any, axis: int, samples: int) -> Any:
     return map_tensors(take, example)
 
 
-def small_examples(example: Any, samples: int | None, classes: int | None = None) -> Iterator[Any]:
+def small_examples(example: Any, samples: int | None) -> Iterator[Any]:
     """Yield the example with a few samples, then with more of its own sizes, and at last as it is.
 
     The first axis may hold samples or time steps. The second is resized if it is known to hold samples, or if it has
     the length 1, at which no sample can be told from another. Axes of one length could not be told apart where nothing
-    changes, so a resized axis has another length than the other axes and the number of classes.
+    changes, so a resized axis has another length than the other axes.
     """
     shape = primary(example).shape
 
-    def few(*others: int | None) -> int:
+    def few(*others: int) -> int:
         return next((size for size in (FEW_SAMPLES, 5, 3, 6, 7) if size not in others), FEW_SAMPLES)
 
     second = shape[1] if len(shape) > 2 else None
     # Of sequences, samples may be fewer, but not time steps: messages would speak of steps that the example lacks.
     is_static = len(shape) in (2, 4) or shape[0] == samples != second
-    first = few(classes, *shape[1:]) if shape[0] == 1 or (is_static and shape[0] > 2 * FEW_SAMPLES) else shape[0]
+    first = few(*shape[1:]) if shape[0] == 1 or (is_static and shape[0] > 2 * FEW_SAMPLES) else shape[0]
     is_sample = second == 1 and samples != shape[0]
     if second is not None and (is_sample or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
-        yield resized(example, 1, few(classes, shape[0], *shape[2:]))
+        yield resized(example, 1, few(shape[0], *shape[2:]))
     if first != shape[0]:
         yield resized(example, 0, first)
     yield example

@@ -49,7 +49,6 @@ class Probe:
         run: calls the network; None for one call.
         reset: returns the copies to their initial state, if it is known.
         samples: the number of samples, if it is known.
-        classes: the number of classes, if it is known.
         extract: maps a module's output to its features; by default the first tensor in it.
     """
 
@@ -61,10 +60,9 @@ class Probe:
         reset: Reset | None = None,
         *,
         samples: int | None = None,
-        classes: int | None = None,
         extract: Extract | None = None,
     ) -> None:
-        self.run, self.samples, self.classes, self.extract = run, samples, classes, extract
+        self.run, self.samples, self.extract = run, samples, extract
         self.full_example = map_tensors(varied, example)
         self.initial = copy_network(network)
         """The network in its initial state, from which every pass takes a copy."""
@@ -90,8 +88,7 @@ class Probe:
 
     def with_reset(self, reset: Reset) -> "Probe":
         """Return a probe that begins all passes from the state that a reset leaves."""
-        known: dict[str, Any] = {"samples": self.samples, "classes": self.classes, "extract": self.extract}
-        return Probe(self.initial, self.full_example, self.run, reset, **known)
+        return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
 
     def features(self, name: str, output: Any) -> Any:
         """Return the tensor in a module's output."""
@@ -115,7 +112,7 @@ class Probe:
     def base(self) -> Pass:
         """The pass of the example, with few samples if the network takes so few."""
         if self._base is None:
-            *smaller, full = small_examples(self.full_example, self.samples, self.classes)
+            *smaller, full = small_examples(self.full_example, self.samples)
             if any(isinstance(getattr(one, "batch_size", None), int) for one in nn.Module.modules(self.initial)):
                 # Other sizes would be split into samples and time steps otherwise.
                 smaller = []
@@ -154,23 +151,22 @@ class Probe:
             ValueError: the network raises an error there, or calls other modules for other values.
         """
         network = self.fresh()
-        weights = [p for p in nn.Module.parameters(network) if p.dim() > 1] or list(nn.Module.parameters(network))
-        paths = GradientPaths(weights, [p for p in weights if p.requires_grad])
+        trained = [p for p in nn.Module.parameters(network) if p.requires_grad]
+        paths = GradientPaths([p for p in trained if p.dim() > 1] or trained)
 
         def keep(name: str, output: Any) -> None:
             paths.add(name, self.features(name, output))
 
         try:
-            with _all_require_gradients(network):
-                recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
-                trained = self._record(recorder, training=True, gradients=True)
+            recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
+            done = self._record(recorder, training=True, gradients=True)
         except CALL_ERRORS as error:
             raise ValueError(
                 f"{type(network).__name__} takes the example in evaluation, but raises in training mode: "
                 f"{str(error) or type(error).__name__}"
             ) from error
-        paths.output = trained.output
-        self._check_early_exit([name for name in trained.events if name not in self.base.events])
+        paths.output = done.output
+        self._check_early_exit([name for name in done.events if name not in self.base.events])
         return paths
 
     def _check_early_exit(self, names: list[str]) -> None:
@@ -178,11 +174,8 @@ class Probe:
 
         Scaled layers may make a network confident, which then returns before its last layers.
         """
-        if not names:
-            return
-        unscaled = self._record(Recorder({}, Pass(self.base.example, self.fresh()), lambda *call: None))
-        missed = [name for name in names if name in unscaled.events]
-        if missed:
+        unscaled = Recorder({}, Pass(self.base.example, self.fresh()), lambda *call: None)
+        if names and (missed := [name for name in names if name in self._record(unscaled).events]):
             raise ValueError(
                 f"values decide in evaluation whether {type(self.initial).__name__} calls {missed[0]!r}, as in an "
                 "early exit: turn this off while the network is attached"
@@ -286,19 +279,6 @@ def _fire(calls: Sequence[Any]) -> bool:
     if not all(isinstance(call, Tensor) and call.dim() > 1 for call in calls):
         return False
     return any(call.any() for call in calls) and all(((call == 0) | (call == call.max())).all() for call in calls)
-
-
-@contextmanager
-def _all_require_gradients(network: nn.Module) -> Iterator[None]:
-    """Let frozen parameters require gradients too, as they may be trained later."""
-    frozen = [p for p in nn.Module.parameters(network) if not p.requires_grad and p.is_floating_point()]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_()
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from .beside import Matrix
-from .entry import CLASSES, entry, features, frames, images, sequence
+from .entry import CLASSES, MEAN, entry, features, frames, images, sequence
 
 
 class WarmedUp(nn.Module):
@@ -87,7 +87,7 @@ class DataclassBatch(nn.Module):
         return self.c((hidden * ~batch.padding[..., None]).mean(1))
 
 
-@entry(lambda: 8 * torch.rand(9, 3, 6), batch=1, widths={20}, read=lambda net, x: net(x).mean(0))
+@entry(lambda: 8 * torch.rand(9, 3, 6), batch=1, widths={20}, read=lambda net, x: net(x).mean(0), **MEAN)
 class LayersRegisteredTwice(nn.Module):
     """Layers that are attributes and in a sequence too."""
 

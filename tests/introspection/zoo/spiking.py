@@ -105,7 +105,7 @@ class BatchFirst(nn.Module):
         return self.classifier(self.features(x))
 
 
-@entry(clips(), read=mean(1), widths={4, 6, 8}, given={"labels": torch.arange(3)})
+@entry(clips(), read=mean(1), widths={4, 6, 8}, given={"labels": torch.arange(3)}, **MEAN)
 def batch_first() -> nn.Module:
     return BatchFirst()
 
@@ -151,7 +151,10 @@ def rest(network: nn.Module) -> None:
             module.mem = None if isinstance(module, Cell) else 0.0
 
 
-KEEPS: dict[str, Any] = {"asks": "(?s)keep state.*loop='network'.*reset=", "cure": {"loop": "network", "reset": rest}}
+KEEPS: dict[str, Any] = {
+    "asks": "(?s)keeps .*state.*loop='network'.*reset=",
+    "cure": {"loop": "network", "reset": rest},
+}
 
 
 @entry(images(4), widths={4, 6}, **KEEPS)
@@ -164,7 +167,10 @@ def time_first() -> nn.Module:
     return TimeFirst()
 
 
-@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0), **KEEPS)
+KEEPS_STEPS: dict[str, Any] = {**KEEPS, "cure": {**KEEPS["cure"], "readout": "mean"}}
+
+
+@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0), **KEEPS_STEPS)
 def time_first_as_many_samples_as_steps() -> nn.Module:
     return TimeFirst(average=False)
 
@@ -198,12 +204,12 @@ def steps_and_samples_in_one_axis() -> nn.Module:
     return InTheBatch(True, True)
 
 
-@entry(images(), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (4, -1)).mean(0))
+@entry(images(), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (4, -1)).mean(0), **MEAN)
 def steps_and_samples_in_one_axis_to_the_end() -> nn.Module:
     return InTheBatch(True, False)
 
 
-@entry(images(10), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (-1, 4)).mean(1))
+@entry(images(10), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (-1, 4)).mean(1), **MEAN)
 def samples_and_steps_in_one_axis() -> nn.Module:
     return InTheBatch(False, False)
 
@@ -217,15 +223,25 @@ def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential
     )
 
 
-TAKES_STEPS, INPUT = "(?s)but takes its time steps: pass loop='input'", {"loop": "input", "reset": rest}
+TAKES_STEPS, INPUT = (
+    "(?s)but takes its time steps: pass loop='input'",
+    {"loop": "input", "reset": rest, "readout": "mean"},
+)
 
 
-@entry(frames(), batch=1, asks=f"{TAKES_STEPS}.*pass reset=", cure=INPUT, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks="(?s)pass loop='input'.*pass reset=.*'mean'", cure=INPUT, widths={4, 6}, read=steps_of())
 def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(frames(), batch=1, asks=TAKES_STEPS, cure={"loop": "input"}, widths={4, 6}, read=steps_of())
+@entry(
+    frames(),
+    batch=1,
+    asks=f"{TAKES_STEPS}.*'mean'",
+    cure={"loop": "input", "readout": "mean"},
+    widths={4, 6},
+    read=steps_of(),
+)
 def steps_with_a_reset() -> nn.Module:
     return stepwise(Resettable)
 
@@ -251,7 +267,7 @@ def steps_of_anything() -> nn.Module:
     images(3, 2),
     widths={4, 6},
     asks="loop=4, say, to show a static batch",
-    cure={"loop": 3, "reset": rest},
+    cure={"loop": 3, "reset": rest, "readout": "mean"},
     read=steps_of(steps=3),
 )
 def steps_of_an_image() -> nn.Module:
@@ -272,7 +288,14 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     return steps_of()(network, x)
 
 
-@entry(frames(), batch=1, read=rested, given={"loop": "input"}, asks="1.mem.*pass reset=", cure={"reset": rest})
+@entry(
+    frames(),
+    batch=1,
+    read=rested,
+    given={"loop": "input"},
+    asks=r"(?s)reset=\.\.\. or a new network",
+    cure={"reset": rest, "readout": "mean"},
+)
 def used_before() -> nn.Module:
     return Used(Resettable)
 
@@ -316,7 +339,7 @@ def number_of_steps_as_an_input() -> nn.Module:
     return Loop("last")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x))
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x), **MEAN)
 class StepsWithStates(nn.Module):
     """One time step a call, with the state as an argument and beside the output."""
 
@@ -426,7 +449,7 @@ class RatesBehindSpikes(nn.Module):
         return self.fc(self.conv3(self.conv2(self.conv1(x))).mean((2, 3))[: len(x)])
 
 
-@entry(images(), read=mean(0), widths={4, 6, 8})
+@entry(images(), read=mean(0), widths={4, 6, 8}, **MEAN)
 class Noisy(nn.Module):
     """A static image as random spikes, in evaluation too."""
 
@@ -449,8 +472,8 @@ def rest_recurrent(network: Any) -> None:
     batch=1,
     widths={8, 9},
     read=mean(0),
-    asks=r"(?s)loop='network'.*{'mem': torch.zeros\(\(1, 8\)\), 'spike'",
-    cure={"loop": "network", "reset": rest_recurrent},
+    asks="(?s)loop='network'.*keeps state from one call to the next, in mem, spike: pass reset=",
+    cure={"loop": "network", "reset": rest_recurrent, "readout": "mean"},
 )
 class RecurrentSpikes(nn.Module):
     """Spikes go back into their own layer, and the state stays in the network itself."""
@@ -475,7 +498,7 @@ class RecurrentSpikes(nn.Module):
 
 
 LISTED: dict[str, Any] = {
-    "asks": "a list of . tensors.*lambda output: torch.stack",
+    "asks": "which of these are the logits.*torch.stack",
     "cure": {"readout": lambda output: torch.stack(output).mean(0)},
 }
 

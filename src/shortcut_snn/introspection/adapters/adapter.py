@@ -18,9 +18,9 @@ class Adapter:
         is_neuron: whether a module is one of its spiking neurons.
         is_single_step: whether a neuron computes one time step per call, not a whole sequence.
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
-        set_multi_step: switches a network to multi-step mode, if the library has such a mode.
-        set_multi_step_call: that call in the user's code, for a network ``net``.
-        averages_currents: whether what the last layer gives of every time step is averaged, by convention.
+        set_multi_step: the call that switches a network ``net`` to multi-step mode; empty without such a mode.
+        state: the argument in which a network of the library takes back the state that it returned; empty for none.
+        averages_currents: whether what the last layer gives at every time step is averaged, by convention.
         advice: how a network of a layout of its own is passed, in words; empty for others.
 
     Example:
@@ -34,15 +34,20 @@ class Adapter:
     is_neuron: Callable[[nn.Module], bool]
     is_single_step: Callable[[nn.Module], bool]
     reset: Reset | None
-    set_multi_step: Reset | None = None
-    set_multi_step_call: str = ""
-    averages_currents: bool = True
+    set_multi_step: str = ""
+    state: str = ""
+    averages_currents: bool = False
     advice: Callable[[nn.Module], str] = lambda network: ""
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""
+        neurons: dict[str, nn.Module] = {}
         # Not the network's own named_modules, which some classes override.
-        return {name: module for name, module in nn.Module.named_modules(network) if self.is_neuron(module)}
+        for name, module in nn.Module.named_modules(network):
+            # What a neuron holds is its own, as a connection to itself.
+            if self.is_neuron(module) and not any(name.startswith(f"{outer}.") for outer in neurons):
+                neurons[name] = module
+        return neurons
 
     def resets(self, neuron: nn.Module) -> bool:
         """Return whether the library's reset is known to suffice: a subclass elsewhere may keep more state."""

@@ -17,4 +17,4 @@ def _is_cell(neuron: nn.Module) -> bool:
     return any(base.__name__ in ("SNNCell", "SNNRecurrentCell") for base in type(neuron).__mro__)
 
 
-NORSE = Adapter("Norse", "norse", is_neuron=_is_neuron, is_single_step=_is_cell, reset=None)
+NORSE = Adapter("Norse", "norse", is_neuron=_is_neuron, is_single_step=_is_cell, reset=None, state="state")

@@ -41,6 +41,5 @@ SINABS = Adapter(
     is_neuron=lambda module: _is_stateful(module) and not type(module).__name__.startswith("ExpLeak"),
     is_single_step=lambda neuron: False,
     reset=_reset,
-    averages_currents=False,
     advice=_advice,
 )

@@ -4,8 +4,6 @@ Neurons keep their membrane potential until ``reset()``. In multi-step mode, ``s
 sequence ``[T, N, ...]``. ``clock_driven`` has other classes for that, whose names begin with ``MultiStep``.
 """
 
-from importlib import import_module
-
 from torch import nn
 
 from .adapter import Adapter, is_from, modules_with
@@ -17,18 +15,14 @@ def _reset(network: nn.Module) -> None:
         module.reset()  # type: ignore[operator]
 
 
-def _set_multi_step(network: nn.Module) -> None:
-    import_module("spikingjelly.activation_based.functional").set_step_mode(network, "m")
-
-
 SPIKINGJELLY = Adapter(
     "SpikingJelly",
     "spikingjelly",
     is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
     is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
     reset=_reset,
-    set_multi_step=_set_multi_step,
-    set_multi_step_call="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
+    averages_currents=True,
+    set_multi_step="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
 )
 CLOCK_DRIVEN = Adapter(
     "SpikingJelly (clock_driven)",
@@ -36,4 +30,5 @@ CLOCK_DRIVEN = Adapter(
     is_neuron=lambda module: is_from(module, "spikingjelly.clock_driven.neuron"),
     is_single_step=lambda neuron: not type(neuron).__name__.startswith("MultiStep"),
     reset=_reset,
+    averages_currents=True,
 )
