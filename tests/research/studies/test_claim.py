@@ -172,7 +172,7 @@ def test_the_paper_s_table_in_the_time_there_is(data: Path, tmp_path: Path, caps
     assert paper.main([str(tmp_path), "--data", str(data), "--split", "0.001"]) == 0
     pieces = Path(capsys.readouterr().out.strip())
     assert len(list(pieces.iterdir())) > 1
-    command = [str(tmp_path / "out"), "--data", str(pieces), "--minutes", "0.01", "--width", "2"]
+    command = [str(tmp_path / "out"), "--data", str(pieces), "--minutes", "1e-6", "--width", "2"]
     command += ["--networks", "resnet18", "--methods", "vanilla", "shortcut"]
     assert paper.main(command) == 0
     assert "1 epochs of " in capsys.readouterr().out
