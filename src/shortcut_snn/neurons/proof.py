@@ -100,12 +100,18 @@ class ProvenKernels:
                 grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
                 yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
 
-        learned = (dynamics.learned, dynamics.through_time, grad_final is None, grad_residual)
+        learned = (
+            dynamics.learn_scalars,
+            dynamics.learn_channels,
+            dynamics.through_time,
+            grad_final is None,
+            grad_residual,
+        )
         result: Gradients = self._run(
             "backward",
             source.x,
             (grad_spikes, grad_final, source, dynamics, grad_residual),
-            (dynamics.text, *_form(source, time_steps, dynamics), *learned),
+            (dynamics.text, *_form(source, time_steps, dynamics), *wanted, grad_residual),
             examples,
         )
         return result
@@ -139,7 +145,8 @@ class ProvenKernels:
 
     def _run(self, kernel: str, x: Tensor, arguments: tuple[Any, ...], form: Key, examples: MakeExamples) -> Any:
         """Call a kernel, after its proof at the first call of this form, or plain PyTorch if it fails."""
-        key = (kernel, x.dtype, x.device, is_channels_last(x), _is_flat(x), x.dim() < 3, *form)
+        # Each call makes it, so it is of what is cheap to ask.
+        key = (kernel, x.dtype, x.device, x.dim(), x.is_contiguous(), x.shape[3:].numel() == 1, *form)
         verdict = self.verdicts.get(key)
         if verdict is None and not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
             verdict = self._keep(key, self._prove(kernel, examples))
@@ -194,13 +201,14 @@ def _is_flat(x: Tensor) -> bool:
 
 def _form(source: Source, time_steps: int, dynamics: Dynamics) -> Key:
     """Return what else a kernel is compiled for: the inputs that there are."""
-    present = (source.residual, source.residual_bits, source.affine, source.initial)
     return (
         source.x.shape[0] == time_steps,
-        *(value is None for value in present),
-        dynamics.scalar_count,
-        dynamics.channel_count,
-        len(dynamics.constants),
+        source.residual is None,
+        source.residual_bits is None,
+        source.affine is None,
+        source.initial is None,
+        dynamics.scalars is None,
+        dynamics.channels is None,
     )
 
 
