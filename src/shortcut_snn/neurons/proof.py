@@ -100,13 +100,7 @@ class ProvenKernels:
                 grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
                 yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
 
-        learned = (
-            dynamics.learn_scalars,
-            dynamics.learn_channels,
-            dynamics.through_time,
-            grad_final is None,
-            grad_residual,
-        )
+        wanted = (dynamics.learn_scalars, dynamics.learn_channels, dynamics.through_time, grad_final is None)
         result: Gradients = self._run(
             "backward",
             source.x,

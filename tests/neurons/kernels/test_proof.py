@@ -241,7 +241,7 @@ def test_modes_of_the_caller_do_not_see_the_examples(monkeypatch: pytest.MonkeyP
 def test_each_form_is_proven_once() -> None:
     kernels, inputs = lenient(), source()
     for repeated in (False, False, True):
-        x = inputs.x[:, :1] if repeated else inputs.x
+        x = inputs.x[:, :1].contiguous() if repeated else inputs.x
         small = replace(inputs, x=x, residual=inputs.residual[:, : x.shape[1]], initial=inputs.initial[:, : x.shape[1]])
         kernels.forward(small, 3, dynamics(), True, False)
     assert len(kernels.verdicts) == 1
