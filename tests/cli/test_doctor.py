@@ -1,6 +1,9 @@
 """``shortcut-snn doctor`` runs the kernels, and says which fail."""
 
 import re
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -41,6 +44,24 @@ def test_a_kernel_that_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     remedies, block = capsys.readouterr().out.split("Paste this into an issue:")
     assert "the numba kernel 'pack' (float32, cpu) fails: its result differs in" in remedies
     assert "kernel pack: float32 FAILS: its result differs in" in block
+
+
+@pytest.mark.usefixtures("nothing_imported")
+def test_without_kernels_neurons_run_and_the_remedy_is_named() -> None:
+    code = """
+        import sys
+        sys.modules["numba"] = None
+        from shortcut_snn.cli import doctor, main
+        doctor._SHAPE, doctor._ROUNDS, doctor._can_compile = (2, 2, 4, 4, 4), 1, lambda device: False
+        sys.exit(main(["doctor"]))
+        """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "- numba is missing, so neurons run in plain PyTorch: pip install 'shortcut-snn[fast]'" in result.stdout
+    assert (
+        "- Neurons run in plain PyTorch, slower and with more memory, because numba cannot be imported" in result.stdout
+    )
+    assert "Paste this into an issue" in result.stdout
 
 
 def test_remedies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,9 +56,7 @@ class RunPool:
 
     def __init__(self, jobs: int, imports: Sequence[str] = (), log: Callable[[str], None] = print) -> None:
         self.jobs, self.imports, self.log = jobs, imports, log
-        # A container or a batch system may allow fewer cores than the machine has.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = max(1, cores // jobs)
+        self.threads = max(1, usable_cores() // jobs)
         self._processes: dict[TrainingRun, subprocess.Popen[bytes]] = {}
         self._signals: list[int] = []
         self._passed_on = 0
@@ -182,3 +180,8 @@ def failure_reason(status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     return (errors or lines or [f"exit status {status}"])[-1]
+
+
+def usable_cores() -> int:
+    """Return the number of cores of this process: a container or a batch system may allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

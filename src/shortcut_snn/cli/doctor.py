@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from ..nets import spiking_resnet18
 from ..neurons import CLIF, LIF, PLIF, Neuron, NormNeuron, use_backend
-from ..neurons.backend import implementation, proofs
+from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
-from ..training.run import converts_bf16
+from ..training.run import converts_bf16, processor_capabilities
+from ._run_pool import usable_cores
 from ._terminal import print_line
 
 _SHAPE = (4, 16, 32, 16, 16)
@@ -41,7 +42,9 @@ def run(options: argparse.Namespace) -> int:
         proven = list(_proof_lines())
         _say("timing a neuron layer and a training step")
         times = [*_layer_times(device), *_step_times(device)]
-    remedies = [*_remedies(device), *{str(warning.message) for warning in caught if "ernel" in str(warning.message)}]
+    messages = dict.fromkeys(str(warning.message) for warning in caught)
+    # Of other libraries' warnings none helps.
+    remedies = [*_remedies(device), *(message for message in messages if "plain pytorch" in message.lower())]
     for remedy in remedies or ["no warnings: kernels run and agree with plain PyTorch"]:
         print_line(f"- {remedy}")
     print_line("\nPaste this into an issue:\n\n```text")
@@ -59,10 +62,9 @@ def _machine_lines(device: torch.device) -> Iterator[str]:
     about = environment([])
     yield f"shortcut-snn {about['shortcut_snn']}, Python {about['python']}, {about['platform']}"
     yield ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    # Older versions of torch lack get_capabilities.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = processor_capabilities()
     flags = [name for name in _INSTRUCTIONS if capabilities.get(name)]
-    yield f"processor: {_cores()} cores, {about['cpu_threads']} threads, {' '.join(flags)}"
+    yield f"processor: {usable_cores()} cores, {about['cpu_threads']} threads, {' '.join(flags)}"
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         memory = properties.total_memory / 2**30
@@ -85,8 +87,9 @@ def _run_kernels(device: torch.device) -> None:
                 layer(x, spikes).float().sum().backward()
                 with torch.no_grad():
                     neuron(x[..., 0, 0])
-                kernels = implementation(x)
-                kernels.unpack(kernels.pack(spikes.detach()), torch.empty_like(x))
+                if kernels_run(x):
+                    kernels = implementation(x)
+                    kernels.unpack(kernels.pack(spikes.detach()), torch.empty_like(x))
 
 
 def _proof_lines() -> Iterator[str]:
@@ -195,10 +198,6 @@ def _compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _remedies(device: torch.device) -> Iterator[str]:
     """Yield what makes training slow or fail on this machine, each with what helps."""
     if device.type == "cpu" and importlib.util.find_spec("numba") is None:
@@ -208,9 +207,10 @@ def _remedies(device: torch.device) -> Iterator[str]:
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         yield "Triton is missing, so neurons run in plain PyTorch: pip install triton"
     if device.type == "cuda" and _compiler() is None:
-        yield "there is no C compiler, which Triton needs: install gcc, or set CC to a compiler"
-    if torch.get_num_threads() > _cores():
-        yield f"PyTorch has {torch.get_num_threads()} threads on {_cores()} cores: set OMP_NUM_THREADS={_cores()}"
+        yield "Triton needs a C compiler and finds none: install gcc, or set CC to a compiler"
+    threads, cores = torch.get_num_threads(), usable_cores()
+    if threads > cores:
+        yield f"PyTorch has {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}"
     if converts_bf16(device.type):
         yield "bf16 is emulated on this device and slower than fp32: leave training.precision at fp32"
     for variable, folder in (("NUMBA_CACHE_DIR", None), ("TRITON_CACHE_DIR", Path.home() / ".triton")):

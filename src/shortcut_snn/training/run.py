@@ -178,11 +178,16 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
 
 def converts_bf16(device: str) -> bool:
     """Return whether this is an x86 processor that only converts bfloat16, which is slower than float32."""
-    # Older versions of torch lack get_capabilities.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    capabilities = processor_capabilities() if device == "cpu" else {}
     return capabilities.get("architecture") == "x86_64" and not any(
         capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
     )
+
+
+def processor_capabilities() -> dict[str, Any]:
+    """Return the architecture and instruction sets of the processor; empty in older versions of torch."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
 
 
 def _describe_start(task: Task, batches: Loaders) -> str:
