@@ -48,7 +48,7 @@ class Trial:
     first: str = ""
     """The first parameter that learns."""
     advised: Callable[[nn.Module, Any], tuple[nn.Module, Any]] | None = None
-    """The module and the example of which a message is expected to speak, where a keyword is no answer."""
+    """What a message must name where no keyword answers it: the module, and the example."""
 
 
 TRIALS: dict[str, Trial] = {}

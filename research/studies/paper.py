@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(common: list[str], methods: list[str], seconds: float, start: float) -> dict[str, object]:
-    """Return the number of epochs, and of images if there is no time for one epoch of all."""
+    """Return how many epochs fit into the time; if not even one does, how many images of an epoch."""
     planned = []
     for method in methods:
         lab = claim.Lab("paper", claim.parse(["paper", *common, "--epochs", "1", "--methods", method]), pretend=True)

@@ -170,7 +170,7 @@ def contained() -> nn.Sequential:
 
 
 class Feedback(nn.Module):
-    """A neuron of snnTorch with a connection to itself, which is no place for a branch."""
+    """A neuron of snnTorch that feeds back to itself: a branch does not belong on that connection."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -106,7 +106,7 @@ def test_layers_that_the_first_call_makes_are_asked_for(options: dict[str, Any])
 
 
 class Graph(nn.Module):
-    """Mixes nodes by a sparse matrix, which is no state."""
+    """Mixes nodes by a sparse matrix: a constant, not a state."""
 
     def __init__(self) -> None:
         super().__init__()

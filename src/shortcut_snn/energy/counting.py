@@ -124,9 +124,9 @@ class _LayerCounter:
         self.last_layer = name
         x = args[0].detach()
         layer = self.layers.setdefault(name, LayerOperations())
-        _count_weight_layer(layer, module, x, self.max_spikes_of(x))
+        _count_weight_layer(layer, module, x, self.find_max_spikes(x))
 
-    def max_spikes_of(self, x: Tensor) -> int:
+    def find_max_spikes(self, x: Tensor) -> int:
         """Return the largest integer that a neuron may have put into a layer's input, 1 if no I-LIF made it."""
         found = self.max_spikes.get(_storage(x))
         return self.copies.get(_size_and_sum(x), 1) if found is None and self.copies else found or 1

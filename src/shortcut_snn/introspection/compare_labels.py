@@ -36,7 +36,8 @@ def compare_labels(question: Question, readout: Callable[[Any], Any] | None, ten
         steps = step_axis % tensor.dim() - 1
         sizes = sizes[:steps] + sizes[steps + 1 :]
     # Classes at positions have a branch at each. One axis of positions may be time, unless that is known.
-    at_positions = len(sizes) > first % 2 + 1 and labelled in (None, sizes[1:])
+    fewest = 2 if step_axis == 0 else 3
+    at_positions = len(sizes) >= fewest and labelled in (None, sizes[1:])
     return Prediction(
         readout,
         question.num_classes or (sizes[0] if sizes else 1),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .operators.interface import Implementation
-from .proof import ProvenKernels, Verdict
+from .proof import ProvenKernels, Verdict, first_line
 
 Backend = Literal["auto", "eager", "numba", "triton"]
 Kernels = Literal["numba", "triton"]
@@ -60,7 +60,7 @@ def set_backend(name: Backend) -> None:
     Raises:
         ValueError: an unknown name.
         ImportError: numba or triton cannot be imported.
-        RuntimeError: there is no GPU for triton.
+        RuntimeError: triton has no GPU to run on.
 
     Example:
         >>> set_backend(get_backend())
@@ -168,7 +168,7 @@ def _works(kernels: Kernels, device: str) -> bool:
     except ImportError as error:
         reason = f"{kernels} cannot be imported ({error}). Install it with: {_INSTALL[kernels]}"
     except Exception as error:
-        reason = f"{kernels} does not work there ({(str(error) or repr(error)).strip().splitlines()[0]})"
+        reason = f"{kernels} does not work there ({first_line(error)})"
     if reason and _backend == kernels:
         raise RuntimeError(f"the backend {kernels!r} was chosen, but {reason}; 'auto' falls back to plain PyTorch")
     if reason:

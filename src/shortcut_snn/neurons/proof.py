@@ -150,7 +150,7 @@ class ProvenKernels:
             except _OUT_OF_MEMORY:
                 raise
             except Exception as error:
-                self._keep(key, _first_line(error))
+                self._keep(key, first_line(error))
         return getattr(plain, kernel)(*arguments)
 
     def _prove(self, kernel: str, examples: MakeExamples) -> str:
@@ -164,7 +164,7 @@ class ProvenKernels:
         except _OUT_OF_MEMORY:
             raise
         except Exception as error:
-            return _first_line(error)
+            return first_line(error)
 
     def _keep(self, key: Key, reason: str) -> Verdict:
         """Keep the verdict on a kernel; say why it fails."""
@@ -184,7 +184,8 @@ class ProvenKernels:
         return verdict
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class without one."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

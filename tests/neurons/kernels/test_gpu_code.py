@@ -11,9 +11,9 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
 
-from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from research.benchmarks.gpu_bounds import NoGpu
 from shortcut_snn.neurons import CLIF, ILIF, LIF, PLIF, RLIF, Neuron, NormalisedTanh, Sigmoid, Triangle
 from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.gpu import implementation as gpu
@@ -22,22 +22,6 @@ from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
 from .test_norm_neuron import lay_out
 
 Compiled = dict[str, list[Any]]
-
-
-class NoGpu:
-    """The part of a driver that Triton needs to compile."""
-
-    capability = 80
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.capability, 32)
-
-    def get_current_device(self) -> int:
-        # Triton caches compiled kernels by device.
-        return self.capability
-
-    def get_current_stream(self, device: int | None = None) -> int:
-        return 0
 
 
 @pytest.fixture
@@ -58,7 +42,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiled:
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(gpu, "launch", warm_up)
-    monkeypatch.setattr(driver, "_active", NoGpu())
+    monkeypatch.setattr(driver, "_active", NoGpu(80))
     return kernels
 
 
@@ -89,7 +73,7 @@ def assert_is_lean(compiled: Compiled) -> None:
 def test_a_layer_of_a_network(
     compiled: Compiled, dtype: torch.dtype, capability: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(NoGpu, "capability", capability)
+    monkeypatch.setattr(driver, "_active", NoGpu(capability))
     x, affine = sequence(4, layout, dtype), Affine(*torch.ones(3, 64))
     bits = torch.zeros(4, 1024, dtype=torch.uint8)
     gpu.batch_statistics(x)
