@@ -78,6 +78,14 @@ def _energy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=256, help="test samples to count on, drawn with a fixed seed")
 
 
+def _anytime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drop", type=float, default=0.005, help="permitted loss of accuracy, as a fraction")
+    parser.add_argument(
+        "--measure", default="confidence", choices=["confidence", "gap", "entropy"], help="how certainty is measured"
+    )
+    parser.add_argument("--samples", type=int, default=256, help="test samples for energy and time")
+
+
 def _gradients(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the tables and the figure")
     parser.add_argument("--run", default=None, help="use the recipe and the trained network of this run")
@@ -149,6 +157,14 @@ COMMANDS: dict[str, Command] = {
         "Count the accumulates (AC) and multiply-accumulates (MAC) of an inference and estimate their energy in 45 nm, "
         "next to the same network with ReLUs, and with memory traffic next to a quantised one.",
         _energy,
+        "run",
+    ),
+    "anytime": Command(
+        "let certain samples leave a network early",
+        "Set thresholds at the time steps and kept branches of a run's network, on the run's validation data, so that "
+        "each sample leaves as soon as the network is certain. Print what that saves on the test data, and store the "
+        "thresholds with the network.",
+        _anytime,
         "run",
     ),
     "export": Command(

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 from .. import components
 from ..neurons import use_backend
 from .exporter import Exporter, Logits, mean_over_steps
-from .inference import SingleStep
+from .single_step import SingleStep
 from .spec import NetworkSpec, Prepare
 
 

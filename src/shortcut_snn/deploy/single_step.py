@@ -1,0 +1,72 @@
+"""A folded network that runs one time step per call."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..introspection.neurons import spiking_layers
+from ..nets import SpikingNetwork
+from ..neurons.current_neuron import Membrane
+
+
+def check_has_single_steps(network: nn.Module) -> None:
+    """Check that a network can run one time step per call, the mean of whose logits is its own output."""
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(
+            f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"
+        )
+    if network.readout == "sequence":
+        raise ValueError("the network returns the logits of every time step, not their mean: export to onnx")
+
+
+class SingleStep(nn.Module):
+    """A folded network that takes one frame (or image) per call.
+
+    The mean of the logits over T calls equals the output of the network for the sequence.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        check_has_single_steps(network)
+        self.network: SpikingNetwork = network  # type: ignore[assignment]
+        layers = spiking_layers(network)
+        self.names = list(layers)
+        """Paths of the layers of neurons, in the order of their membrane potentials."""
+        self._layers = list(layers.values())
+
+    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits ``[N, num_classes]`` of one step and the membrane potentials ``[N, ...]`` after it.
+
+        Args:
+            frame: normalised frame ``[N, C, H, W]``.
+            *before: membrane potentials before the step; without any the network starts from 0.
+        """
+        membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
+        logits = self.step(frame, membranes)
+        return (logits, *(membrane.after for membrane in membranes if membrane.after is not None))
+
+    def step(self, frame: Tensor, membranes: Sequence[Membrane]) -> Tensor:
+        """Return the logits ``[N, num_classes]`` of one step, and write the membrane potentials after it.
+
+        Args:
+            frame: normalised frame ``[N, C, H, W]``.
+            membranes: of the layers of neurons, in the order of :attr:`names`.
+        """
+        network, steps = self.network, self.network.time_steps
+        for layer, membrane in zip(self._layers, membranes, strict=True):
+            layer.membrane = membrane  # type: ignore[assignment]
+        network.time_steps = 1
+        try:
+            features = network.features(frame.unsqueeze(0))
+            logits: Tensor = network.classifier(features.squeeze(0))
+        finally:
+            network.time_steps = steps
+            for layer in self._layers:
+                layer.membrane = None  # type: ignore[assignment]
+        return logits
+
+    @torch.no_grad()
+    def initial_state(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """Return membrane potentials of 0 for a batch of the shape of ``frame``."""
+        return tuple(torch.zeros_like(membrane) for membrane in self(frame)[1:])
