@@ -2,6 +2,7 @@
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from ..energy.report import with_unit
 from ..method import Layout, Shortcut
 from ..recipes import open_run
 from ..recipes.runs import keeps_result
-from ..training import RunFolder
+from ..training import RunFolder, read_rows
 from ._terminal import at_least_one
 
 DROPS = (0.0, 0.0025, 0.005, 0.01, 0.02)
@@ -54,13 +55,15 @@ def run(options: argparse.Namespace) -> int:
     print(f"\n{_cost_table(rows)}")
     print(_worst_class(network.classes, labels, logits, at))
     if options.weights == "last" and keeps_result(options.changes):
+        validation = all_logits(network, network.exit_runner, loaders.validation)
+        for drop in DROPS:
+            curve = calibrate_logits(*validation, exits.exits, drop, options.measure)
+            rows[f"anytime, drop {drop:g}"] = _measure(network, curve, logits, labels, batch)
         store_exits(folder.network("last"), exits)
         write_csv(folder.table("anytime"), [{"network": name, **row} for name, row in rows.items()])
-        validation = all_logits(network, network.exit_runner, loaders.validation)
-        curve = [calibrate_logits(*validation, exits.exits, drop, options.measure) for drop in DROPS]
-        _draw(rows, [_measure(network, each, logits, labels, batch) for each in curve], folder)
+        plots.anytime(read_rows(folder.table("anytime"), ["network"]), folder / "anytime.png")
         print(
-            f"\nwritten: {folder.table('anytime')}, {folder / 'anytime.png'}; load({str(folder)!r}).exits has the exits"
+            f"\nwritten: {folder.table('anytime')}, {folder / 'anytime.png'}, and the exits in {folder.network('last')}"
         )
     else:
         print("\nnothing written: this is not the network of the last epoch on the run's own data")
@@ -110,11 +113,14 @@ def measure_exits(network: Inference, exits: Exits, batch: Tensor) -> EnergyRepo
     """Return the energy of a sample that leaves at an exit, with the heads and the time steps that really run."""
     inputs = network.model_inputs(batch)
     layout = Layout(batch_axis=inputs.dim() - 4, time_steps=network.spec.time_steps)
-    return measure_energy(Shortcut(_Anytime(network.exit_runner, exits), layout), [inputs])
+    with warnings.catch_warnings():
+        # Heads of exits that no sample takes do not run.
+        warnings.filterwarnings("ignore", "not counted in the energy")
+        return measure_energy(Shortcut(_Anytime(network.exit_runner, exits), layout), [inputs])
 
 
 def _milliseconds(network: Inference, exits: Exits, batch: Tensor, size: int) -> float:
-    """Return the time of one sample on one core, the median over batches of a size."""
+    """Return the mean time of a sample on one core, in batches of a size."""
     whole = exits.used == [len(exits.exits) - 1]
     infer: Callable[[Tensor], Any] = network.logits if whole else lambda x: network.predict(x, anytime=exits)
     threads = torch.get_num_threads()
@@ -129,7 +135,6 @@ def _milliseconds(network: Inference, exits: Exits, batch: Tensor, size: int) ->
             seconds.append((time.perf_counter() - start) / len(each))
     finally:
         torch.set_num_threads(threads)
-    # The mean, since samples that leave early and late both count.
     return 1000 * sum(seconds) / len(seconds)
 
 
@@ -169,21 +174,3 @@ def _worst_class(classes: Sequence[str], labels: Tensor, logits: Tensor, at: Ten
     }
     worst = max(losses, key=lambda name: losses[name])
     return f"the class that loses most: {worst}, {100 * losses[worst]:.2f} points"
-
-
-def _draw(rows: dict[str, dict[str, float]], curve: list[dict[str, float]], folder: RunFolder) -> None:
-    fixed = sorted((row for name, row in rows.items() if name != "anytime"), key=lambda row: row["time_steps"])
-
-    def panel(title: str, label: str, key: str, scale: float) -> plots.Panel:
-        lines = {
-            name: [([scale * row[key] for row in points], [100 * row["accuracy"] for row in points])]
-            for name, points in (("fixed number of time steps", fixed), ("anytime", curve))
-        }
-        return plots.Panel(title, label, lines)
-
-    title = "test accuracy in %"
-    panels = [
-        panel(title, "energy with memory, µJ an input", "total_energy_pj", 1e-6),
-        panel(title, "milliseconds an input, one at a time, one core", "ms_batch_1", 1.0),
-    ]
-    plots.method_panels(panels, folder / "anytime.png")

@@ -27,8 +27,27 @@ from .folding import fold
 Measure = Literal["confidence", "gap", "entropy"]
 """How certain logits are: the largest probability, the gap between the two largest logits, or minus the entropy."""
 Runner = ExitRunner | WrappedRunner
-_LEVELS = 1 - torch.logspace(-3.5, -0.1, 80)
+_LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
 _TEMPERATURES = torch.logspace(-2, 2, 161)
+
+
+@dataclass(frozen=True)
+class AnytimePrediction:
+    """Classes of a batch, and where each sample left the network.
+
+    Args:
+        labels: index of the class of each sample, ``[N]``.
+        confidence: calibrated probability of that class, ``[N]``.
+        steps: time steps that were computed, ``[N]``.
+        layers: the place where the sample left in its last time step: the name of a tap, or ``"output"``.
+        exits: number of each sample's exit, ``[N]``.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    steps: Tensor
+    layers: tuple[str, ...]
+    exits: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,21 @@ class Exits:
         step, place = self.exits[number]
         return f"step {step}, {place}"
 
+    def predict(self, network: Any, x: Any) -> AnytimePrediction:
+        """Return the classes of a batch; each sample leaves at the first exit that is certain of its class.
+
+        Samples of a network of this package that have left are computed no further. Any other network ends early when
+        all samples of the batch have left, so pass it one sample at a time.
+
+        Args:
+            network: the one of the calibration.
+            x: inputs as the network takes them.
+
+        Raises:
+            ValueError: the network has other exits.
+        """
+        return predict_anytime(make_runner(network), prepared(network, x), self)
+
     def __str__(self) -> str:
         """Return the exits and the calibration in a sentence."""
         names = "; ".join(map(self.name, self.used[:-1])) or "none: no sample leaves early"
@@ -86,25 +120,6 @@ class Exits:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can represent them."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class AnytimePrediction:
-    """Classes of a batch, and where each sample left the network.
-
-    Args:
-        labels: index of the class of each sample, ``[N]``.
-        confidence: calibrated probability of that class, ``[N]``.
-        steps: time steps that were computed, ``[N]``.
-        layers: the place where the sample left in its last time step: the name of a tap, or ``"output"``.
-        exits: number of each sample's exit, ``[N]``.
-    """
-
-    labels: Tensor
-    confidence: Tensor
-    steps: Tensor
-    layers: tuple[str, ...]
-    exits: Tensor
 
 
 def calibrate(
@@ -129,7 +144,7 @@ def calibrate(
         >>> network = load("digits-resnet18")
         >>> images, labels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (64,))
         >>> exits = calibrate(network, [(images, labels)])
-        >>> prediction = network.predict(images, anytime=exits)
+        >>> prediction = network.predict(images, anytime=exits)  # or exits.predict(network, images)
         >>> prediction.labels.shape, prediction.steps.float().mean() <= 4
         (torch.Size([64]), tensor(True))
     """

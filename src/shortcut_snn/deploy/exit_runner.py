@@ -33,7 +33,9 @@ class AllLeft(Exception):
 
 
 class ExitRunner(nn.Module):
-    """A folded built-in network, one time step at a time. A sample that leaves is computed no further.
+    """A folded built-in network that runs piece by piece. A sample that leaves is computed no further.
+
+    A piece is the time steps up to the next one with an exit.
 
     Args:
         network: from :func:`~shortcut_snn.deploy.fold`; the runner takes a copy that shares the weights.
@@ -66,11 +68,13 @@ class ExitRunner(nn.Module):
         self._sums: list[Tensor | None] = [None] * self._places
         self._membranes = [Membrane() for _ in self.stepper.names]
         try:
-            for step in range(self.steps):
-                self._step = step
+            self._step = 0
+            for step in sorted({1 + exit // self._places for exit in self._offered}):
+                self._step, before = step, self._step
                 # Images are the same in every step, and the first layer runs once.
-                frame = self._frames[step] if x.dim() == 5 else self._frames
-                logits = self.stepper.step(frame, self._membranes)
+                frames = self._frames[before:step] if x.dim() == 5 else self._frames
+                self._piece = step - before
+                logits = self.stepper.step(frames, self._membranes, self._piece)
                 self._membranes = [Membrane(membrane.after) for membrane in self._membranes]
                 self._offer(self._places - 1, logits)
         except AllLeft:
@@ -91,13 +95,13 @@ class ExitRunner(nn.Module):
         return with_bits(remaining, pack(remaining)) if bits_of(output) is not None else remaining
 
     def _offer(self, place: int, values: Tensor) -> Tensor | None:
-        """Add the values of a time step to those before, offer the exit, and drop the samples that leave."""
-        before = self._sums[place]
+        """Add the mean values of a piece to those before, offer the exit, and drop the samples that leave."""
+        before, values = self._sums[place], self._piece * values
         total = self._sums[place] = values if before is None else before + values
-        exit = self._step * self._places + place
+        exit = (self._step - 1) * self._places + place
         if exit not in self._offered:
             return None
-        mean = total / (self._step + 1)
+        mean = total / self._step
         keep = self._visit(exit, self.heads[place](mean) if place < len(self.heads) else mean)
         if keep is not None:
             if not len(keep):

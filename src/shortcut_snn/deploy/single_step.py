@@ -46,22 +46,23 @@ class SingleStep(nn.Module):
         logits = self.step(frame, membranes)
         return (logits, *(membrane.after for membrane in membranes if membrane.after is not None))
 
-    def step(self, frame: Tensor, membranes: Sequence[Membrane]) -> Tensor:
-        """Return the logits ``[N, num_classes]`` of one step, and write the membrane potentials after it.
+    def step(self, frame: Tensor, membranes: Sequence[Membrane], steps: int = 1) -> Tensor:
+        """Return the mean logits ``[N, num_classes]`` of some steps, and write the membrane potentials after them.
 
         Args:
-            frame: normalised frame ``[N, C, H, W]``.
+            frame: normalised frame or image ``[N, C, H, W]``, or one frame for each step, ``[steps, N, C, H, W]``.
             membranes: of the layers of neurons, in the order of :attr:`names`.
+            steps: number of time steps that run at once.
         """
-        network, steps = self.network, self.network.time_steps
+        network, before = self.network, self.network.time_steps
         for layer, membrane in zip(self._layers, membranes, strict=True):
             layer.membrane = membrane  # type: ignore[assignment]
-        network.time_steps = 1
+        network.time_steps = steps
         try:
-            features = network.features(frame.unsqueeze(0))
-            logits: Tensor = network.classifier(features.squeeze(0))
+            features = network.features(frame.unsqueeze(0) if frame.dim() == 4 else frame)
+            logits: Tensor = network.classifier(features.squeeze(0) if steps == 1 else features.mean(0))
         finally:
-            network.time_steps = steps
+            network.time_steps = before
             for layer in self._layers:
                 layer.membrane = None  # type: ignore[assignment]
         return logits
