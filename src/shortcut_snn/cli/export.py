@@ -17,6 +17,7 @@ from ..data import Data, ImageData
 from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
 from ..deploy.card import CARD, ENERGY, README
 from ..deploy.safetensors_files import copy_branches, read_inference
+from ..deploy.single_step import keep_branches
 from ..deploy.spec import describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
@@ -45,9 +46,11 @@ def run(options: argparse.Namespace) -> int:
     test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
     weights = RunFolder(options.run).network(options.weights)
-    # The other formats have neither branches nor exits.
-    exits = read_inference(weights).exits if options.to == "safetensors" else None
-    card = card if exits is None else replace(card, exits=str(exits).replace("\n", "; "))
+    kept = read_inference(weights)
+    if kept.exits is not None and (options.to == "safetensors" or options.streaming):
+        card = replace(card, exits=kept.exits.to_dict())
+    if options.streaming and kept.branches:
+        keep_branches(task.model.network, kept.branches)
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
     if options.to == "safetensors":
         copy_branches(weights, path)

@@ -1,13 +1,37 @@
 """A folded network that runs one time step per call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..introspection.neurons import spiking_layers
+from ..method import LinearHead
+from ..method.heads import pool
 from ..nets import SpikingNetwork
 from ..neurons.current_neuron import Membrane
+
+EXIT_HEADS = "exit_heads"
+
+
+def keep_branches(network: nn.Module, branches: Mapping[str, nn.Module]) -> None:
+    """Add the heads of branches to a network, whose single steps then return their logits too.
+
+    Args:
+        network: it gets a submodule ``exit_heads``.
+        branches: by the names of their taps.
+
+    Raises:
+        ValueError: a head is not linear. The mean of its logits would not be the logits of the mean.
+    """
+    for tap, head in branches.items():
+        if not isinstance(head, LinearHead):
+            raise ValueError(
+                f"the branch at {tap} has a {type(head).__name__}: only linear heads can be exits of a step"
+            )
+    network.add_module(EXIT_HEADS, nn.ModuleDict({tap.replace(".", ":"): head for tap, head in branches.items()}))
 
 
 def check_has_single_steps(network: nn.Module) -> None:
@@ -30,21 +54,32 @@ class SingleStep(nn.Module):
         super().__init__()
         check_has_single_steps(network)
         self.network: SpikingNetwork = network  # type: ignore[assignment]
+        heads = getattr(network, EXIT_HEADS, {})
+        self.taps = [name.replace(":", ".") for name in heads]
+        """Places of the branches whose logits a step returns as well."""
+        self._exit_logits: list[Tensor] = []
+        for tap, head in zip(self.taps, heads.values() if self.taps else (), strict=True):
+            network.get_submodule(tap).register_forward_hook(partial(self._at_tap, head))
         layers = spiking_layers(network)
         self.names = list(layers)
         """Paths of the layers of neurons, in the order of their membrane potentials."""
         self._layers = list(layers.values())
 
     def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits ``[N, num_classes]`` of one step and the membrane potentials ``[N, ...]`` after it.
+        """Return the logits ``[N, num_classes]`` of one step, then those of the kept branches, then all membranes.
 
         Args:
             frame: normalised frame ``[N, C, H, W]``.
             *before: membrane potentials before the step; without any the network starts from 0.
         """
         membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
+        self._exit_logits = []
         logits = self.step(frame, membranes)
-        return (logits, *(membrane.after for membrane in membranes if membrane.after is not None))
+        after = (membrane.after for membrane in membranes if membrane.after is not None)
+        return (logits, *self._exit_logits, *after)
+
+    def _at_tap(self, head: nn.Module, module: nn.Module, args: Any, output: Tensor) -> None:
+        self._exit_logits.append(head(pool(output, 0)))
 
     def step(self, frame: Tensor, membranes: Sequence[Membrane], steps: int = 1) -> Tensor:
         """Return the mean logits ``[N, num_classes]`` of some steps, and write the membrane potentials after them.
@@ -70,4 +105,4 @@ class SingleStep(nn.Module):
     @torch.no_grad()
     def initial_state(self, frame: Tensor) -> tuple[Tensor, ...]:
         """Return membrane potentials of 0 for a batch of the shape of ``frame``."""
-        return tuple(torch.zeros_like(membrane) for membrane in self(frame)[1:])
+        return tuple(torch.zeros_like(membrane) for membrane in self(frame)[1 + len(self.taps) :])
