@@ -36,7 +36,7 @@ SHORT = {
     "gradients": [*SMALL, "--batches", "1"],
 }
 # The pages on ONNX files; elsewhere weights are exported, which takes no time.
-EXPORTS_ONNX = ("export.md", "tutorial-own-images.md")
+EXPORTS_ONNX = ("export.md", "tutorial-own-images.md", "anytime.md")
 SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
 
 

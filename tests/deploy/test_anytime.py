@@ -14,7 +14,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli.anytime import measure_exits
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import Exits, Inference, fold, load
-from shortcut_snn.deploy.anytime import all_logits, leave, make_runner
+from shortcut_snn.deploy.anytime import all_logits, calibrate_logits, leave, make_runner
 from shortcut_snn.deploy.safetensors_files import read_network, save_network
 from shortcut_snn.energy import measure_energy
 from shortcut_snn.method import LinearHead
@@ -122,14 +122,16 @@ def test_a_calibrated_network_saves_steps_and_keeps_its_accuracy(measure):
     assert (one.labels[0], one.exits[0]) == (prediction.labels[0], prediction.exits[0])
 
 
-def test_no_permitted_drop_lets_no_class_change():
+def test_few_samples_permit_nothing():
+    """One more error than was seen counts, so a small drop needs many samples."""
     network = load("digits-resnet18")
     validation, *_ = digits()
-    exits = calibrate(network, validation, drop=0.0)
-    assert exits.change >= 0
-    few = [(x[:4], y[:4]) for x, y in [next(iter(validation))]]
-    low, high = calibrate(network, few, drop=0.0).interval
-    assert low < -0.3 < 0.3 < high
+    with pytest.raises(ValueError, match=r"145 samples cannot show .* at most 0.005: pass 200 or more"):
+        calibrate(network, validation)
+    logits, targets = all_logits(network, network.exit_runner, validation)
+    exits = calibrate_logits(logits, targets, network.exit_runner.exits, 0.0)
+    assert exits.used == [3]
+    assert "no sample leaves early" in str(exits)
 
 
 class Stack(nn.Module):

@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     print(f"{exits}\n")
     logits, labels = all_logits(network, network.exit_runner, loaders.test)
     batch, _ = data.sample(options.samples)
-    variants = {f"T = {step}": _only(exits, number) for number, step in _outputs(exits) if step & (step - 1) == 0}
+    variants = {f"T = {step}": only(exits, number) for number, step in _outputs(exits) if step & (step - 1) == 0}
     whole = f"T = {exits.exits[-1][0]}"
-    variants |= {whole: _only(exits, len(exits.exits) - 1), "anytime": exits}
+    variants |= {whole: only(exits, len(exits.exits) - 1), "anytime": exits}
     rows = {name: _measure(network, variant, logits, labels, batch) for name, variant in variants.items()}
     at = leave(logits, exits)
     print(_exit_table(exits, at, logits.argmax(-1) == labels))
@@ -75,7 +75,7 @@ def _outputs(exits: Exits) -> list[tuple[int, int]]:
     return [(number, step) for number, (step, place) in enumerate(exits.exits) if place == OUTPUT]
 
 
-def _only(exits: Exits, number: int) -> Exits:
+def only(exits: Exits, number: int) -> Exits:
     """Return exits at which every sample leaves at one of them."""
     thresholds = [None] * (len(exits.exits) - 1)
     if number < len(thresholds):
@@ -89,7 +89,7 @@ def _measure(network: Inference, exits: Exits, logits: Tensor, labels: Tensor, b
     right = (logits.argmax(-1) == labels).gather(0, at[None])[0]
     steps = torch.tensor([step for step, _ in exits.exits])[at]
     energy = measure_exits(network, exits, batch)
-    one, many = (_milliseconds(network, exits, batch, size) for size in (1, SAMPLES_OF_TIME))
+    one, many = (milliseconds(network, exits, batch, size) for size in (1, SAMPLES_OF_TIME))
     return {
         "accuracy": float(right.double().mean()),
         "time_steps": float(steps.double().mean()),
@@ -119,7 +119,7 @@ def measure_exits(network: Inference, exits: Exits, batch: Tensor) -> EnergyRepo
         return measure_energy(Shortcut(_Anytime(network.exit_runner, exits), layout), [inputs])
 
 
-def _milliseconds(network: Inference, exits: Exits, batch: Tensor, size: int) -> float:
+def milliseconds(network: Inference, exits: Exits, batch: Tensor, size: int) -> float:
     """Return the mean time of a sample on one core, in batches of a size."""
     whole = exits.used == [len(exits.exits) - 1]
     infer: Callable[[Tensor], Any] = network.logits if whole else lambda x: network.predict(x, anytime=exits)

@@ -5,12 +5,12 @@
 1. A temperature for each exit makes its probabilities fit the labels (Guo et al., ICML 2017).
 2. For a level p, the samples that leave at an exit are the most certain ones of which a share of p keep the class that
    the whole network gives them. One more sample than was seen counts as changed, so few samples permit little.
-3. The level falls from 1 as long as the accuracy of the network with exits stays within the permitted drop.
+3. The level falls from 1 as long as the loss of accuracy, with one more error than was seen, is permitted.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Annotated, Any, Literal
 
 import torch
@@ -136,14 +136,14 @@ def calibrate(
         measure: of certainty.
 
     Raises:
-        ValueError: no data, labels that do not fit, or a network with a single exit.
+        ValueError: no data or too few, labels that do not fit, or a network with a single exit.
 
     Example:
         >>> import torch
         >>> from shortcut_snn import calibrate, load
         >>> network = load("digits-resnet18")
         >>> images, labels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (64,))
-        >>> exits = calibrate(network, [(images, labels)])
+        >>> exits = calibrate(network, [(images, labels)], drop=0.1)
         >>> prediction = network.predict(images, anytime=exits)  # or exits.predict(network, images)
         >>> prediction.labels.shape, prediction.steps.float().mean() <= 4
         (torch.Size([64]), tensor(True))
@@ -157,6 +157,11 @@ def calibrate(
             "the network has one time step and no branches, so no exits: train it with method.branches.keep=true"
         )
     logits, labels = all_logits(network, runner, data)
+    if drop * (len(labels) + 1) < 1:
+        raise ValueError(
+            f"{len(labels)} samples cannot show that accuracy falls by at most {drop:g}: pass {ceil(1 / max(drop, 1e-6)):,} "
+            "or more, or permit a larger drop"
+        )
     return calibrate_logits(logits, labels, runner.exits, drop, measure)
 
 
@@ -178,7 +183,7 @@ def calibrate_logits(
     thresholds = [float("inf")] * (len(exits) - 1)
     for level in _LEVELS.tolist():
         lower = _thresholds(scores, classes == classes[-1], level)
-        if _changes(classes, labels, _leave(scores, lower)).double().mean() < -drop - 1e-9:
+        if 1 - int(_changes(classes, labels, _leave(scores, lower)).sum()) > drop * (len(labels) + 1):
             break
         thresholds = lower
     at = _leave(scores, thresholds)
