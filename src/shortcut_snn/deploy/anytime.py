@@ -158,9 +158,10 @@ def calibrate(
         )
     logits, labels = all_logits(network, runner, data)
     if drop * (len(labels) + 1) < 1:
+        needed = ceil(1 / max(drop, 1e-6))
         raise ValueError(
-            f"{len(labels)} samples cannot show that accuracy falls by at most {drop:g}: pass {ceil(1 / max(drop, 1e-6)):,} "
-            "or more, or permit a larger drop"
+            f"{len(labels)} samples cannot show that accuracy falls by at most {drop:g}: pass {needed:,} or more, or "
+            "permit a larger drop"
         )
     return calibrate_logits(logits, labels, runner.exits, drop, measure)
 
