@@ -183,9 +183,10 @@ COMMANDS: dict[str, Command] = {
     "recipes": Command("list the built-in recipes and presets", "List the built-in recipes and presets."),
     "components": Command("list what a recipe can name", "List the components that a recipe can name.", _components),
     "demo": Command(
-        "train a deep network with two initialisations, in a minute",
-        "Train a spiking ResNet-34 with basic blocks on scikit-learn's digits twice: as usual, and with the preset "
-        "initialised (norms and surrogates set so that every block passes on its input and its gradient).",
+        "train a deep network in three ways, in two minutes",
+        "Train a spiking ResNet-34 with basic blocks on scikit-learn's digits three times: as usual, with the paper's "
+        "branches (preset evolutionary), and with the preset initialised (norms and surrogates set so that every block "
+        "passes on its input and its gradient).",
         _demo,
     ),
 }

@@ -3,9 +3,10 @@
 :func:`calibrate` sets one threshold for each exit on data that the network was not trained on:
 
 1. A temperature for each exit makes its probabilities fit the labels (Guo et al., ICML 2017).
-2. For a level p, the samples that leave at an exit are the most certain ones of which a share of p keep the class that
-   the whole network gives them. One more sample than was seen counts as changed, so few samples permit little.
+2. A level p sets all thresholds. At each exit the most certain samples leave, as many as keep the class that the whole
+   network gives them, up to a share of 1 - p. One more sample than was seen counts as changed.
 3. The level falls from 1 as long as the loss of accuracy, with one more error than was seen, is permitted.
+4. An exit that few samples take is closed, since each exit costs time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,8 @@ Measure = Literal["confidence", "gap", "entropy"]
 Runner = ExitRunner | WrappedRunner
 _LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
 _TEMPERATURES = torch.logspace(-2, 2, 161)
+_LEAST_SHARE = 0.03
+"""Of the samples that leave at an exit."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class AnytimePrediction:
 
 @dataclass(frozen=True)
 class Exits:
-    """Where samples may leave a network and how certain they must be; made by :func:`calibrate`.
+    """The exits of a network, and how certain a sample must be to leave there; made by :func:`calibrate`.
 
     Args:
         exits: the time step of each exit, from 1 on, and its place there: the name of a tap, or ``"output"``.
@@ -187,6 +190,12 @@ def calibrate_logits(
         if 1 - int(_changes(classes, labels, _leave(scores, lower)).sum()) > drop * (len(labels) + 1):
             break
         thresholds = lower
+    # An exit costs time, so one that few samples take is closed, and they leave later.
+    shares = _leave(scores, thresholds).bincount(minlength=len(exits)).double() / len(labels)
+    thresholds = [
+        threshold if share >= _LEAST_SHARE else float("inf")
+        for threshold, share in zip(thresholds, shares.tolist(), strict=False)
+    ]
     at = _leave(scores, thresholds)
     changes = _changes(classes, labels, at)
     return Exits(
@@ -264,7 +273,7 @@ def make_runner(network: Any) -> Runner:
     """Return what runs a network up to its exits.
 
     Raises:
-        TypeError: it is no network of this package, no wrapper and nothing that ``load`` returned.
+        TypeError: it is another network, without a wrapper.
     """
     runner = getattr(network, "exit_runner", None)
     if isinstance(runner, ExitRunner):
@@ -276,7 +285,7 @@ def make_runner(network: Any) -> Runner:
         return ExitRunner(fold(inner), heads, inner.time_steps).eval()
     if model is None:
         raise TypeError(
-            f"{type(network).__name__} is no network of this package: pass the wrapper that attach returns for it"
+            f"{type(network).__name__} has no exits of its own: wrap it with attach, and pass the wrapper"
         )
     return WrappedRunner(model)
 
