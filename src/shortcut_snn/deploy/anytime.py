@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..method import Shortcut
 from ..nets import SpikingNetwork
 from ..nets.options import check_choice
-from .exit_runner import Exit, ExitRunner, WrappedRunner
+from .exit_runner import OUTPUT, Exit, ExitRunner, WrappedRunner
 from .folding import fold
 
 Measure = Literal["confidence", "gap", "entropy"]
@@ -44,6 +44,14 @@ class AnytimePrediction:
         steps: time steps that were computed, ``[N]``.
         layers: the place where the sample left in its last time step: the name of a tap, or ``"output"``.
         exits: number of each sample's exit, ``[N]``.
+
+    Example:
+        >>> from shortcut_snn import calibrate, load
+        >>> network, images = load("digits-resnet18"), torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+        >>> exits = calibrate(network, [(images, torch.zeros(40, dtype=torch.long))], drop=0.1)
+        >>> prediction = network.predict(images[:1], anytime=exits)
+        >>> prediction.steps, prediction.layers
+        (tensor([1]), ('output',))
     """
 
     labels: Tensor
@@ -67,6 +75,12 @@ class Exits:
         change: of the accuracy on them, by the exits.
         interval: 95 % confidence interval of that change.
         mean_steps: time steps of a sample, on average over the calibration.
+
+    Example:
+        >>> places = ((1, "output"), (2, "output"))
+        >>> exits = Exits(places, (1.0, 1.0), (0.9,), "confidence", 0.0, 9, 0.0, (0.0, 0.0), 1.2)
+        >>> exits.decides(torch.tensor([[5.0, 0.0], [1.0, 0.0]]), step=1), exits.name(1)
+        (tensor([ True, False]), 'step 2, output')
     """
 
     exits: tuple[tuple[int, str], ...]
@@ -110,6 +124,21 @@ class Exits:
             ValueError: the network has other exits.
         """
         return predict_anytime(make_runner(network), prepared(network, x), self)
+
+    def decides(self, logits: Tensor, step: int, place: str = OUTPUT) -> Tensor:
+        """Return for each sample whether it may leave at an exit, ``[N]``; for a stream, whose frames come one by one.
+
+        Args:
+            logits: ``[N, classes]`` at the exit, as ``network.step(frame)`` returns them.
+            step: time step, from 1 on; all samples leave at the last one and after it.
+            place: of the exit.
+        """
+        number = self.exits.index((min(step, self.exits[-1][0]), place))
+        if number + 1 == len(self.exits):
+            return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        threshold = self.thresholds[number]
+        certainty = _certainty(logits.float() / self.temperatures[number], self.measure)
+        return certainty >= (float("inf") if threshold is None else threshold)
 
     def __str__(self) -> str:
         """Return the exits and the calibration in a sentence."""
@@ -250,12 +279,10 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
     def visit(exit: int, logits: Tensor) -> Tensor | None:
         nonlocal rows
         rows = torch.arange(len(logits), device=logits.device) if rows is None else rows
-        scaled = logits.float() / exits.temperatures[exit]
-        threshold = exits.thresholds[exit] if exit < len(exits.thresholds) else None
-        leaves = _certainty(scaled, exits.measure) >= (-float("inf") if threshold is None else threshold)
+        leaves = exits.decides(logits, *exits.exits[exit])
         if not leaves.any():
             return None
-        confidence, labels = scaled[leaves].softmax(-1).max(-1)
+        confidence, labels = (logits[leaves].float() / exits.temperatures[exit]).softmax(-1).max(-1)
         found.append((rows[leaves], labels, confidence, torch.full_like(labels, exit)))
         stay = (~leaves).nonzero().flatten()
         rows = rows[stay]
@@ -284,9 +311,7 @@ def make_runner(network: Any) -> Runner:
         heads = {} if model is None else dict(zip(model.taps.names, model.branches, strict=True))
         return ExitRunner(fold(inner), heads, inner.time_steps).eval()
     if model is None:
-        raise TypeError(
-            f"{type(network).__name__} has no exits of its own: wrap it with attach, and pass the wrapper"
-        )
+        raise TypeError(f"{type(network).__name__} has no exits of its own: wrap it with attach, and pass the wrapper")
     return WrappedRunner(model)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nets.layers import channels_last
-from ..neurons.event_layers import declare_constant
+from ..neurons.constant_weights import declare_constant
 from .anytime import AnytimePrediction, Exits, predict_anytime
 from .exit_runner import ExitRunner
 from .single_step import SingleStep
