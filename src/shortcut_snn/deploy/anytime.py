@@ -48,10 +48,10 @@ class AnytimePrediction:
     Example:
         >>> from shortcut_snn import calibrate, load
         >>> network, images = load("digits-resnet18"), torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
-        >>> exits = calibrate(network, [(images, torch.zeros(40, dtype=torch.long))], drop=0.1)
+        >>> exits = calibrate(network, [(images, network.predict(images))], drop=0.1)
         >>> prediction = network.predict(images[:1], anytime=exits)
         >>> prediction.steps, prediction.layers
-        (tensor([1]), ('output',))
+        (tensor([...]), ('output',))
     """
 
     labels: Tensor
