@@ -17,7 +17,8 @@ from shortcut_snn.deploy import Exits, Inference, fold, load
 from shortcut_snn.deploy.anytime import all_logits, calibrate_logits, leave, make_runner
 from shortcut_snn.deploy.safetensors_files import read_network, save_network
 from shortcut_snn.energy import measure_energy
-from shortcut_snn.method import LinearHead
+from shortcut_snn.method import Branches, LinearHead, LossSum, Method
+from shortcut_snn.training import Classification, Training, fit
 
 from ..training.small import train
 from .networks import CLASSES, FAMILIES, batch, family
@@ -202,6 +203,16 @@ def test_a_run_keeps_its_branches(kept):
     state, about = read_network(kept / "network.safetensors")
     assert not [name for name in state if name.startswith("branch")]
     assert list(about["branches"]["channels"]) == list(network.branches)
+
+
+def test_a_head_that_cannot_be_rebuilt_is_refused_before_training(tmp_path):
+    network = nets.spiking_resnet8(10, 2, width=16, in_channels=1)
+    method = Method(Branches("stages", keep=True), LossSum())
+    model = wrap(network, network.layout("stages"), method, head=lambda channels, classes: nn.Linear(channels, classes))
+    images, _ = next(iter(Digits(train_limit=40).load().loaders(0).train))
+    data = TensorDataset(images.float(), torch.arange(len(images)) % 10)
+    with pytest.raises(ValueError, match="the branch at layer1 cannot be kept: its Linear"):
+        fit(Classification(model, training=Training(epochs=1)), (data, data), tmp_path / "run", log=lambda line: None)
 
 
 def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):

@@ -131,32 +131,48 @@ def read_inference(path: Path, precision: Precision = "float32") -> Inference:
     return Inference(network, spec, precision, branches=branches, exits=exits)
 
 
-def describe_branches(branches: Mapping[str, nn.Module], head: Any) -> dict[str, Any]:
+def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int) -> dict[str, Any]:
     """Return how to build the heads of branches again, for the JSON object of a file.
 
     Args:
         branches: by the names of their taps.
         head: recipe entry of the heads, None for the default.
+        classes: number of logits.
+
+    Raises:
+        ValueError: a head is not what the entry builds.
     """
-    channels = {
-        tap: next(parameter.shape[1] for parameter in each.parameters() if parameter.dim() > 1)
-        for tap, each in branches.items()
-    }
+    channels = {}
+    for tap, branch in branches.items():
+        channels[tap] = next((parameter.shape[1] for parameter in branch.parameters() if parameter.dim() > 1), 0)
+        expected, found = (
+            {name: tensor.shape for name, tensor in each.state_dict().items()}
+            for each in (_make_head(head or "linear", channels[tap], classes), branch)
+        )
+        if expected != found:
+            raise ValueError(
+                f"the branch at {tap} cannot be kept: its {type(branch).__name__} is not the head of "
+                "method.branches.head, which rebuilds it; register the head and name it there"
+            )
     return {_BRANCHES: {"head": write(head), "channels": channels}} if branches else {}
+
+
+def _make_head(entry: Any, channels: int, classes: int) -> nn.Module:
+    make = read(components.head, entry, "head") if isinstance(entry, str | Mapping) else entry
+    with torch.device("meta"):
+        head: nn.Module = make(channels, classes)
+    return head
 
 
 def _read_branches(
     state: Mapping[str, Tensor], about: Mapping[str, Any], classes: int, network: nn.Module
 ) -> dict[str, nn.Module]:
-    make = read(components.head, about.get("head") or "linear", "head") if about else None
     branches: dict[str, nn.Module] = {}
     for tap, channels in (about.get("channels") or {}).items():
         network.get_submodule(tap)
         if not isinstance(channels, int) or not 0 < channels <= MAX_NUMBER:
             raise ValueError(f"the branch at {tap} has {channels} channels")
-        prefix = f"{_BRANCH}{tap}:"
-        with torch.device("meta"):
-            head = make(channels, classes)  # type: ignore[misc]
+        head, prefix = _make_head(about.get("head") or "linear", channels, classes), f"{_BRANCH}{tap}:"
         own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         head.load_state_dict(own, assign=True)
         branches[tap] = head.eval().requires_grad_(False)

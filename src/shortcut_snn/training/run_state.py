@@ -106,7 +106,7 @@ class Run:
         if method is None or not method.keep:
             return {}, {}
         branches = dict(zip(task.model.taps.names, task.model.branches, strict=True))
-        return branches, describe_branches(branches, method.head)
+        return branches, describe_branches(branches, method.head, task.model.layout.num_classes)
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:
