@@ -54,7 +54,7 @@ def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) ->
 def test_every_preset_is_applied_or_refused(name: str) -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
-    if name in ("tdbn", "sew", "ms", "sltt", "rate"):
+    if name in ("tdbn", "sew", "ms", "sltt"):
         with pytest.raises(ValueError, match=r"changes the network|use bptt"):
             attach(network, method=name, example=x, labels=labels)
         assert sum(len(module._forward_hooks) for module in network.modules()) == hooks

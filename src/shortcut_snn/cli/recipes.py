@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 PAPER_METHODS = ("vanilla", "shortcut", "evolutionary")
 PRESETS = (
     "vanilla", "shortcut", "evolutionary", "loss_sum", "initialised", "initialised_loss_sum", "deep_supervision",
-    "distillation", "stages_and_steps", "tet", "sltt", "rate", "tdbn", "sew", "ms",
+    "distillation", "stages_and_steps", "tet", "sltt", "tdbn", "sew", "ms",
 )  # fmt: skip
 """The names of ``recipes.PRESETS``, whose import takes seconds."""
 COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "this library"]

@@ -8,7 +8,6 @@ from annotated_types import Ge
 from .. import components
 from ..components import Kind
 from .branch_weight import BranchWeight, Constant
-from .gradient import check_gradient
 from .objectives import Objective, part_name, takes_branches, takes_every_step
 
 
@@ -73,7 +72,6 @@ class Method:
                 f"method.branches: the objective {part_name(self.objective)} does not use branches; set "
                 "method.branches=null or choose another method.objective"
             )
-        check_gradient(self.gradient, self.objective, self.initialise)
 
     @property
     def needs_every_step(self) -> bool:
