@@ -86,10 +86,6 @@ class Probe:
         duplicate: nn.Module = copy.deepcopy(self.initial, shared)
         return duplicate
 
-    def with_reset(self, reset: Reset) -> "Probe":
-        """Return a probe that begins all passes from the state that a reset leaves."""
-        return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
-
     def features(self, name: str, output: Any) -> Any:
         """Return the tensor in a module's output."""
         # The caller's function is made for the tapped modules, and may fail for others.
@@ -181,13 +177,21 @@ class Probe:
                 "early exit: turn this off while the network is attached"
             )
 
-    def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
+    def observe(
+        self,
+        example: Any = None,
+        *,
+        edit: Edit | None = None,
+        network: nn.Module | None = None,
+        gradients: bool = False,
+    ) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
 
         Args:
             example: a batch; by default that of the base pass.
             edit: changes outputs of modules.
             network: the copy to use; by default a fresh one.
+            gradients: whether the pass has a graph.
         """
         base = self.base
         done = Pass(base.example if example is None else example, self.fresh() if network is None else network)
@@ -203,7 +207,7 @@ class Probe:
                 for indices, new in zip(total, changed, strict=False):
                     indices |= new
 
-        return self._record(Recorder(self._gains, done, keep, edit))
+        return self._record(Recorder(self._gains, done, keep, edit), gradients=gradients)
 
     def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
         """Return a pass in which one index of an axis, or all, have other values (see :func:`alter`)."""

@@ -51,11 +51,6 @@ class Cell(nn.Module):
         return spike
 
 
-class Resettable(Cell):
-    def reset(self) -> None:
-        self.mem = None
-
-
 class Multi(nn.Module):
     """A whole sequence a call, along the first axis or the second, from rest."""
 
@@ -234,18 +229,6 @@ def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(
-    frames(),
-    batch=1,
-    asks=f"{TAKES_STEPS}.*'mean'",
-    cure={"loop": "input", "readout": "mean"},
-    widths={4, 6},
-    read=steps_of(),
-)
-def steps_with_a_reset() -> nn.Module:
-    return stepwise(Resettable)
-
-
 @entry(clips(), widths={4, 6}, read=steps_of(1), asks=TAKES_STEPS, cure={"batch_axis": 0, **INPUT})
 def steps_of_clips() -> nn.Module:
     return stepwise(Cell)
@@ -297,7 +280,7 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     cure={"reset": rest, "readout": "mean"},
 )
 def used_before() -> nn.Module:
-    return Used(Resettable)
+    return Used(Cell)
 
 
 class Loop(nn.Module):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..._utils.calls import Reset
-from .adapter import Adapter, modules_with
+from .adapter import Adapter
 from .norse import NORSE
 from .sinabs import SINABS
 from .snntorch import SNNTORCH
@@ -22,7 +22,6 @@ __all__ = [
     "Adapter",
     "adapters_of",
     "library_reset",
-    "modules_with",
     "steepness",
 ]
 
