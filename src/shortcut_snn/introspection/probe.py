@@ -36,8 +36,6 @@ from .recorder import Edit, OneChannel, Pass, Recorder
 Run = Callable[..., Any]
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
-SEEDS = 2
-"""The number of perturbations to try until one shows in the output."""
 
 
 class Probe:
@@ -123,10 +121,7 @@ class Probe:
     def altered(self, axis: int, index: int) -> Pass:
         """Return the pass with other values at one index of an axis of the example."""
         if (axis, index) not in self._altered:
-            for seed in range(SEEDS):
-                done = self._altered[axis, index] = self._observe_altered(axis, index, seed)
-                if self.output_differs(done):
-                    break
+            self._altered[axis, index] = self._observe_altered(axis, index)
         return self._altered[axis, index]
 
     def used(self) -> nn.Module:
@@ -209,13 +204,13 @@ class Probe:
 
         return self._record(Recorder(self._gains, done, keep, edit), gradients=gradients)
 
-    def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
+    def _observe_altered(self, axis: int, index: int | None) -> Pass:
         """Return a pass in which one index of an axis, or all, have other values (see :func:`alter`)."""
         problem: Exception | None = None
         # A wide range shows more, but an embedding may refuse it, and a mask all values but its own.
         for values in ("wide", "like", "moved"):
             try:
-                return self.observe(alter(self.base.example, axis, index, seed, values))
+                return self.observe(alter(self.base.example, axis, index, values))
             except CALL_ERRORS as error:
                 problem = error
         raise ValueError(

@@ -11,7 +11,8 @@ from .branch_weight import BranchWeight, Constant
 from .objectives import Objective, part_name, takes_branches, takes_every_step
 
 
-def _default(kind: Kind, name: str, **options: Any) -> Any:
+def component_field(kind: Kind, name: str, **options: Any) -> Any:
+    """Return the field of a dataclass whose default is a component."""
     return field(default_factory=lambda: kind.make(name, **options))
 
 
@@ -34,7 +35,7 @@ class Branches:
     """
 
     taps: Literal["stages", "blocks"] | Annotated[int, Ge(1)] | tuple[str, ...] = "stages"
-    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
+    branch_weight: Annotated[Any, components.branch_weight] = component_field(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
 
@@ -61,8 +62,8 @@ class Method:
     """
 
     branches: Branches | None = None
-    objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
-    gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
+    objective: Annotated[Any, components.objective] = component_field(components.objective, "logit_sum")
+    gradient: Annotated[Any, components.gradient] = component_field(components.gradient, "bptt")
     initialise: bool = False
     penalty: Annotated[Any, components.penalty] | None = None
 
