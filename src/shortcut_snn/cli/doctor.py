@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         _run_kernels(device)
         proven = list(_proof_lines())
         _say("timing a neuron layer and a training step")
-        times = [*_layer_times(device), *_step_times(device)]
+        times = list(_times(device))
     messages = dict.fromkeys(str(warning.message) for warning in caught)
     # Of other libraries' warnings none helps.
     remedies = [*_remedies(device), *(message for message in messages if "plain pytorch" in message.lower())]
@@ -103,29 +103,18 @@ def _proof_lines() -> Iterator[str]:
         yield from (f"kernel {kernel}: {str(v.dtype)[6:]} FAILS: {v.reason}" for v in of_kernel if v.reason)
 
 
-def _layer_times(device: torch.device) -> Iterator[str]:
-    """Yield the time of a neuron layer, forward and backward, in kernels and in plain PyTorch."""
-    x = torch.randn(_SHAPE, device=device)
-    kernels = _milliseconds(LIF(), x)
-    with use_backend("eager"):
-        plain = _milliseconds(LIF(), x)
-    yield (
-        f"neuron layer {list(_SHAPE)}: kernels {kernels:.2f} ms, plain PyTorch {plain:.2f} ms "
-        f"({plain / kernels:.1f} times)"
-    )
-
-
-def _step_times(device: torch.device) -> Iterator[str]:
-    """Yield the time of a training step of a small ResNet-18."""
+def _times(device: torch.device) -> Iterator[str]:
+    """Yield the times of a neuron layer and of a training step of a small ResNet-18, in kernels and plain PyTorch."""
     network = spiking_resnet18(num_classes=10, time_steps=4, width=16).to(device)
-    images = torch.rand(8, 3, 32, 32, device=device)
-    kernels = _milliseconds(network, images)
-    with use_backend("eager"):
-        plain = _milliseconds(network, images)
-    yield (
-        f"training step, ResNet-18 of width 16, batch 8, T = 4: kernels {kernels:.0f} ms, plain PyTorch {plain:.0f} ms "
-        f"({plain / kernels:.1f} times)"
-    )
+    timed: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+        f"neuron layer {list(_SHAPE)}": (LIF(), torch.randn(_SHAPE, device=device)),
+        "training step, ResNet-18 of width 16, batch 8, T = 4": (network, torch.rand(8, 3, 32, 32, device=device)),
+    }
+    for name, (module, x) in timed.items():
+        kernels = _milliseconds(module, x)
+        with use_backend("eager"):
+            plain = _milliseconds(module, x)
+        yield f"{name}: kernels {kernels:.2f} ms, plain PyTorch {plain:.2f} ms ({plain / kernels:.1f} times)"
 
 
 def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:

@@ -27,12 +27,6 @@ List the components that a recipe can name: shortcut-snn components."""
 
 def run(options: argparse.Namespace) -> int:
     """Print the table of the built-in recipes."""
-    print(f"{recipe_table()}\n\n{NOTE.format(presets=', '.join(PRESETS))}")
-    return 0
-
-
-def recipe_table() -> str:
-    """Return the table of the built-in recipes."""
     paper, ours = accuracies("paper"), accuracies("ours")
     rows = []
     for path in sorted((FOLDER / "built_in").glob("*.yaml")):
@@ -48,7 +42,8 @@ def recipe_table() -> str:
                 _row_of_accuracies(ours.get(path.stem, {})),
             ]
         )
-    return markdown_table(COLUMNS, rows)
+    print(f"{markdown_table(COLUMNS, rows)}\n\n{NOTE.format(presets=', '.join(PRESETS))}")
+    return 0
 
 
 def accuracies(source: str) -> dict[str, dict[str, Any]]:
