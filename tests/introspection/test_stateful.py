@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from shortcut_snn import Shortcut, attach
 from shortcut_snn.neurons import ATan, straight_through
 
-from ..method.toys import Staged, small
+from ..method.toys import Staged
 from ..method.wrapped import wrapped
 
 
@@ -45,18 +45,6 @@ def test_the_dry_pass_leaves_the_neurons_state(mode: str) -> None:
     wrap(network, mode)
     assert network.layer1[1].v is state
     assert torch.equal(state, kept)
-
-
-def test_both_step_modes_give_the_same_branches() -> None:
-    x = 10 * torch.rand(6, 2, 4)
-    models = {mode: wrap(Stateful(mode), mode) for mode in "ms"}
-    models["s"].load_state_dict(models["m"].state_dict())
-    outputs = {mode: model(x) for mode, model in models.items()}
-    assert models["m"].network.layer1(x).mean() > 0
-    for multi, single in zip(outputs["m"].branches, outputs["s"].branches, strict=True):
-        torch.testing.assert_close(multi, single)
-    functional.reset_net(models["s"])
-    assert torch.equal(models["s"](x).branches[0], outputs["s"].branches[0])
 
 
 class InPlace(nn.Module):
@@ -126,16 +114,3 @@ def test_old_style_weight_norm_is_supported() -> None:
     model = wrapped(network, num_classes=3, example=x)
     model(x).branches[0].sum().backward()
     assert network.layer1[0].weight_g.grad is not None
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_readout_averages_the_logits_of_every_step(training: bool) -> None:
-    model = wrapped(small(readout="sequence"), num_classes=3, readout=lambda logits: logits.mean(0)).train(training)
-    plain = wrapped(small(), num_classes=3).train(training)
-    plain.load_state_dict(model.state_dict())
-    images = torch.rand(4, 3, 8, 8)
-    output, expected = model(images), plain(images)
-    torch.testing.assert_close(output.main, expected.main, rtol=1e-6, atol=1e-6)
-    assert len(output.branches) == (3 if training else 0)
-    assert all(torch.equal(a, b) for a, b in zip(output.branches, expected.branches, strict=True))
-    assert model.network(images).shape == (2, 4, 3)
