@@ -43,7 +43,7 @@ define remove
 rm -rf -- "$(1)"
 endef
 
-demo: $(VENV)/.train  ## Train a deep spiking network with two initialisations (about a minute); picture in runs/demo
+demo: $(VENV)/.train  ## Train a deep spiking network in three ways (two minutes); picture in runs/demo
 	$(call remove,$(RUN),demo.png comparison.csv)
 	$(BIN)/shortcut-snn demo --out "$(RUN)"
 

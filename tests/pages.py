@@ -36,7 +36,7 @@ SHORT = {
     "gradients": [*SMALL, "--batches", "1"],
 }
 # The pages on ONNX files; elsewhere weights are exported, which takes no time.
-EXPORTS_ONNX = ("export.md", "tutorial-own-images.md")
+EXPORTS_ONNX = ("export.md", "tutorial-own-images.md", "anytime.md")
 SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
 
 
@@ -128,6 +128,9 @@ def _run_ours(words: list[str], page: str) -> None:
     arguments = words = [SHALLOW.get(word, word) for word in _from_root(words)]
     if words[0] == "export" and (page not in EXPORTS_ONNX or "--int8" in words):
         arguments = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
+    if words[0] == "anytime":
+        # Of a run that was made short, with few samples.
+        arguments = [*words, "--drop", "0.5", "--samples", "8"]
     if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
         # Each of its runs is a process that imports everything: one page runs them, elsewhere the words are checked.
         arguments = [*words, "--print-recipe"]

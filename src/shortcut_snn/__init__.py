@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import training as training
     from .attachment import attach as attach
     from .data import as_data as as_data
+    from .deploy import calibrate as calibrate
     from .deploy import export_network as export_network
     from .deploy import load as load
     from .diagnosis import diagnose as diagnose
@@ -63,7 +64,7 @@ _PACKAGES = (
 _NAMES = {
     "attachment": ("attach",),
     "data": ("as_data",),
-    "deploy": ("export_network", "load"),
+    "deploy": ("calibrate", "export_network", "load"),
     "diagnosis": ("diagnose",),
     "energy": ("measure_energy",),
     "initialisation": ("initialise",),

@@ -261,6 +261,31 @@ class Panel:
             axes.set_xlabel(self.xlabel)
 
 
+def anytime(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw accuracy over energy and over time, of anytime inference and of fixed numbers of time steps.
+
+    Args:
+        rows: of ``anytime.csv``.
+        path: the file to write.
+    """
+    groups = {"fixed number of time steps": "T = ", "anytime": "anytime, "}
+
+    def panel(label: str, key: str, scale: float = 1.0) -> Panel:
+        runs = {}
+        for name, prefix in groups.items():
+            points = sorted(
+                (scale * row[key], 100 * row["accuracy"]) for row in rows if row["network"].startswith(prefix)
+            )
+            runs[name] = [([x for x, _ in points], [y for _, y in points])]
+        return Panel("test accuracy, %", label, runs)
+
+    panels = [
+        panel("energy of an input with memory, µJ", "total_energy_pj", 1e-6),
+        panel("milliseconds of an input, one at a time, one core", "ms_batch_1"),
+    ]
+    method_panels(panels, path)
+
+
 def method_panels(panels: Sequence[Panel], path: Path) -> None:
     """Draw the panels that have values in two columns, with the methods named once below them."""
     panels = [panel for panel in panels if panel.has_values]

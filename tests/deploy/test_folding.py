@@ -6,7 +6,7 @@ from torch import nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import Inference, fold
-from shortcut_snn.deploy.inference import SingleStep
+from shortcut_snn.deploy.single_step import SingleStep
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import LIF, use_backend
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import fold
-from shortcut_snn.deploy.inference import SingleStep
+from shortcut_snn.deploy.single_step import SingleStep
 from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.neurons import LIF, Neuron
 from shortcut_snn.neurons.current_neuron import CurrentNeuron, Membrane

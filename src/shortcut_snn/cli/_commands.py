@@ -78,6 +78,14 @@ def _energy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=256, help="test samples to count on, drawn with a fixed seed")
 
 
+def _anytime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drop", type=float, default=0.005, help="permitted loss of accuracy, as a fraction")
+    parser.add_argument(
+        "--measure", default="confidence", choices=["confidence", "gap", "entropy"], help="how certainty is measured"
+    )
+    parser.add_argument("--samples", type=int, default=256, help="test samples for energy and time")
+
+
 def _gradients(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the tables and the figure")
     parser.add_argument("--run", default=None, help="use the recipe and the trained network of this run")
@@ -151,6 +159,14 @@ COMMANDS: dict[str, Command] = {
         _energy,
         "run",
     ),
+    "anytime": Command(
+        "let certain samples leave a network early",
+        "Set thresholds at the time steps and kept branches of a run's network, on the run's validation data, so that "
+        "each sample leaves as soon as the network is certain. Print what that saves on the test data, and store the "
+        "thresholds with the network.",
+        _anytime,
+        "run",
+    ),
     "export": Command(
         "export a trained network",
         "Export the network of a run, batch norms folded into convolutions. The file is run on test images; it is "
@@ -167,9 +183,10 @@ COMMANDS: dict[str, Command] = {
     "recipes": Command("list the built-in recipes and presets", "List the built-in recipes and presets."),
     "components": Command("list what a recipe can name", "List the components that a recipe can name.", _components),
     "demo": Command(
-        "train a deep network with two initialisations, in a minute",
-        "Train a spiking ResNet-34 with basic blocks on scikit-learn's digits twice: as usual, and with the preset "
-        "initialised (norms and surrogates set so that every block passes on its input and its gradient).",
+        "train a deep network in three ways, in two minutes",
+        "Train a spiking ResNet-34 with basic blocks on scikit-learn's digits three times: as usual, with the paper's "
+        "branches (preset evolutionary), and with the preset initialised (norms and surrogates set so that every block "
+        "passes on its input and its gradient).",
         _demo,
     ),
 }

@@ -9,6 +9,7 @@ import torch
 
 from ..measurement import probe
 from ..recipes import open_run
+from ..training import RunFolder, read_rows
 from ..training.tables import Metric, format_value
 from ..training.trainer import make_trainer, quiet_lightning
 
@@ -22,6 +23,10 @@ def run(options: argparse.Namespace) -> int:
             text = metric.format(value) if name == metric.name else format_value(value)
             print(f"{options.split} {name} of {options.run} ({options.weights} epoch): {text}")
     print(f"{options.split} loss: {evaluation.metrics['loss']:.4f}")
+    table = RunFolder(options.run).table("anytime")
+    for row in read_rows(table, ["network"]) if options.split == "test" and table.is_file() else ():
+        if row["network"] == "anytime":
+            print(f"with exits (anytime): accuracy {100 * row['accuracy']:.2f} %, {row['time_steps']:.2f} time steps")
     if evaluation.rates:
         print("firing rates (spikes per neuron and time step):")
     for name, rate in evaluation.rates.items():

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..components.registry import suggestion
 from ..data import Data, ImageData
 from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
 from ..deploy.card import CARD, ENERGY, README
+from ..deploy.safetensors_files import copy_branches, read_inference
+from ..deploy.single_step import keep_branches
 from ..deploy.spec import describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
@@ -43,7 +45,15 @@ def run(options: argparse.Namespace) -> int:
     task.model.strip()
     test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
+    weights = RunFolder(options.run).network(options.weights)
+    kept = read_inference(weights)
+    if kept.exits is not None and (options.to == "safetensors" or options.streaming):
+        card = replace(card, exits=kept.exits.to_dict())
+    if options.streaming and kept.branches:
+        keep_branches(task.model.network, kept.branches)
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
+    if options.to == "safetensors":
+        copy_branches(weights, path)
     print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
     for part, value in card.accuracy.items() if options.half or options.int8 else ():
         print(f"{part} accuracy in {'half precision' if options.half else 'int8'}: {100 * value:.2f} %")

@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     safetensors_files,
     torch_export,
 )
+from .anytime import AnytimePrediction, Exits, calibrate
 from .card import Card
 from .export import export_network, export_with_card
 from .exporter import Exporter
@@ -17,6 +18,6 @@ from .registry import card, load, names, push_to_hub
 from .spec import InputSpec, NetworkSpec
 
 __all__ = [
-    "Card", "Exporter", "Inference", "InputSpec", "NetworkSpec", "card", "export_network", "export_with_card",
-    "fold", "load", "names", "predict", "push_to_hub",
+    "AnytimePrediction", "Card", "Exits", "Exporter", "Inference", "InputSpec", "NetworkSpec", "calibrate", "card",
+    "export_network", "export_with_card", "fold", "load", "names", "predict", "push_to_hub",
 ]  # fmt: skip

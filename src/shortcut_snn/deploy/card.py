@@ -36,6 +36,7 @@ class Card:
         inputs: one sentence on how a file becomes an input.
         weights: the epoch that the weights are from.
         licence: licence of the weights, as the Hugging Face hub writes it (``"apache-2.0"``); None if not stated.
+        exits: fields of the :class:`~shortcut_snn.deploy.Exits` of anytime inference; None without.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Card:
     inputs: str = ""
     weights: str = ""
     licence: str | None = None
+    exits: dict[str, Any] | None = None
 
 
 def write_card(card: Card, folder: Path) -> None:
@@ -84,16 +86,18 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
         "Samples": _join(f"{count:,} ({part})" for part, count in data["samples"].items()),
         "Licence of the data": data.get("licence") or "not stated",
         "Accuracy": _join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
+        **_exits(card.exits),
         "Energy of an input in 45 nm": _join(f"{with_unit(value)} ({what})" for what, value in energy.items()),
     }
     is_events = data.get("kind") == "events"
     inputs = "float32 counts [N, T, C, H, W]" if is_events else "uint8 [N, C, H, W], as images are stored"
+    anytime = "prediction = network.predict(images, anytime=network.exits)\n" if card.exits else ""
     use = f"""```python
 from shortcut_snn import load
 
 network = load("{name}")
 labels = network.predict(images)  # {inputs}
-# In a terminal: shortcut-snn predict {name} FILE ...
+{anytime}# In a terminal: shortcut-snn predict {name} FILE ...
 ```"""
     if WEIGHTS not in card.files.values():
         use = "Open a file with the runtime of its format."
@@ -120,6 +124,16 @@ A spiking {network["kind"]} (T = {network["time_steps"]}) for {data["name"]}, tr
 {json.dumps(card.recipe, indent=2)}
 ```
 """
+
+
+def _exits(exits: dict[str, Any] | None) -> dict[str, str]:
+    if exits is None:
+        return {}
+    low, high = (f"{100 * value:+.2f}" for value in exits["interval"])
+    return {
+        "Anytime inference": f"{exits['mean_steps']:.2f} time steps on average, accuracy {100 * exits['change']:+.2f} "
+        f"points (95 % interval {low} to {high}) on {exits['samples']:,} validation samples"
+    }
 
 
 def _hub_metadata(card: Card) -> dict[str, Any]:

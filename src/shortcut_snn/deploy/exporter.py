@@ -85,7 +85,9 @@ def mean_over_steps(
         state: Sequence[Tensor] = [torch.zeros(len(images), *shape) for shape in shapes]
         outputs = []
         for frame in frames_of(images, spec):
-            output, *state = step(frame, state)
+            output, *others = step(frame, state)
+            # Before the potentials are the logits of kept branches, if there are any.
+            state = others[len(others) - len(shapes) :]
             outputs.append(output)
         return torch.stack(outputs).mean(0)
 

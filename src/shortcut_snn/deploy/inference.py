@@ -1,73 +1,21 @@
 """Trained networks in use: images in, classes out, for whole batches or one time step per call."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..introspection.neurons import spiking_layers
-from ..nets import SpikingNetwork
 from ..nets.layers import channels_last
-from ..neurons.current_neuron import Membrane
+from ..neurons.event_layers import declare_constant
+from .anytime import AnytimePrediction, Exits, predict_anytime
+from .exit_runner import ExitRunner
+from .single_step import SingleStep
 from .spec import NetworkSpec, Prepare
-
-
-def check_has_single_steps(network: nn.Module) -> None:
-    """Check that a network can run one time step per call, the mean of whose logits is its own output."""
-    if not isinstance(network, SpikingNetwork):
-        raise ValueError(
-            f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"
-        )
-    if network.readout == "sequence":
-        raise ValueError("the network returns the logits of every time step, not their mean: export to onnx")
-
-
-class SingleStep(nn.Module):
-    """A folded network that takes one frame (or image) per call.
-
-    The mean of the logits over T calls equals the output of the network for the sequence.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        check_has_single_steps(network)
-        self.network: SpikingNetwork = network  # type: ignore[assignment]
-        layers = spiking_layers(network)
-        self.names = list(layers)
-        """Paths of the layers of neurons, in the order of their membrane potentials."""
-        self._layers = list(layers.values())
-
-    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits ``[N, num_classes]`` of one step and the membrane potentials ``[N, ...]`` after it.
-
-        Args:
-            frame: normalised frame ``[N, C, H, W]``.
-            *before: membrane potentials before the step; without any the network starts from 0.
-        """
-        network, steps = self.network, self.network.time_steps
-        membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
-        for layer, membrane in zip(self._layers, membranes, strict=True):
-            layer.membrane = membrane  # type: ignore[assignment]
-        network.time_steps = 1
-        try:
-            features = network.features(frame.unsqueeze(0))
-            logits: Tensor = network.classifier(features.squeeze(0))
-        finally:
-            network.time_steps = steps
-            for layer in self._layers:
-                layer.membrane = None  # type: ignore[assignment]
-        return (logits, *(membrane.after for membrane in membranes if membrane.after is not None))
-
-    @torch.no_grad()
-    def initial_state(self, frame: Tensor) -> tuple[Tensor, ...]:
-        """Return membrane potentials of 0 for a batch of the shape of ``frame``."""
-        return tuple(torch.zeros_like(membrane) for membrane in self(frame)[1:])
-
 
 Images: TypeAlias = "Tensor | NDArray[np.generic]"
 Precision = Literal["float32", "bfloat16"]
@@ -81,6 +29,8 @@ class Inference:
     Args:
         network: from :func:`~shortcut_snn.deploy.fold`; it is copied.
         spec: the network's specification.
+        branches: heads of branches that the network kept, by the names of their taps.
+        exits: thresholds for anytime inference that are stored with the network; None without.
         precision: dtype of the layers and of what passes between them. ``"bfloat16"`` rounds weights to 8 bits and is
             faster on processors that support it; the membrane potential stays in float32 within a sequence.
 
@@ -99,8 +49,16 @@ class Inference:
     _sum: Tensor | None
     _steps: int
 
-    def __init__(self, network: nn.Module, spec: NetworkSpec, precision: Precision = "float32") -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: NetworkSpec,
+        precision: Precision = "float32",
+        *,
+        branches: Mapping[str, nn.Module] | None = None,
+        exits: Exits | None = None,
+    ) -> None:
+        self.spec, self.branches, self.exits = spec, dict(branches or {}), exits
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.network = for_inference(network, self.dtype)
         self.prepare = Prepare(spec).to(next(network.parameters()).device)
@@ -129,16 +87,40 @@ class Inference:
         Raises:
             ValueError: the images have a wrong shape or type.
         """
-        inputs = self.spec.inputs
-        steps = () if inputs.kind == "static" else (self.spec.time_steps,)
-        x = self._model_inputs(images, (*steps, inputs.channels, *inputs.image_size))
+        x = self.model_inputs(images)
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = self.network(x)
         return logits
 
-    def predict(self, images: Images) -> Tensor:
-        """Return the index of the class of each image, ``[N]``; see :meth:`logits`."""
-        return self.logits(images).argmax(-1)
+    @overload
+    def predict(self, images: Images, anytime: None = None) -> Tensor: ...
+
+    @overload
+    def predict(self, images: Images, anytime: Exits) -> AnytimePrediction: ...
+
+    def predict(self, images: Images, anytime: Exits | None = None) -> Tensor | AnytimePrediction:
+        """Return the index of the class of each image, ``[N]``; see :meth:`logits`.
+
+        Args:
+            images: see :meth:`logits`.
+            anytime: from :func:`shortcut_snn.calibrate`, or ``network.exits``. Each image then leaves the network at
+                the first exit that is certain of its class, and the prediction tells where.
+        """
+        if anytime is None:
+            return self.logits(images).argmax(-1)
+        with torch.autocast(self.prepare.mean.device.type, enabled=False):
+            return predict_anytime(self.exit_runner, self.model_inputs(images), anytime)
+
+    @cached_property
+    def exit_runner(self) -> ExitRunner:
+        """The network with its exits: time steps, and branches that it kept."""
+        return ExitRunner(self.network, self.branches, self.spec.time_steps).eval()
+
+    def model_inputs(self, images: Images) -> Tensor:
+        """Return images or frames as the network takes them: checked, normalised and channels-last."""
+        inputs = self.spec.inputs
+        steps = () if inputs.kind == "static" else (self.spec.time_steps,)
+        return self._model_inputs(images, (*steps, inputs.channels, *inputs.image_size))
 
     @torch.no_grad()
     def step(self, frame: Images) -> Tensor:
@@ -201,6 +183,8 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers[:-1]:
         layer.to(dtype)
+    for layer in layers:
+        declare_constant(layer.weight)
     layers[-1].register_forward_pre_hook(_as_float32)
     return network.eval()
 

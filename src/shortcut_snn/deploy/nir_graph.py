@@ -21,7 +21,7 @@ from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import Neuron
 from ..neurons.modules import is_lif
 from .exporter import require
-from .inference import check_has_single_steps
+from .single_step import check_has_single_steps
 from .spec import NetworkSpec
 
 DT = 1e-4

@@ -15,7 +15,7 @@ from ..nets.options import check_choice
 from .card import CARD, README, WEIGHTS, Card, read_card, readme
 from .exporter import require
 from .inference import Inference, Precision
-from .safetensors_files import read_folded
+from .safetensors_files import read_inference
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -179,4 +179,4 @@ def load(name: str | Path, revision: str | None = None, precision: Precision = "
     if path.suffix != ".safetensors":
         reader = f"; open it with {_OTHER_READERS[path.suffix]}" if path.suffix in _OTHER_READERS else ""
         raise ValueError(f"{path} is not a safetensors file{reader}")
-    return Inference(*read_folded(path), precision)
+    return read_inference(path, precision)

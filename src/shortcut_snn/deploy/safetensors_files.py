@@ -15,22 +15,36 @@ from torch import Tensor, nn
 
 from .. import components
 from .._utils.files import replacing
+from ..components.entries import read, write
+from .anytime import Exits
 from .card import WEIGHTS
 from .exporter import Exporter, Logits
 from .folding import fold
-from .inference import Inference
-from .spec import NetworkSpec
+from .inference import Inference, Precision
+from .spec import MAX_NUMBER, NetworkSpec
 
 _DIGEST = "sha256"
+_BRANCH = "branch:"
+"""Begins the names of tensors that belong to a branch; no path of a module has a colon."""
 
 
-def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a network's state, a JSON object about it, and a hash of both."""
+def save_network(
+    network: nn.Module, path: Path, about: Mapping[str, Any], branches: Mapping[str, nn.Module] | None = None
+) -> None:
+    """Write a network's state, a JSON object about it, and a hash of both.
+
+    Args:
+        branches: heads to keep with the network, by the names of their taps.
+    """
+    state = network.state_dict()
+    for tap, head in (branches or {}).items():
+        state |= {f"{_BRANCH}{tap}:{name}": tensor for name, tensor in head.state_dict().items()}
+    _write(state, path, about)
+
+
+def _write(state: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
     # Copies, since safetensors refuses tensors that share memory, such as tied weights.
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
+    state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     # One metadata entry: safetensors writes several entries in an order that changes from file to file.
     metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
     with replacing(path) as temporary:
@@ -47,7 +61,12 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state and the JSON object of a file that :func:`save_network` wrote."""
+    """Return the network's state and the JSON object of a file that :func:`save_network` wrote."""
+    state, about = _read(path)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_BRANCH)}, about
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
     try:
@@ -72,7 +91,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assig
         raise ValueError(f"{path} does not fit the network: {' '.join(str(error).split())[:300]}") from None
 
 
-_FOLDED = "folded"
+_FOLDED, _BRANCHES, _EXITS = "folded", "branches", "exits"
 
 
 @components.exporter("safetensors")
@@ -97,7 +116,67 @@ class Safetensors(Exporter):
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         network = copy.deepcopy(network).half() if self.half else network
         save_network(network, path, {**spec.to_dict(), _FOLDED: True})
-        return Inference(*read_folded(path)).logits
+        return read_inference(path).logits
+
+
+def read_inference(path: Path, precision: Precision = "float32") -> Inference:
+    """Return the network of a run's or an exported safetensors file, with the branches and exits that it kept."""
+    network, spec = read_folded(path)
+    state, about = _read(path)
+    try:
+        exits = None if about.get(_EXITS) is None else read(Exits, about[_EXITS], _EXITS)
+        branches = _read_branches(state, about.get(_BRANCHES) or {}, len(spec.inputs.classes), network)
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe its branches: {' '.join(str(error).split())[:300]}") from None
+    return Inference(network, spec, precision, branches=branches, exits=exits)
+
+
+def describe_branches(branches: Mapping[str, nn.Module], head: Any) -> dict[str, Any]:
+    """Return how to build the heads of branches again, for the JSON object of a file.
+
+    Args:
+        branches: by the names of their taps.
+        head: recipe entry of the heads, None for the default.
+    """
+    channels = {
+        tap: next(parameter.shape[1] for parameter in each.parameters() if parameter.dim() > 1)
+        for tap, each in branches.items()
+    }
+    return {_BRANCHES: {"head": write(head), "channels": channels}} if branches else {}
+
+
+def _read_branches(
+    state: Mapping[str, Tensor], about: Mapping[str, Any], classes: int, network: nn.Module
+) -> dict[str, nn.Module]:
+    make = read(components.head, about.get("head") or "linear", "head") if about else None
+    branches: dict[str, nn.Module] = {}
+    for tap, channels in (about.get("channels") or {}).items():
+        network.get_submodule(tap)
+        if not isinstance(channels, int) or not 0 < channels <= MAX_NUMBER:
+            raise ValueError(f"the branch at {tap} has {channels} channels")
+        prefix = f"{_BRANCH}{tap}:"
+        with torch.device("meta"):
+            head = make(channels, classes)  # type: ignore[misc]
+        own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        head.load_state_dict(own, assign=True)
+        branches[tap] = head.eval().requires_grad_(False)
+    return branches
+
+
+def store_exits(path: Path, exits: Exits) -> None:
+    """Write the thresholds of a network into its file."""
+    state, about = _read(path)
+    _write(state, path, {**about, _EXITS: exits.to_dict()})
+
+
+def copy_branches(source: Path, target: Path) -> None:
+    """Write the branches and thresholds in one network's file into another file of the network."""
+    (kept, about), (state, own) = _read(source), _read(target)
+    kept = {name: tensor for name, tensor in kept.items() if name.startswith(_BRANCH)}
+    if kept or about.get(_EXITS):
+        _write(
+            {**state, **kept}, target, {**own, **{name: about[name] for name in (_BRANCHES, _EXITS) if name in about}}
+        )
 
 
 def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 from .. import components
 from ..neurons import use_backend
 from .exporter import Exporter, Logits, mean_over_steps
-from .inference import SingleStep
+from .single_step import SingleStep
 from .spec import NetworkSpec, Prepare
 
 
@@ -22,7 +22,8 @@ class Graph:
 
     Args:
         inputs: ``images``; or ``frame`` and one ``LAYER.before`` per layer of neurons.
-        outputs: ``logits``; and one ``LAYER.after`` per layer of neurons if the graph is of one time step.
+        outputs: ``logits``; if the graph is of one time step, ``TAP.logits`` for each kept branch, and one
+            ``LAYER.after`` per layer of neurons.
     """
 
     program: ExportedProgram
@@ -63,9 +64,11 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
         )
     if single_step is None:
         return Graph(program)
-    names = single_step.names
+    names, exits = single_step.names, (f"{tap}.logits" for tap in single_step.taps)
     return Graph(
-        program, ("frame", *(f"{name}.before" for name in names)), ("logits", *(f"{name}.after" for name in names))
+        program,
+        ("frame", *(f"{name}.before" for name in names)),
+        ("logits", *exits, *(f"{name}.after" for name in names)),
     )
 
 

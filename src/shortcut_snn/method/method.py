@@ -28,6 +28,8 @@ class Branches:
         by: lambda changes at every ``step`` or at every ``epoch``.
         head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
             linear layer (for dense predictions one per pixel).
+        keep: keep the heads in the file of the trained network, as exits of anytime inference (see
+            :func:`shortcut_snn.calibrate`).
 
     Example:
         >>> Branches(taps="blocks").branch_weight(0, 100)
@@ -38,6 +40,7 @@ class Branches:
     branch_weight: Annotated[Any, components.branch_weight] = component_field(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from .packing import SavedBits, bits_of, count_bits, find_holders, support_of
 
 # Offsets in the weights are int32.
 _MAX_BYTES = 2**31
+CONSTANT = "_shortcut_snn_rows"
+"""Attribute of a constant weight: its version, and the rows of it that the kernels read, once they are made."""
 
 
 @cache
@@ -42,6 +44,11 @@ def break_even_rates() -> dict[int, dict[int, tuple[float, ...]]]:
         for kernel, width, *rates in list(csv.reader(file))[1:]:
             table.setdefault(int(kernel), {})[int(width)] = tuple(map(float, rates))
     return table
+
+
+def declare_constant(weight: Tensor) -> None:
+    """Let the kernels keep what they make of a weight. A later write through ``data`` or ``numpy()`` goes unnoticed."""
+    setattr(weight, CONSTANT, (weight._version, None))
 
 
 def event_convolution(layer: nn.Conv2d, spikes: Tensor) -> Tensor | None:

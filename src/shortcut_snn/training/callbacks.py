@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
 from .._utils.files import write_csv
-from ..deploy.safetensors_files import save_network
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted, install_handler
@@ -155,8 +154,7 @@ class SaveRun(Checkpoint):
             self._check_folder()
             self.history.write(self.run.folder)
             if self.history.best_epoch == trainer.current_epoch:
-                network = module.model.network if self.average is None else self.average.network(module)
-                save_network(network, self.run.folder.network("best"), self.run.metadata)
+                self.run.save_network(module, "best", None if self.average is None else self.average.network(module))
         self._save_checkpoint(trainer)
         self.run.log(self.history.summary)
         if signal := self.run.interruption.agreed(trainer):

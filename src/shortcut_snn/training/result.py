@@ -13,7 +13,7 @@ from .. import plots
 from .._utils.files import write_csv
 from ..data import Data
 from ..data.loading import Loaders
-from ..deploy.safetensors_files import load_into, save_network
+from ..deploy.safetensors_files import load_into
 from ..energy import EnergyReport, measure_energy
 from ..energy.report import break_even_text, with_unit
 from ..measurement.gradients import first_to_last_ratio
@@ -55,7 +55,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     if trainer.is_global_zero:
-        save_network(task.model.network, run.folder.network("last"), run.metadata)
+        run.save_network(task, "last")
     trainer.strategy.barrier()
     best_epoch = trainer.strategy.broadcast(history.best_epoch)
     last = _test(task, batches, trainer)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Data
+from ..deploy.safetensors_files import describe_branches, save_network
 from .folder import RunFolder
 from .interruption import Interruption, handling_signals
 from .options import Training
@@ -79,6 +80,8 @@ class Run:
             task.describe(data.description)
         _check_state(task.model.network)
         self.metadata = {"version": __version__, "data": task.description, **self.provenance.network}
+        # Before the first epoch is spent.
+        self._kept_branches(task)
         if self.checkpoint is None:
             return
         self.folder.check_data(data.split, data.fingerprint())
@@ -88,6 +91,22 @@ class Run:
         history, best = checkpoint["callbacks"].get("History"), self.folder.network("best")
         if history and history["best_epoch"] >= 0 and not best.is_file():
             raise ValueError(self.folder.lost_best)
+
+    def save_network(self, task: Task, weights: str, network: nn.Module | None = None) -> None:
+        """Write the network of the ``"last"`` or the ``"best"`` epoch, with its branches if the method keeps them.
+
+        Args:
+            network: in place of the task's, such as an average of its weights.
+        """
+        branches, about = self._kept_branches(task)
+        save_network(network or task.model.network, self.folder.network(weights), {**self.metadata, **about}, branches)
+
+    def _kept_branches(self, task: Task) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+        method = task.method.branches
+        if method is None or not method.keep:
+            return {}, {}
+        branches = dict(zip(task.model.taps.names, task.model.branches, strict=True))
+        return branches, describe_branches(branches, method.head)
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:

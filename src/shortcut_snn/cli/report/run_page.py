@@ -86,6 +86,7 @@ def run_page(folder: RunFolder) -> Page:
             *_classes(run.confusion),
             *_layers(run),
             *_energy(run),
+            *_anytime(run.folder),
             *entries_section("Result", result),
             *entries_section("Recipe", run.recipe),
             *entries_section("Surrogates set before the first step", read_json(folder.surrogates)),
@@ -253,6 +254,18 @@ def _energy(run: RunFiles) -> list[Section]:
     if report.spike_energy:
         pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
     return [Section("Energy", text, pictures, [all_columns(run.energy, "operations and energy of each layer")])]
+
+
+def _anytime(folder: RunFolder) -> list[Section]:
+    rows = read_rows(folder.table("anytime"), ["network"])
+    if not rows:
+        return []
+    text = (
+        "Each sample leaves the network at the first exit, a time step or a kept branch, that is certain of its class. "
+        "The thresholds are set on validation data for a permitted loss of accuracy, the drop."
+    )
+    pictures = [picture("Accuracy over energy and time", partial(plots.anytime, rows))]
+    return [Section("Anytime inference", text, pictures, [all_columns(rows, "accuracy, energy and time")])]
 
 
 def number_at(entries: Mapping[str, Any], key: str) -> float:

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ..event_layers import CONSTANT
 from .kernels.event_convolution import (
     forward_kernel,
     input_grad_kernel,
@@ -47,9 +48,7 @@ def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | N
         plan = Plan(lines, 1, channels, groups, group)
         launch(narrow_forward_kernel(outputs // LANES, word), plan, 32, fields)
         return out.permute(0, 3, 1, 2)
-    rows = weight.new_empty(kernel * kernel * channels + 1, outputs)
-    rows[:-1].copy_(_taps_last(weight.detach()).t())
-    rows[-1] = 0
+    rows = _weight_rows(weight)
     # The weights of a block should stay in the L2 cache.
     vectors = _vectors(outputs, _CACHE_BYTES // (4 * LANES * kernel * kernel * channels))
     fields |= {"out": out, "weights": rows, "zero": rows[-1], "first": first}
@@ -57,6 +56,22 @@ def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | N
     workspace = 2 * (width + 1) + kernel * width * channels + SLACK
     launch(forward_kernel(vectors, word), plan, -(-workspace // 32) * 32, fields)
     return out.permute(0, 3, 1, 2)
+
+
+def _weight_rows(weight: Tensor) -> Tensor:
+    """Return the weights of each tap and input channel, ``[kernel * kernel * C + 1, K]``; the last row is 0.
+
+    Those of constant weights are made once, which saves a quarter of the time of a single image.
+    """
+    version, rows = getattr(weight, CONSTANT, (None, None))
+    if isinstance(rows, Tensor) and version == weight._version:
+        return rows
+    rows = weight.new_empty(weight[0].numel() + 1, len(weight))
+    rows[:-1].copy_(_taps_last(weight.detach()).t())
+    rows[-1] = 0
+    if version is not None:
+        setattr(weight, CONSTANT, (weight._version, rows))
+    return rows
 
 
 def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -1,0 +1,352 @@
+"""Anytime inference: each sample leaves a network at the first exit that is certain of its class.
+
+:func:`calibrate` sets one threshold for each exit on data that the network was not trained on:
+
+1. A temperature for each exit makes its probabilities fit the labels (Guo et al., ICML 2017).
+2. A level p sets all thresholds. At each exit the most certain samples leave, as many as keep the class that the whole
+   network gives them, up to a share of 1 - p. One more sample than was seen counts as changed.
+3. The level falls from 1 as long as the loss of accuracy, with one more error than was seen, is permitted.
+4. An exit that few samples take is closed, since each exit costs time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Interval
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..method import Shortcut
+from ..nets import SpikingNetwork
+from ..nets.options import check_choice
+from .exit_runner import Exit, ExitRunner, WrappedRunner
+from .folding import fold
+
+Measure = Literal["confidence", "gap", "entropy"]
+"""How certain logits are: the largest probability, the gap between the two largest logits, or minus the entropy."""
+Runner = ExitRunner | WrappedRunner
+_LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
+_TEMPERATURES = torch.logspace(-2, 2, 161)
+_LEAST_SHARE = 0.03
+"""Of the samples that leave at an exit."""
+
+
+@dataclass(frozen=True)
+class AnytimePrediction:
+    """Classes of a batch, and where each sample left the network.
+
+    Args:
+        labels: index of the class of each sample, ``[N]``.
+        confidence: calibrated probability of that class, ``[N]``.
+        steps: time steps that were computed, ``[N]``.
+        layers: the place where the sample left in its last time step: the name of a tap, or ``"output"``.
+        exits: number of each sample's exit, ``[N]``.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    steps: Tensor
+    layers: tuple[str, ...]
+    exits: Tensor
+
+
+@dataclass(frozen=True)
+class Exits:
+    """The exits of a network, and how certain a sample must be to leave there; made by :func:`calibrate`.
+
+    Args:
+        exits: the time step of each exit, from 1 on, and its place there: the name of a tap, or ``"output"``.
+        temperatures: divide the logits of each exit.
+        thresholds: the least certainty of each exit but the last, where all leave; None: no sample leaves there.
+        measure: of certainty.
+        drop: permitted loss of accuracy.
+        samples: number of samples of the calibration.
+        change: of the accuracy on them, by the exits.
+        interval: 95 % confidence interval of that change.
+        mean_steps: time steps of a sample, on average over the calibration.
+    """
+
+    exits: tuple[tuple[int, str], ...]
+    temperatures: tuple[Annotated[float, Interval(gt=0)], ...]
+    thresholds: tuple[float | None, ...]
+    measure: Measure
+    drop: float
+    samples: int
+    change: float
+    interval: tuple[float, float]
+    mean_steps: float
+
+    def __post_init__(self) -> None:
+        if not len(self.exits) == len(self.temperatures) == len(self.thresholds) + 1:
+            raise ValueError(
+                f"{len(self.exits)} exits, {len(self.temperatures)} temperatures and {len(self.thresholds)} thresholds "
+                "do not belong together"
+            )
+
+    @property
+    def used(self) -> list[int]:
+        """Numbers of the exits at which a sample can leave."""
+        return [number for number, threshold in enumerate((*self.thresholds, 0.0)) if threshold is not None]
+
+    def name(self, number: int) -> str:
+        """Return an exit in words, as in ``"step 2, layer3"``."""
+        step, place = self.exits[number]
+        return f"step {step}, {place}"
+
+    def predict(self, network: Any, x: Any) -> AnytimePrediction:
+        """Return the classes of a batch; each sample leaves at the first exit that is certain of its class.
+
+        Samples of a network of this package that have left are computed no further. Any other network ends early when
+        all samples of the batch have left, so pass it one sample at a time.
+
+        Args:
+            network: the one of the calibration.
+            x: inputs as the network takes them.
+
+        Raises:
+            ValueError: the network has other exits.
+        """
+        return predict_anytime(make_runner(network), prepared(network, x), self)
+
+    def __str__(self) -> str:
+        """Return the exits and the calibration in a sentence."""
+        names = "; ".join(map(self.name, self.used[:-1])) or "none: no sample leaves early"
+        low, high = (f"{100 * value:+.2f}" for value in self.interval)
+        return (
+            f"exits: {names}\naccuracy {100 * self.change:+.2f} points (95 % interval {low} to {high}) on "
+            f"{self.samples:,} samples, {self.mean_steps:.2f} time steps on average"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can represent them."""
+        return asdict(self)
+
+
+def calibrate(
+    network: Any, data: Iterable[tuple[Any, Tensor]], drop: float = 0.005, measure: Measure = "confidence"
+) -> Exits:
+    """Return thresholds for the exits of a network, so that its accuracy falls by at most ``drop`` on some data.
+
+    Args:
+        network: from :func:`shortcut_snn.load`, a built-in network, or a wrapper of :func:`shortcut_snn.attach`.
+            A branch that the network kept is an exit in depth; a time step is an exit in time.
+        data: batches of inputs, as the network takes them, and labels ``[N]``. Take validation data: on the training
+            data the network is too certain, and on the test data the result would not be a test.
+        drop: permitted loss of accuracy, as a fraction.
+        measure: of certainty.
+
+    Raises:
+        ValueError: no data or too few, labels that do not fit, or a network with a single exit.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import calibrate, load
+        >>> network = load("digits-resnet18")
+        >>> images, labels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (64,))
+        >>> exits = calibrate(network, [(images, labels)], drop=0.1)
+        >>> prediction = network.predict(images, anytime=exits)  # or exits.predict(network, images)
+        >>> prediction.labels.shape, prediction.steps.float().mean() <= 4
+        (torch.Size([64]), tensor(True))
+    """
+    check_choice("measure", measure, Measure)
+    if not 0 <= drop < 1:
+        raise ValueError(f"drop is a fraction of the samples, from 0 to 1, got {drop}")
+    runner = make_runner(network)
+    if len(runner.exits) == 1:
+        raise ValueError(
+            "the network has one time step and no branches, so no exits: train it with method.branches.keep=true"
+        )
+    logits, labels = all_logits(network, runner, data)
+    if drop * (len(labels) + 1) < 1:
+        needed = ceil(1 / max(drop, 1e-6))
+        raise ValueError(
+            f"{len(labels)} samples cannot show that accuracy falls by at most {drop:g}: pass {needed:,} or more, or "
+            "permit a larger drop"
+        )
+    return calibrate_logits(logits, labels, runner.exits, drop, measure)
+
+
+def calibrate_logits(
+    logits: Tensor, labels: Tensor, exits: Sequence[Exit], drop: float, measure: Measure = "confidence"
+) -> Exits:
+    """Return thresholds from the logits of all exits; see :func:`calibrate`.
+
+    Args:
+        logits: ``[exits, N, classes]``, from :func:`all_logits`.
+        labels: ``[N]``.
+        exits: of the network.
+        drop: permitted loss of accuracy, as a fraction.
+        measure: of certainty.
+    """
+    temperatures = [_temperature(each, labels) for each in logits]
+    scores = _scores(logits, temperatures, measure)
+    classes = logits.argmax(-1)
+    thresholds = [float("inf")] * (len(exits) - 1)
+    for level in _LEVELS.tolist():
+        lower = _thresholds(scores, classes == classes[-1], level)
+        if 1 - int(_changes(classes, labels, _leave(scores, lower)).sum()) > drop * (len(labels) + 1):
+            break
+        thresholds = lower
+    # An exit costs time, so one that few samples take is closed, and they leave later.
+    shares = _leave(scores, thresholds).bincount(minlength=len(exits)).double() / len(labels)
+    thresholds = [
+        threshold if share >= _LEAST_SHARE else float("inf")
+        for threshold, share in zip(thresholds, shares.tolist(), strict=False)
+    ]
+    at = _leave(scores, thresholds)
+    changes = _changes(classes, labels, at)
+    return Exits(
+        exits=tuple(exits),
+        temperatures=tuple(temperatures),
+        thresholds=tuple(None if threshold == float("inf") else threshold for threshold in thresholds),
+        measure=measure,
+        drop=drop,
+        samples=len(labels),
+        change=float(changes.double().mean()),
+        interval=_interval(changes),
+        mean_steps=float(torch.tensor([step for step, _ in exits])[at].double().mean()),
+    )
+
+
+def leave(logits: Tensor, exits: Exits) -> Tensor:
+    """Return the number of the exit at which each sample leaves, ``[N]``, from the logits of all exits."""
+    thresholds = [float("inf") if threshold is None else threshold for threshold in exits.thresholds]
+    return _leave(_scores(logits, exits.temperatures, exits.measure), thresholds)
+
+
+def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the logits of all exits, ``[exits, N, classes]``, and the labels ``[N]``."""
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    for x, target in data:
+        batch: dict[int, Tensor] = {}
+        runner(prepared(network, x), lambda exit, logits, batch=batch: batch.__setitem__(exit, logits.float()))  # type: ignore[misc]
+        found = torch.stack([batch[exit] for exit in sorted(batch)])
+        if found.dim() != 3 or target.shape != found.shape[1:2]:
+            raise ValueError(
+                f"exits are for classes: expected logits [N, classes] and labels [N], got {list(found.shape[1:])} and "
+                f"{list(target.shape)}"
+            )
+        outputs.append(found)
+        targets.append(target.to(found.device))
+    if not outputs:
+        raise ValueError("data is empty: pass batches of inputs and labels that the network was not trained on")
+    return torch.cat(outputs, 1), torch.cat(targets)
+
+
+def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
+    """Return the classes of a batch; a sample leaves at the first exit that is certain."""
+    if tuple(runner.exits) != exits.exits:
+        raise ValueError(
+            f"these exits are of another network: {len(exits.exits)}, the last at {exits.name(-1)}, and this one has "
+            f"{len(runner.exits)}: {', '.join(place for _, place in runner.exits[:8])}"
+        )
+    rows: Tensor | None = None
+    found: list[tuple[Tensor, ...]] = []
+
+    def visit(exit: int, logits: Tensor) -> Tensor | None:
+        nonlocal rows
+        rows = torch.arange(len(logits), device=logits.device) if rows is None else rows
+        scaled = logits.float() / exits.temperatures[exit]
+        threshold = exits.thresholds[exit] if exit < len(exits.thresholds) else None
+        leaves = _certainty(scaled, exits.measure) >= (-float("inf") if threshold is None else threshold)
+        if not leaves.any():
+            return None
+        confidence, labels = scaled[leaves].softmax(-1).max(-1)
+        found.append((rows[leaves], labels, confidence, torch.full_like(labels, exit)))
+        stay = (~leaves).nonzero().flatten()
+        rows = rows[stay]
+        return stay
+
+    runner(x, visit, exits.used)
+    order, labels, confidence, numbers = map(torch.cat, zip(*found, strict=True))
+    order = order.argsort()
+    labels, confidence, numbers = labels[order], confidence[order], numbers[order]
+    steps, layers = zip(*(exits.exits[number] for number in numbers.tolist()), strict=True)
+    return AnytimePrediction(labels, confidence, torch.tensor(steps), layers, numbers)
+
+
+def make_runner(network: Any) -> Runner:
+    """Return what runs a network up to its exits.
+
+    Raises:
+        TypeError: it is another network, without a wrapper.
+    """
+    runner = getattr(network, "exit_runner", None)
+    if isinstance(runner, ExitRunner):
+        return runner
+    model = network if isinstance(network, Shortcut) else None
+    inner = network if model is None else model.network
+    if isinstance(inner, SpikingNetwork):
+        heads = {} if model is None else dict(zip(model.taps.names, model.branches, strict=True))
+        return ExitRunner(fold(inner), heads, inner.time_steps).eval()
+    if model is None:
+        raise TypeError(
+            f"{type(network).__name__} has no exits of its own: wrap it with attach, and pass the wrapper"
+        )
+    return WrappedRunner(model)
+
+
+def prepared(network: Any, x: Any) -> Any:
+    """Return a batch as the runner takes it."""
+    prepare = getattr(network, "model_inputs", None)
+    return x if prepare is None else prepare(x)
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature that makes probabilities fit the labels best."""
+    losses = [F.cross_entropy(logits / temperature, labels) for temperature in _TEMPERATURES.to(logits.device)]
+    return float(_TEMPERATURES[torch.stack(losses).argmin()])
+
+
+def _certainty(logits: Tensor, measure: Measure) -> Tensor:
+    """Return how certain logits ``[N, classes]`` are, ``[N]``."""
+    if measure == "gap":
+        first, second = logits.topk(2, -1).values.unbind(-1)
+        return first - second
+    log_probabilities = logits.log_softmax(-1)
+    if measure == "confidence":
+        return log_probabilities.max(-1).values.exp()
+    return (log_probabilities.exp() * log_probabilities).sum(-1)
+
+
+def _scores(logits: Tensor, temperatures: Sequence[float], measure: Measure) -> Tensor:
+    """Return how certain each exit is, ``[exits, N]``."""
+    pairs = zip(logits, temperatures, strict=True)
+    return torch.stack([_certainty(each / temperature, measure) for each, temperature in pairs])
+
+
+def _thresholds(scores: Tensor, agrees: Tensor, level: float) -> list[float]:
+    """Return the threshold of each exit but the last, so that a share ``level`` of those who leave agree."""
+    thresholds = []
+    here = torch.ones_like(agrees[0])
+    for score, agree in zip(scores[:-1], agrees[:-1], strict=True):
+        ordered, order = score[here].sort(descending=True)
+        share = agree[here][order].cumsum(0).double() / (torch.arange(len(order), device=score.device) + 2)
+        enough = (share >= level).nonzero().flatten()
+        thresholds.append(float(ordered[enough[-1]]) if len(enough) else float("inf"))
+        here = here & (score < thresholds[-1])
+    return thresholds
+
+
+def _leave(scores: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Return the number of the exit at which each sample leaves, ``[N]``."""
+    limits = torch.tensor([*thresholds, -float("inf")], device=scores.device)
+    return (scores >= limits[:, None]).int().argmax(0)
+
+
+def _changes(classes: Tensor, labels: Tensor, at: Tensor) -> Tensor:
+    """Return 1 for each sample that the exits classify right and the whole network wrong, -1 the other way round."""
+    right = classes == labels
+    return right.gather(0, at[None]).int()[0] - right[-1].int()
+
+
+def _interval(changes: Tensor) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean of paired changes (Agresti and Min, Stat. Med. 24, 2005)."""
+    n, better, worse = len(changes) + 2, int((changes > 0).sum()) + 0.5, int((changes < 0).sum()) + 0.5
+    middle = (better - worse) / n
+    half = 1.96 * sqrt(better + worse - (better - worse) ** 2 / n) / n
+    return middle - half, middle + half

@@ -1,0 +1,108 @@
+"""A folded network that runs one time step per call."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..introspection.neurons import spiking_layers
+from ..method import LinearHead
+from ..method.heads import pool
+from ..nets import SpikingNetwork
+from ..neurons.current_neuron import Membrane
+
+EXIT_HEADS = "exit_heads"
+
+
+def keep_branches(network: nn.Module, branches: Mapping[str, nn.Module]) -> None:
+    """Add the heads of branches to a network, whose single steps then return their logits too.
+
+    Args:
+        network: it gets a submodule ``exit_heads``.
+        branches: by the names of their taps.
+
+    Raises:
+        ValueError: a head is not linear. The mean of its logits would not be the logits of the mean.
+    """
+    for tap, head in branches.items():
+        if not isinstance(head, LinearHead):
+            raise ValueError(
+                f"the branch at {tap} has a {type(head).__name__}: only linear heads can be exits of a step"
+            )
+    network.add_module(EXIT_HEADS, nn.ModuleDict({tap.replace(".", ":"): head for tap, head in branches.items()}))
+
+
+def check_has_single_steps(network: nn.Module) -> None:
+    """Check that a network can run one time step per call, the mean of whose logits is its own output."""
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(
+            f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"
+        )
+    if network.readout == "sequence":
+        raise ValueError("the network returns the logits of every time step, not their mean: export to onnx")
+
+
+class SingleStep(nn.Module):
+    """A folded network that takes one frame (or image) per call.
+
+    The mean of the logits over T calls equals the output of the network for the sequence.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        check_has_single_steps(network)
+        self.network: SpikingNetwork = network  # type: ignore[assignment]
+        heads = getattr(network, EXIT_HEADS, {})
+        self.taps = [name.replace(":", ".") for name in heads]
+        """Places of the branches whose logits a step returns as well."""
+        self._exit_logits: list[Tensor] = []
+        for tap, head in zip(self.taps, heads.values() if self.taps else (), strict=True):
+            network.get_submodule(tap).register_forward_hook(partial(self._at_tap, head))
+        layers = spiking_layers(network)
+        self.names = list(layers)
+        """Paths of the layers of neurons, in the order of their membrane potentials."""
+        self._layers = list(layers.values())
+
+    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits ``[N, num_classes]`` of one step, then those of the kept branches, then all membranes.
+
+        Args:
+            frame: normalised frame ``[N, C, H, W]``.
+            *before: membrane potentials before the step; without any the network starts from 0.
+        """
+        membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
+        self._exit_logits = []
+        logits = self.step(frame, membranes)
+        after = (membrane.after for membrane in membranes if membrane.after is not None)
+        return (logits, *self._exit_logits, *after)
+
+    def _at_tap(self, head: nn.Module, module: nn.Module, args: Any, output: Tensor) -> None:
+        self._exit_logits.append(head(pool(output, 0)))
+
+    def step(self, frame: Tensor, membranes: Sequence[Membrane], steps: int = 1) -> Tensor:
+        """Return the mean logits ``[N, num_classes]`` of some steps, and write the membrane potentials after them.
+
+        Args:
+            frame: normalised frame or image ``[N, C, H, W]``, or one frame for each step, ``[steps, N, C, H, W]``.
+            membranes: of the layers of neurons, in the order of :attr:`names`.
+            steps: number of time steps that run at once.
+        """
+        network, before = self.network, self.network.time_steps
+        for layer, membrane in zip(self._layers, membranes, strict=True):
+            layer.membrane = membrane  # type: ignore[assignment]
+        network.time_steps = steps
+        try:
+            features = network.features(frame.unsqueeze(0) if frame.dim() == 4 else frame)
+            logits: Tensor = network.classifier(features.squeeze(0) if steps == 1 else features.mean(0))
+        finally:
+            network.time_steps = before
+            for layer in self._layers:
+                layer.membrane = None  # type: ignore[assignment]
+        return logits
+
+    @torch.no_grad()
+    def initial_state(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """Return membrane potentials of 0 for a batch of the shape of ``frame``."""
+        return tuple(torch.zeros_like(membrane) for membrane in self(frame)[1 + len(self.taps) :])
