@@ -1,8 +1,5 @@
 """Any network in one call: all of a method by its name, and spikes kept as bits in any library's layers."""
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -10,9 +7,9 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LossSum, attach, nets
+from shortcut_snn import LossSum, attach
 from shortcut_snn.method.presets import METHODS
-from shortcut_snn.neurons import LIF, ATan, packed_spikes, use_backend
+from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import recipe_of
 from shortcut_snn.recipes.entries import PRESETS
 
@@ -54,7 +51,7 @@ def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) ->
 def test_every_preset_is_applied_or_refused(name: str) -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
-    if name in ("tdbn", "sew", "ms", "sltt", "rate"):
+    if name in ("tdbn", "sew", "ms", "sltt"):
         with pytest.raises(ValueError, match=r"changes the network|use bptt"):
             attach(network, method=name, example=x, labels=labels)
         assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
@@ -124,73 +121,6 @@ class Means(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x).mean(0)
-
-
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
-    """Collect the tensors that are saved for the backward pass within a block, by their memory, without parameters."""
-    real, saved = torch.autograd.graph.saved_tensors_hooks, dict[int, Tensor]()
-
-    def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
-        def packed(x: Tensor) -> Any:
-            handle = pack(x)
-            # The hooks of packed_spikes return (tensor, version) or an object that holds bits; those below, tensors.
-            kept = handle[0] if isinstance(handle, tuple) else handle
-            tensor = getattr(kept, "bits", kept)
-            if not (tensor.is_leaf and tensor.requires_grad):
-                saved[tensor.untyped_storage()._cdata] = tensor
-            return handle
-
-        return real(packed, unpack)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.autograd.graph, "saved_tensors_hooks", hooks)
-        with hooks(lambda x: x, lambda x: x):
-            yield saved
-
-
-# Convolutions, linear layers and attention; neurons of three libraries, and of none.
-PACKED = ["spikingjelly_sequence", "spikingjelly_steps", "snntorch_hidden_states", "norse_sequence", "spikformer"]
-
-
-@use_backend("auto")
-@pytest.mark.parametrize("name", [*PACKED, "time_first", "steps_of_an_image"])
-def test_pack_keeps_spikes_as_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = ZOO[name]
-    torch.manual_seed(0)
-    network, x = entry.make(), entry.example()
-    results = []
-    for pack in (False, True):
-        model = attach(copy.deepcopy(network), [], example=x, **entry.given, **entry.cure)
-        with counted(monkeypatch) as kept, packed_spikes(model.network.modules()) if pack else nullcontext():
-            main = model(x).main
-        main.square().sum().backward()
-        grads = [parameter.grad for parameter in model.network.parameters()]
-        numbers = sorted(tensor.numel() for tensor in kept.values() if not is_spikes(tensor))
-        results.append((main, grads, sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), numbers))
-        assert model.eval()(x).main.isfinite().all()
-    (main, grads, size, numbers), (other, others, smaller, same) = results
-    assert torch.equal(main, other)
-    assert all(torch.equal(one, two) for one, two in zip(grads, others, strict=True) if one is not None)
-    assert smaller < 0.95 * size
-    assert [number for number in same if number] == [number for number in numbers if number], "no spikes: untouched"
-
-
-def is_spikes(x: Tensor) -> bool:
-    return x.dtype == torch.uint8 or bool(((x == 0) | (x == 1)).all())
-
-
-@use_backend("auto")
-def test_packing_leaves_norm_and_neuron_one_layer() -> None:
-    network, images, labels = nets.spiking_resnet8(10, 2, width=16), torch.rand(4, 3, 16, 16), torch.arange(4)
-    gradients = []
-    for pack in (False, True):
-        model = attach(copy.deepcopy(network), example=images, labels=labels)
-        with packed_spikes(model.network.modules()) if pack else nullcontext():
-            output = model(images)
-        LossSum()(output, labels, 0.5).backward()
-        gradients.append([parameter.grad for parameter in model.network.parameters()])
-    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["of ours", "SpikingJelly's"])

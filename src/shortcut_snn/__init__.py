@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from .training import Classification as Classification
     from .training import Muon as Muon
     from .training import RunFolder as RunFolder
-    from .training import ShortcutCallback as ShortcutCallback
     from .training import Task as Task
     from .training import Training as Training
     from .training import fit as fit
@@ -75,7 +74,7 @@ _NAMES = {
         "Shortcut", "ShortcutOutput", "StepLossSum", "TimeLoop",
     ),
     "recipes": ("Recipe", "recipe_of", "train"),
-    "training": ("Classification", "Muon", "RunFolder", "ShortcutCallback", "Task", "Training", "fit"),
+    "training": ("Classification", "Muon", "RunFolder", "Task", "Training", "fit"),
     "wrapping": ("wrap",),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -61,7 +61,6 @@ def test_invalid_entries(tmp_path, capsys, changes, keyword):
         ({"data__kind": "cifar10", "data__root": "nowhere"}, "nowhere"),
         ({"data__kind": "npz", "data__root": "nowhere.npz"}, "nowhere.npz"),
         ({"training__accelerator": "abacus"}, "abacus"),
-        ({"preset": "rate", "neuron__kind": "plif"}, "learned decay"),
     ],
 )
 def test_entries_that_fail_when_built(tmp_path, capsys, changes, keyword):

@@ -408,15 +408,16 @@ class OtherWords(nn.Module):
                 self.v = self.v - spikes[-1].detach()
             return torch.stack(spikes, 1)
 
-        def reset_state(self) -> None:
-            self.v = torch.zeros(1)
-
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in ((6, 20), (20, 20), (20, 20)):
             layers += [self.Matrix(inputs, outputs), self.Spiking()]
         self.layers = nn.Sequential(*layers, self.Matrix(20, 5))
+
+    def rest(self) -> None:
+        for spiking in self.layers[1::2]:
+            spiking.v = torch.zeros(1)
 
     def modules(self) -> Any:
         return dict(nn.Module.named_modules(self))
@@ -432,6 +433,7 @@ def test_overridden_modules_and_parameters_are_supported() -> None:
     torch.manual_seed(0)
     net, x = OtherWords(), 3 * torch.rand(4, 7, 6)
     options = {"example": x, "loop": "network", "readout": lambda output: output.mean(1), "log": len}
+    options["reset"] = OtherWords.rest
     said = attach(copy.deepcopy(net), time_axis=1, channel_axis=-1, **options).layout.taps
     model = attach(net, **options)
     assert [(tap.name, tap.time_axis, tap.channels) for tap in model.layout.taps] == [

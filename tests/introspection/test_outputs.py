@@ -180,23 +180,6 @@ def test_labels_of_every_step_and_anchor(anchors: int) -> None:
             wrapped(bad, x, torch.randint(4, (7, 5, 2)), batch_axis=1, step_axis=0)
 
 
-class Late(Spiking):
-    """An input acts one step late, through synaptic currents."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden, potentials = self.first(x), []
-        current = potential = torch.zeros(len(x), 16)
-        for step in hidden.unbind(1):
-            current, potential = 0.9 * current + step, 0.9 * potential + current
-            potentials.append(potential)
-        return self.head(self.second(torch.stack(potentials, 1)))
-
-
-def test_time_is_told_from_classes_where_inputs_act_late() -> None:
-    x = 3 * torch.rand(5, 4, 6)
-    assert wrapped(Late(), x, readout="mean").layout.readout.time_axis == 1
-
-
 class Outside(nn.Module):
     """Layers take all steps at once, and a loop over time steps the neurons between them."""
 
@@ -256,50 +239,6 @@ class InDictionary(Spiking):
     def forward(self, x: Tensor, hidden: Any = None) -> Any:
         _, potential, state = self.step(x, hidden)
         return {"out": potential, "hidden": state}
-
-
-class OfLibrary(nn.Module):
-    """Its neurons keep nothing of their own from one call to the next."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 4)
-        self.one, self.two = (snntorch.Leaky(0.9, threshold=0.1) for _ in range(2))
-
-    def forward(self, x: Tensor, mem1: Any = None, mem2: Any = None) -> Any:
-        spikes, mem1 = self.one(self.first(x), self.one.reset_mem() if mem1 is None else mem1)
-        spikes, mem2 = self.two(self.second(spikes), self.two.reset_mem() if mem2 is None else mem2)
-        return self.head(spikes), mem1, mem2
-
-
-def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
-    x, loop = SEQUENCES.transpose(0, 1), TimeLoop(carry=("mem1", "mem2"))
-    with pytest.raises(
-        ValueError, match=r"may take back .*mem1, mem2: pass loop=shortcut_snn.TimeLoop\(carry=\('mem1'"
-    ):
-        wrapped(OfLibrary(), x)
-    assert wrapped(OfLibrary(), x, loop=loop, readout="mean").layout.run == loop
-
-
-class Words(Spiking):
-    """Goes through words ``[T, N]`` itself, and may begin from a state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(9, 6)
-
-    def forward(self, words: Tensor, state: Any = None) -> Any:
-        outputs = []
-        for step in self.embedding(words):
-            _, potential, state = self.step(step, state)
-            outputs.append(potential)
-        return torch.stack(outputs), state
-
-
-def test_a_network_of_words_may_go_through_time_itself() -> None:
-    words = torch.arange(35).view(7, 5) % 9
-    assert wrapped(Words(), words, readout="mean").layout.run is None
-    assert wrapped(Words(), words, torch.randint(4, (7, 5)), step_axis=0)(words).main.shape == (7, 5, 4)
 
 
 @pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])

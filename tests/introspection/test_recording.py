@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,17 +36,6 @@ class Recording(nn.Module):
         return torch.stack(self.spikes)
 
 
-class WithReset(Recording):
-    def reset(self) -> None:
-        self.v = 0.0
-
-
-class ByData(Recording):
-    def reset(self) -> None:
-        if isinstance(self.v, Tensor):
-            self.v.data.zero_()
-
-
 class Network(nn.Module):
     def __init__(self, kind: type[Recording]) -> None:
         super().__init__()
@@ -70,20 +58,19 @@ def rest(network: nn.Module) -> None:
 
 
 def wrapped(kind: type[Recording]) -> tuple[Network, Shortcut]:
-    network, reset = Network(kind), "auto" if hasattr(kind, "reset") else rest
-    options: dict[str, Any] = {"loop": "network", "readout": "mean", "reset": reset, "log": len}
-    return network, attach(network, example=frames(), labels=LABELS, **options)
+    network = Network(kind)
+    model = attach(network, example=frames(), labels=LABELS, loop="network", readout="mean", reset=rest, log=len)
+    return network, model
 
 
 def rates(network: Network) -> Tensor:
     return network.neuron1.rate + network.neuron2.rate
 
 
-@pytest.mark.parametrize("kind", [Recording, WithReset, ByData])
-def test_a_loss_over_what_neurons_record_has_its_gradient(kind: type[Recording]) -> None:
-    plain = Network(kind)
+def test_a_loss_over_what_neurons_record_has_its_gradient() -> None:
+    plain = Network(Recording)
     (F.cross_entropy(plain(frames()).mean(0), LABELS) + 10 * rates(plain)).backward()
-    network, model = wrapped(kind)
+    network, model = wrapped(Recording)
     # Neither graph nor state goes from one pass to the next, with or without gradients.
     for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         with mode():
@@ -99,8 +86,8 @@ def test_a_loss_over_what_neurons_record_has_its_gradient(kind: type[Recording])
 
 
 def test_what_was_prepared_before_a_pass_learns() -> None:
-    plain = Network(WithReset)
-    network, model = wrapped(WithReset)
+    plain = Network(Recording)
+    network, model = wrapped(Recording)
     for each in (plain, network):
         for neuron in (each.neuron1, each.neuron2):
             neuron.decay = torch.sigmoid(neuron.w)
@@ -111,7 +98,7 @@ def test_what_was_prepared_before_a_pass_learns() -> None:
 
 
 def test_counters_persist() -> None:
-    network, model = wrapped(WithReset)
+    network, model = wrapped(Recording)
     for _ in range(3):
         model(frames())
     assert network.neuron1.calls == 3
@@ -125,13 +112,6 @@ class Buffered(Recording):
         super().__init__()
         del self.v
         self.register_buffer("v", torch.zeros(1), persistent=False)
-
-
-def test_an_inferred_reset_may_be_passed_on() -> None:
-    _, model = wrapped(WithReset)
-    options = {"loop": "network", "readout": "mean", "reset": model.layout.reset, "log": len}
-    again = attach(Network(WithReset), example=frames(), labels=LABELS, **options)
-    assert again.layout.reset is model.layout.reset
 
 
 def test_a_state_in_a_buffer_has_the_networks_precision() -> None:

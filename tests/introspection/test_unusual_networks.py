@@ -308,37 +308,6 @@ def test_time_is_known_where_an_input_acts_two_steps_late() -> None:
     assert (tap.name, tap.time_axis, tap.channel_axis) == ("late", 1, 2)
 
 
-class Side(nn.Module):
-    """A matrix for each sample, from a network of its own."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels, self.layers = channels, nn.Sequential(nn.Conv1d(channels, 16, 1), nn.BatchNorm1d(16), nn.ReLU())
-        self.last = nn.Linear(16, channels * channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.layers(x).amax(2)).view(-1, self.channels, self.channels) + torch.eye(self.channels)
-
-
-class Points(nn.Module):
-    """The order of PointNet: a side network, a layer, a side network, a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.side1, self.conv1, self.norm1, self.act1 = Side(3), nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.ReLU()
-        self.side2, self.conv2, self.norm2, self.act2 = Side(8), nn.Conv1d(8, 16, 1), nn.BatchNorm1d(16), nn.ReLU()
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act1(self.norm1(self.conv1(self.side1(x) @ x)))
-        return self.head(self.act2(self.norm2(self.conv2(self.side2(x) @ x))).amax(2))
-
-
-def test_a_norm_and_the_neurons_after_it_are_one_place() -> None:
-    model = attach(Points(), example=torch.randn(5, 3, 20), labels=LABELS, log=len)
-    assert not {"norm1", "act1"} <= set(model.taps.names)
-
-
 def test_a_pair_as_one_input_is_stepped() -> None:
     class Pair(Step):
         """One time step, whose one input is a pair of flat frames and their mask."""

@@ -18,7 +18,6 @@ from shortcut_snn.neurons import ILIF, LIF, NormNeuron, use_backend
 from shortcut_snn.neurons.packing import bits_of
 from shortcut_snn.recipes import build, parse_options, recipe_of
 
-from ..method.wrapped import wrapped
 from ..training import tiny
 
 X = 3 * torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(0))
@@ -98,17 +97,6 @@ def test_neurons_of_other_libraries(library):
     assert rates.mean > 0
     FiringRatePenalty()(rates).backward()
     torch.testing.assert_close(network[0].weight.grad, gradient)
-
-
-def test_rate_based_training_counts_its_pass_with_a_graph():
-    model = wrapped(built_in(), [], num_classes=10, gradient="rate")
-    with firing_rates(model.network) as rates:
-        model(torch.rand(2, 3, 8, 8))
-    with torch.no_grad(), firing_rates(model.network) as spiking:
-        model(torch.rand(2, 3, 8, 8))
-    assert rates.mean.requires_grad
-    assert not spiking.mean.requires_grad
-    assert next(iter(spiking.elements.values())) == 2 * next(iter(rates.elements.values()))  # T = 2
 
 
 def test_below_its_target_it_costs_nothing():

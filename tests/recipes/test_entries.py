@@ -109,8 +109,6 @@ def test_options_belong_to_one_component():
         ({"optimizer": {"lr": "fast"}}, r"optimizer\.lr.*number"),
         ({"neuron": {"surrogate": {"kind": "rectangle", "width": -1}}}, r"neuron\.surrogate.*width"),
         ({"method": {"objective": "tet", "branches": {}}}, r"method\.branches.*tet"),
-        ({"method": {"objective": "tet", "gradient": "rate"}}, "rate.*tet"),
-        ({"method": {"gradient": "rate", "initialise": True}}, "initialise.*rate"),
         ({"method": {"branches": {"taps": 0}}}, r"method\.branches\.taps"),
         ({"lr_schedule": "onecycle", "training": {"warmup": 0.1}}, r"training\.warmup: onecycle"),
         ({"data": None}, "data must have a value"),

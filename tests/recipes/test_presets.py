@@ -9,7 +9,6 @@ import torch
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, StepLossSum, load
 from shortcut_snn.data import Digits
-from shortcut_snn.method.gradient import RateCall
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
 from shortcut_snn.recipes import Recipe, build, changed, recipe_of
 from shortcut_snn.recipes.entries import PRESETS
@@ -31,7 +30,6 @@ EXPECTED = {
     "sew": (LogitSum(), None, 0),
     "ms": (LogitSum(), None, 0),
     "sltt": (LogitSum(), None, 0),
-    "rate": (LogitSum(), None, 0),
 }
 
 
@@ -54,7 +52,6 @@ def test_objects_of_a_preset(name: str, data: Any) -> None:
     assert task.current_branch_weight == (schedule(0, 1) if schedule else 0)
     assert len(task.model.branches) == branches
     assert preset.method.initialise is (name in ("initialised", "initialised_loss_sum", "stages_and_steps"))
-    assert isinstance(task.model.layout.run, RateCall) == (name == "rate")
     network: Any = task.model.network
     block = network.layer1[0]
     assert type(block) is {"sew": SEWBlock, "ms": MSBlock}.get(name, BasicBlock)
@@ -69,7 +66,6 @@ def test_the_default_method_is_vanilla() -> None:
 
 
 def test_parts_of_a_method_combine(data: Any) -> None:
-    assert isinstance(build(recipe("evolutionary", method={"gradient": "rate"}), data)[0].model.layout.run, RateCall)
     branches = {"branch_weight": {"kind": "linear", "initial": 0.3}, "taps": "blocks"}
     task, _ = build(recipe("deep_supervision", method={"branches": branches}), data)
     assert len(task.model.branches) == 7
@@ -79,11 +75,6 @@ def test_parts_of_a_method_combine(data: Any) -> None:
         len(build(recipe("initialised_loss_sum", method={"branches": {"taps": "stages"}}), data)[0].model.branches) == 3
     )
     assert not build(recipe("initialised_loss_sum", method={"branches": None}), data)[0].model.branches
-
-
-def test_rate_gradients_need_a_fixed_decay(data: Any) -> None:
-    with pytest.raises(ValueError, match="decay"):
-        build(recipe("rate", neuron="plif"), data)
 
 
 def test_a_preset_changes_the_method_and_the_network_only() -> None:

@@ -85,7 +85,6 @@ CONTRADICTIONS = [
     {"data__augment": "[resized_crop]"},
     {"data__kind": "events_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
     {"data__size": 12},
-    {"preset": "tet", "method__gradient__kind": "rate"},
     {"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"},
     {"network__kind": "vgg11", "network__stem": "large"},
     {"method__branches__taps": "[stem.convolution]"},

@@ -3,7 +3,6 @@
 import argparse
 
 from .._utils.markdown import markdown_table
-from ..components import Kind
 from ..components.help import first_sentence
 from ..components.registry import KINDS, suggestion
 from ..recipes import import_components
@@ -16,14 +15,12 @@ def run(options: argparse.Namespace) -> int:
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"no kind {options.kind!r}{suggestion(options.kind, KINDS)}: use one of {', '.join(KINDS)}")
     kinds = KINDS.values() if options.kind is None else [KINDS[options.kind]]
-    print("\n\n".join(map(component_table, kinds)))
+    tables = []
+    for kind in kinds:
+        rows = []
+        for name, component in kind.components.items():
+            defaults = ", ".join(f"{option.name}={option.value}" for option in component.options.values())
+            rows.append([name, first_sentence(component), defaults])
+        tables.append(markdown_table([kind.name, "description", "options"], rows))
+    print("\n\n".join(tables))
     return 0
-
-
-def component_table(kind: Kind) -> str:
-    """Return a table of the components of a kind: name, description, options with their defaults."""
-    rows = []
-    for name, component in kind.components.items():
-        options = ", ".join(f"{option.name}={option.value}" for option in component.options.values())
-        rows.append([name, first_sentence(component), options])
-    return markdown_table([kind.name, "description", "options"], rows)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nets import spiking_resnet18
-from ..neurons import CLIF, LIF, PLIF, Neuron, NormNeuron, use_backend
+from ..neurons import CLIF, LIF, PLIF, NormNeuron, use_backend
 from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
 from ..training.run import converts_bf16, processor_capabilities
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         _run_kernels(device)
         proven = list(_proof_lines())
         _say("timing a neuron layer and a training step")
-        times = [*_layer_times(device), *_step_times(device)]
+        times = list(_times(device))
     messages = dict.fromkeys(str(warning.message) for warning in caught)
     # Of other libraries' warnings none helps.
     remedies = [*_remedies(device), *(message for message in messages if "plain pytorch" in message.lower())]
@@ -103,65 +103,18 @@ def _proof_lines() -> Iterator[str]:
         yield from (f"kernel {kernel}: {str(v.dtype)[6:]} FAILS: {v.reason}" for v in of_kernel if v.reason)
 
 
-def _layer_times(device: torch.device) -> Iterator[str]:
-    """Yield the time of a neuron layer, forward and backward, in kernels and elsewhere."""
-    x = torch.randn(_SHAPE, device=device)
-    name = f"neuron layer {list(_SHAPE)}"
-    kernels = _milliseconds(LIF(), x)
-    with use_backend("eager"):
-        plain = _milliseconds(LIF(), x)
-        compiled = _try(lambda: _milliseconds(torch.compile(_Unrolled()), x)) if _can_compile(device) else None
-    yield f"{name}: kernels {kernels:.2f} ms, plain PyTorch {plain:.2f} ms ({plain / kernels:.1f} times)"
-    if isinstance(compiled, float):
-        yield f"{name}: torch.compile of plain PyTorch {compiled:.2f} ms ({compiled / kernels:.1f} times)"
-    if importlib.util.find_spec("spikingjelly"):
-        from spikingjelly.activation_based.neuron import LIFNode
-
-        other = _try(lambda: _milliseconds(_Reset(LIFNode(step_mode="m")), x))
-        if isinstance(other, float):
-            yield f"{name}: SpikingJelly {other:.2f} ms ({other / kernels:.1f} times)"
-
-
-def _step_times(device: torch.device) -> Iterator[str]:
-    """Yield the time of a training step of a small ResNet-18."""
+def _times(device: torch.device) -> Iterator[str]:
+    """Yield the times of a neuron layer and of a training step of a small ResNet-18, in kernels and plain PyTorch."""
     network = spiking_resnet18(num_classes=10, time_steps=4, width=16).to(device)
-    images = torch.rand(8, 3, 32, 32, device=device)
-    kernels = _milliseconds(network, images)
-    with use_backend("eager"):
-        plain = _milliseconds(network, images)
-    yield (
-        f"training step, ResNet-18 of width 16, batch 8, T = 4: kernels {kernels:.0f} ms, plain PyTorch {plain:.0f} ms "
-        f"({plain / kernels:.1f} times)"
-    )
-
-
-class _Unrolled(nn.Module):
-    """The loop over time of a neuron, as torch.compile can trace it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.neuron: Neuron = LIF()
-
-    def forward(self, x: Tensor) -> Tensor:
-        membrane = torch.zeros_like(x[0])
-        spikes = []
-        for current in x:
-            spike, membrane = self.neuron.step(current, membrane)
-            spikes.append(spike)
-        return torch.stack(spikes)
-
-
-class _Reset(nn.Module):
-    """A neuron of another library, reset before each call."""
-
-    def __init__(self, neuron: nn.Module) -> None:
-        super().__init__()
-        self.neuron = neuron
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.neuron.reset()  # type: ignore[operator]
-        spikes: Tensor = self.neuron(x)
-        return spikes
+    timed: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+        f"neuron layer {list(_SHAPE)}": (LIF(), torch.randn(_SHAPE, device=device)),
+        "training step, ResNet-18 of width 16, batch 8, T = 4": (network, torch.rand(8, 3, 32, 32, device=device)),
+    }
+    for name, (module, x) in timed.items():
+        kernels = _milliseconds(module, x)
+        with use_backend("eager"):
+            plain = _milliseconds(module, x)
+        yield f"{name}: kernels {kernels:.2f} ms, plain PyTorch {plain:.2f} ms ({plain / kernels:.1f} times)"
 
 
 def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
@@ -180,17 +133,6 @@ def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _try(measure: Callable[[], float]) -> float | str:
-    try:
-        return measure()
-    except Exception as error:  # The other libraries' errors are not this machine's.
-        return str(error)
-
-
-def _can_compile(device: torch.device) -> bool:
-    return device.type == "cuda" or _compiler() is not None
 
 
 def _compiler() -> str | None:

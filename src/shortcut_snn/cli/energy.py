@@ -6,7 +6,6 @@ from typing import Any
 from .. import plots
 from .._utils.files import remove_strays, write_csv
 from .._utils.markdown import markdown_table
-from ..energy import EnergyReport
 from ..energy.report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, break_even_text, with_unit
 from ..recipes import open_run
 from ..recipes.runs import keeps_result
@@ -40,8 +39,12 @@ def run(options: argparse.Namespace) -> int:
         f"{report.updates:.4g} membrane updates, memory\n"
     )
     print(_table(rows, MEMORY))
-    print(f"\n{_memory_line(report)}")
+    rate = ""
+    if report.break_even_rate >= 0:
+        rate = f"; it fires at {100 * report.firing_rate:.3g} %, they {break_even_text(report.break_even_rate)}"
     print(
+        f"\nwith memory {with_unit(report.total_energy)}; the same network quantised to {report.bits} bits "
+        f"{with_unit(report.quantised_energy)}{rate}\n"
         f"{ACCESS} pJ per 32-bit access, counted as in Lemaire et al. (2022); quantised: the same layers run once with "
         "activations of ceil(log2(T + 1)) bits (Yan et al., 2024)"
     )
@@ -66,12 +69,3 @@ def _cell(key: str, value: Any) -> str:
     if value == "":
         return "-"
     return with_unit(value) if key.endswith("_pj") else f"{value:.4g}"
-
-
-def _memory_line(report: EnergyReport) -> str:
-    """Return the total energy with memory accesses, next to the quantised network's, as a line of text."""
-    spiking, quantised = with_unit(report.total_energy), with_unit(report.quantised_energy)
-    line = f"with memory {spiking}; the same network quantised to {report.bits} bits {quantised}"
-    if not report.break_even_rate >= 0:
-        return line
-    return f"{line}; it fires at {100 * report.firing_rate:.3g} %, they {break_even_text(report.break_even_rate)}"

@@ -20,7 +20,6 @@ from ..measurement import LayerReport, measure_gradients
 from ..measurement.gradients import GradientReport
 from ..measurement.layers import Batch
 from ..measurement.setup import Setup
-from ..method.gradient import initialises
 from ..recipes import Recipe, build, changed
 from ..recipes.building import build_task, load_data
 from ..recipes.runs import check_data, load_network, run_recipe
@@ -146,11 +145,9 @@ def _setup(task: Task) -> Setup:
 
 def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return changes of the neurons, then changes of the recipe, each with options to paste."""
-    # Surrogates need gradients through time.
-    remedies = neuron_remedies(setup, batches) if initialises(recipe.method.gradient) else []
     # An initialised recipe sets the surrogates itself, and the preset is what a recipe can name.
     excluded = {"initialise"} | ({"width"} if recipe.method.initialise else set())
-    remedies = [remedy for remedy in remedies if remedy.group not in excluded]
+    remedies = [remedy for remedy in neuron_remedies(setup, batches) if remedy.group not in excluded]
     if not recipe.network.accepts("make_neuron"):
         # No entry of a recipe changes the neurons of such a network.
         remedies = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in remedies]

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 PAPER_METHODS = ("vanilla", "shortcut", "evolutionary")
 PRESETS = (
     "vanilla", "shortcut", "evolutionary", "loss_sum", "initialised", "initialised_loss_sum", "deep_supervision",
-    "distillation", "stages_and_steps", "tet", "sltt", "rate", "tdbn", "sew", "ms",
+    "distillation", "stages_and_steps", "tet", "sltt", "tdbn", "sew", "ms",
 )  # fmt: skip
 """The names of ``recipes.PRESETS``, whose import takes seconds."""
 COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "this library"]
@@ -27,12 +27,6 @@ List the components that a recipe can name: shortcut-snn components."""
 
 def run(options: argparse.Namespace) -> int:
     """Print the table of the built-in recipes."""
-    print(f"{recipe_table()}\n\n{NOTE.format(presets=', '.join(PRESETS))}")
-    return 0
-
-
-def recipe_table() -> str:
-    """Return the table of the built-in recipes."""
     paper, ours = accuracies("paper"), accuracies("ours")
     rows = []
     for path in sorted((FOLDER / "built_in").glob("*.yaml")):
@@ -48,7 +42,8 @@ def recipe_table() -> str:
                 _row_of_accuracies(ours.get(path.stem, {})),
             ]
         )
-    return markdown_table(COLUMNS, rows)
+    print(f"{markdown_table(COLUMNS, rows)}\n\n{NOTE.format(presets=', '.join(PRESETS))}")
+    return 0
 
 
 def accuracies(source: str) -> dict[str, dict[str, Any]]:

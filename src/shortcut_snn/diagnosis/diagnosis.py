@@ -12,9 +12,9 @@ from torch import nn
 from .._utils.calls import Reset
 from ..components.entries import write
 from ..initialisation import initialise
-from ..introspection.adapters import steepness
 from ..introspection.layers import NORMS, is_layer
 from ..introspection.neurons import custom_neurons, find_neurons
+from ..introspection.surrogates import set_surrogate
 from ..measurement import Examination, LayerReport
 from ..measurement.layers import Batch, Loss, check_can_examine
 from ..measurement.setup import Setup, wrapped_copy
@@ -128,10 +128,9 @@ def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
         ]
     if len(built_in) == len(layers):
         changes += _changes_of_built_in(built_in)
-    elif all(steepness(neuron) is not None for neuron in layers):
-        changes += [
-            ("width", f"alpha or slope {width:g} in all surrogates", partial(_set_width, width)) for width in WIDTHS
-        ]
+    else:
+        text = "a rectangle of width {:g} as the surrogate of all neurons"
+        changes += [("width", text.format(width), partial(_set_rectangle, width)) for width in WIDTHS]
     return [Remedy(group, text, partial(_changed_copy, setup, change)) for group, text, change in changes]
 
 
@@ -171,11 +170,14 @@ def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, C
 
 def _set_width(width: float, setup: Setup) -> None:
     for neuron in find_neurons(setup.network).values():
-        if isinstance(neuron, Neuron):
-            assert isinstance(neuron.surrogate, Resizable)
-            neuron.surrogate = neuron.surrogate.resized(width)
-        else:
-            steepness(neuron, width)
+        assert isinstance(neuron, Neuron)
+        assert isinstance(neuron.surrogate, Resizable)
+        neuron.surrogate = neuron.surrogate.resized(width)
+
+
+def _set_rectangle(width: float, setup: Setup) -> None:
+    if not all(set_surrogate(neuron, 1.0, width) for neuron in find_neurons(setup.network).values()):
+        raise ValueError("a neuron has no surrogate that can be set")
 
 
 def _set_attribute(name: str, value: Any, setup: Setup) -> None:

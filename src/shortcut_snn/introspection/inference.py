@@ -258,7 +258,7 @@ def infer_call(
         check_layers_exist(probe)
         inferred_reset: Answer[Reset | None] = Answer(None, "")
         with collecting(questions):
-            inferred_reset, probe = infer_reset(probe, adapters, reset)
+            inferred_reset = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, inferred_reset, probe, questions)
 
 

@@ -34,9 +34,9 @@ def name_of(path: Path) -> str:
     return f"{indexed(path)} " if path else "a tensor "
 
 
-def indexed(path: Path, name: str = "output") -> str:
+def indexed(path: Path) -> str:
     """Return a path in Python."""
-    return name + "".join(f"[{key!r}]" for key in path)
+    return "output" + "".join(f"[{key!r}]" for key in path)
 
 
 def described(output: Any, depth: int = 2) -> str:

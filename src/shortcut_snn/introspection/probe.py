@@ -36,8 +36,6 @@ from .recorder import Edit, OneChannel, Pass, Recorder
 Run = Callable[..., Any]
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
-SEEDS = 2
-"""The number of perturbations to try until one shows in the output."""
 
 
 class Probe:
@@ -86,10 +84,6 @@ class Probe:
         duplicate: nn.Module = copy.deepcopy(self.initial, shared)
         return duplicate
 
-    def with_reset(self, reset: Reset) -> "Probe":
-        """Return a probe that begins all passes from the state that a reset leaves."""
-        return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
-
     def features(self, name: str, output: Any) -> Any:
         """Return the tensor in a module's output."""
         # The caller's function is made for the tapped modules, and may fail for others.
@@ -127,10 +121,7 @@ class Probe:
     def altered(self, axis: int, index: int) -> Pass:
         """Return the pass with other values at one index of an axis of the example."""
         if (axis, index) not in self._altered:
-            for seed in range(SEEDS):
-                done = self._altered[axis, index] = self._observe_altered(axis, index, seed)
-                if self.output_differs(done):
-                    break
+            self._altered[axis, index] = self._observe_altered(axis, index)
         return self._altered[axis, index]
 
     def used(self) -> nn.Module:
@@ -181,13 +172,21 @@ class Probe:
                 "early exit: turn this off while the network is attached"
             )
 
-    def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
+    def observe(
+        self,
+        example: Any = None,
+        *,
+        edit: Edit | None = None,
+        network: nn.Module | None = None,
+        gradients: bool = False,
+    ) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
 
         Args:
             example: a batch; by default that of the base pass.
             edit: changes outputs of modules.
             network: the copy to use; by default a fresh one.
+            gradients: whether the pass has a graph.
         """
         base = self.base
         done = Pass(base.example if example is None else example, self.fresh() if network is None else network)
@@ -203,15 +202,15 @@ class Probe:
                 for indices, new in zip(total, changed, strict=False):
                     indices |= new
 
-        return self._record(Recorder(self._gains, done, keep, edit))
+        return self._record(Recorder(self._gains, done, keep, edit), gradients=gradients)
 
-    def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
+    def _observe_altered(self, axis: int, index: int | None) -> Pass:
         """Return a pass in which one index of an axis, or all, have other values (see :func:`alter`)."""
         problem: Exception | None = None
         # A wide range shows more, but an embedding may refuse it, and a mask all values but its own.
         for values in ("wide", "like", "moved"):
             try:
-                return self.observe(alter(self.base.example, axis, index, seed, values))
+                return self.observe(alter(self.base.example, axis, index, values))
             except CALL_ERRORS as error:
                 problem = error
         raise ValueError(

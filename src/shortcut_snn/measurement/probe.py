@@ -79,8 +79,7 @@ class LayerTally:
 def firing_rates(network: nn.Module) -> Iterator[FiringRates]:
     """Record the firing rates of all spiking layers in the passes inside the block, differentiably.
 
-    Hooks leave the network's kernels as they are, and spikes that carry bits are counted from these. Only passes in
-    the gradient mode of the block's start are recorded: the spiking pass of rate-based training has no graph.
+    Hooks leave the network's kernels as they are, and spikes that carry bits are counted from these.
 
     Args:
         network: has built-in neurons, or neurons of SpikingJelly, snnTorch, Norse or sinabs.
@@ -100,12 +99,11 @@ def firing_rates(network: nn.Module) -> Iterator[FiringRates]:
         'stem.spike'
     """
     check_has_neurons(network)
-    rates, with_gradient = FiringRates(), torch.is_grad_enabled()
+    rates = FiringRates()
 
     def after_layer(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        if torch.is_grad_enabled() == with_gradient:
-            spikes = first_tensor(output)
-            rates.add(name, count_spikes(spikes), spikes.numel())
+        spikes = first_tensor(output)
+        rates.add(name, count_spikes(spikes), spikes.numel())
 
     with hooked(spiking_modules(network), after_layer):
         yield rates

@@ -8,11 +8,11 @@ from annotated_types import Ge
 from .. import components
 from ..components import Kind
 from .branch_weight import BranchWeight, Constant
-from .gradient import check_gradient
 from .objectives import Objective, part_name, takes_branches, takes_every_step
 
 
-def _default(kind: Kind, name: str, **options: Any) -> Any:
+def component_field(kind: Kind, name: str, **options: Any) -> Any:
+    """Return the field of a dataclass whose default is a component."""
     return field(default_factory=lambda: kind.make(name, **options))
 
 
@@ -37,7 +37,7 @@ class Branches:
     """
 
     taps: Literal["stages", "blocks"] | Annotated[int, Ge(1)] | tuple[str, ...] = "stages"
-    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
+    branch_weight: Annotated[Any, components.branch_weight] = component_field(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
     keep: bool = False
@@ -65,8 +65,8 @@ class Method:
     """
 
     branches: Branches | None = None
-    objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
-    gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
+    objective: Annotated[Any, components.objective] = component_field(components.objective, "logit_sum")
+    gradient: Annotated[Any, components.gradient] = component_field(components.gradient, "bptt")
     initialise: bool = False
     penalty: Annotated[Any, components.penalty] | None = None
 
@@ -76,7 +76,6 @@ class Method:
                 f"method.branches: the objective {part_name(self.objective)} does not use branches; set "
                 "method.branches=null or choose another method.objective"
             )
-        check_gradient(self.gradient, self.objective, self.initialise)
 
     @property
     def needs_every_step(self) -> bool:

@@ -28,7 +28,6 @@ METHODS: dict[str, Method] = {
     # Related methods without branches.
     "tet": Method(objective=TET()),  # a loss at every time step
     "sltt": Method(gradient=components.gradient.make("sltt")),  # no gradient through time
-    "rate": Method(gradient=components.gradient.make("rate")),  # gradients through firing rates
 }
 """Methods by the name of their preset."""
 

@@ -4,7 +4,6 @@ from .allocator import keep_freed_memory
 from .backend import get_backend, set_backend, use_backend
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
-from .packing_hooks import packed_spikes
 from .step_functions import per_channel, straight_through
 from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 from .variants.alif import ALIF
@@ -38,7 +37,6 @@ __all__ = [
     "Triangle",
     "get_backend",
     "keep_freed_memory",
-    "packed_spikes",
     "per_channel",
     "set_backend",
     "straight_through",

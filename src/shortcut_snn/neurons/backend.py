@@ -72,10 +72,7 @@ def set_backend(name: Backend) -> None:
             _load(backend)
         except ImportError as error:
             raise ImportError(f"the {backend} backend needs {backend}: {_INSTALL[backend]}") from error
-        if backend == "triton" and not (torch.cuda.is_available() or _interpreted()):
-            raise RuntimeError(
-                "the triton backend needs a GPU, and PyTorch sees none: choose 'auto', or 'numba' on a CPU"
-            )
+        _check_device(backend)
     _backend = backend
 
 
@@ -128,7 +125,7 @@ def is_exported() -> bool:
 
 def _check_device(backend: Backend) -> None:
     if backend == "triton" and not (torch.cuda.is_available() or _interpreted()):
-        raise RuntimeError("the triton backend needs a GPU, and PyTorch sees none: choose 'auto' or 'numba'")
+        raise RuntimeError("the triton backend needs a GPU, and PyTorch sees none: choose 'auto', or 'numba' on a CPU")
 
 
 def _kernels(device: str) -> Kernels | None:

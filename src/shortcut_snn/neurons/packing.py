@@ -7,7 +7,6 @@ spikes is replaced by bits, and unpacked when the backward pass needs it, so gra
   ``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them. Other layers see an ordinary tensor.
 - With the bits comes the *support* of the surrogate, if it is bounded: the neurons whose derivative is not 0, as bits.
   The others multiply the gradient of their spikes by 0, so layers need not compute it.
-- :func:`~.packing_hooks.packed_spikes` packs the output of any module, for any layer that saves it.
 
 The bits of ``[T, ...]`` are bytes ``[T, row]``. A row holds the elements of a time step in the order of memory
 (contiguous or channels-last). The first element is the lowest bit of the first byte, and zeros fill the last 64-bit
@@ -15,7 +14,7 @@ word. Spikes are packed where the compiled kernels run, except in a network that
 ``torch.inference_mode`` they are not packed either, since torch does not record there whether a tensor has changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -198,12 +197,6 @@ def saved_as_bits(spikes: Tensor) -> AbstractContextManager[None]:
         if x.data_ptr() != spikes.data_ptr() or x.dtype != spikes.dtype:
             return None
         return SavedBits(bits, spikes.numel() // bits.shape[0], x.dtype, (x.shape, x.stride(), 0))
-
-    return saving_hooks(find)
-
-
-def saving_hooks(find: Callable[[Tensor], SavedBits | None]) -> AbstractContextManager[None]:
-    """Return a context in which operations save a tensor as what ``find`` returns, or if it is None as it is."""
 
     def to_saved(x: Tensor) -> SavedBits | tuple[Tensor, int]:
         return find(x) or (x, x._version)

@@ -13,16 +13,13 @@ from .. import data as _data  # noqa: F401
 from .. import deploy as _deploy  # noqa: F401
 from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
-from ..components import Kind, component_of
+from ..components import component_of
 from ..components.entries import write
 from ..method import Method
+from ..method.method import component_field
 from ..training import Classification as _Classification  # noqa: F401
 from ..training import Training
 from ..training.optimizers import make_optimizer
-
-
-def _default(kind: Kind, name: str, **options: Any) -> Any:
-    return field(default_factory=lambda: kind.make(name, **options))
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,15 @@ class Recipe:
         LinearDecay(initial=0.25)
     """
 
-    data: Annotated[Any, components.data] = _default(components.data, "digits")
-    network: Annotated[Any, components.network] = _default(components.network, "resnet18")
-    neuron: Annotated[Any, components.neuron] = _default(components.neuron, "lif")
-    task: Annotated[Any, components.task] = _default(components.task, "classification")
+    data: Annotated[Any, components.data] = component_field(components.data, "digits")
+    network: Annotated[Any, components.network] = component_field(components.network, "resnet18")
+    neuron: Annotated[Any, components.neuron] = component_field(components.neuron, "lif")
+    task: Annotated[Any, components.task] = component_field(components.task, "classification")
     method: Method = field(default_factory=Method)
-    optimizer: Annotated[Any, components.optimizer] = _default(
+    optimizer: Annotated[Any, components.optimizer] = component_field(
         components.optimizer, "adamw", lr=0.01, weight_decay=0.02
     )
-    lr_schedule: Annotated[Any, components.lr_schedule] = _default(components.lr_schedule, "cosine")
+    lr_schedule: Annotated[Any, components.lr_schedule] = component_field(components.lr_schedule, "cosine")
     training: Training = field(default_factory=Training)
     loggers: Annotated[tuple[Any, ...], components.logger] = ()
 

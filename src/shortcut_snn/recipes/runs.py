@@ -66,9 +66,11 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
         raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there")
-    if isinstance(entries.get("method"), dict):
-        # An entry of earlier versions, which only training used.
-        entries["method"].pop("calibrate", None)
+    if isinstance(method := entries.get("method"), dict):
+        # Entries of earlier versions, which only training used.
+        method.pop("calibrate", None)
+        if method.get("gradient") in ("rate", {"kind": "rate"}):
+            del method["gradient"]
     try:
         recipe = from_dict(entries)
     except ValueError as error:

@@ -33,27 +33,23 @@ class Provenance:
 
 def provenance_of(task: Any) -> Provenance:
     """Return the provenance of a task that was built in Python, without a recipe."""
+    method = task.method
     return Provenance(
         {
             "task": f"{type(task).__module__}.{type(task).__qualname__}",
             "network": type(task.model.network).__qualname__,
-            "method": _describe_method(task),
+            "method": {
+                "objective": _describe(method.objective),
+                "branch_weight": _describe(method.branch_weight),
+                "by": "step" if method.branches is None else method.branches.by,
+                "taps": list(task.model.taps.names),
+                "penalty": None if method.penalty is None else _describe(method.penalty),
+            },
             "optimizer": write(task.optimizer_options),
             "lr_schedule": write(task.lr_schedule),
             "training": write(task.training_options),
         }
     )
-
-
-def _describe_method(task: Any) -> dict[str, Any]:
-    method = task.method
-    return {
-        "objective": _describe(method.objective),
-        "branch_weight": _describe(method.branch_weight),
-        "by": "step" if method.branches is None else method.branches.by,
-        "taps": list(task.model.taps.names),
-        "penalty": None if method.penalty is None else _describe(method.penalty),
-    }
 
 
 def _describe(part: Any) -> Any:

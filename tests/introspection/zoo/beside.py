@@ -5,7 +5,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, STEPS_OF_SAMPLES, clips, entry, features, first_of, frames, images, mean, sequence
+from .entry import CLASSES, clips, entry, features, first_of, frames, images, sequence
 from .spiking import Cell, Multi, convolution, fire
 
 
@@ -53,15 +53,6 @@ class Matrices(nn.Module):
             spikes, first = self.cell(step, first)
             output, second = self.readout(spikes, second)
         return output
-
-
-@entry(sequence(3, 6), widths={9}, read=mean(1), **STEPS_OF_SAMPLES)
-class MatricesOfEveryStep(Matrices):
-    """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps = x.transpose(0, 1)
-        return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in range(1, 7)], 1)
 
 
 class Sums(nn.Module):

@@ -97,20 +97,6 @@ class AtRestAtFirst(nn.Module):
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-@entry(images(), widths={4, 7, 11})
-class Dense(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1, self.layer2, self.layer3 = block(3, 4), block(7, 4), block(11, 4)
-        self.join1, self.join2 = nn.Identity(), nn.Identity()
-        self.fc = nn.Linear(15, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.join1(torch.cat([x, self.layer1(x)], 1))
-        x = self.join2(torch.cat([x, self.layer2(x)], 1))
-        return self.fc(torch.cat([x, self.layer3(x)], 1).mean((2, 3)))
-
-
 class Encoder(nn.Module):
     """A transformer's block for tokens ``[..., L, C]``."""
 
@@ -170,39 +156,6 @@ class ChannelsLast(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.fc(x.mean((1, 2)))
-
-
-@entry(images(), widths={4, 6})
-class Mixer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 4, 4)
-        self.tokens = nn.ModuleList([nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4)) for _ in range(3)])
-        self.channels = nn.ModuleList([nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6)) for _ in range(3)])
-        self.ends = nn.ModuleList([nn.LayerNorm(6) for _ in range(3)])
-        self.head = nn.Linear(6, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x).flatten(2).transpose(1, 2)
-        for tokens, channels, end in zip(self.tokens, self.channels, self.ends, strict=True):
-            x = x + tokens(x.transpose(1, 2)).transpose(1, 2)
-            x = end(x + channels(x))
-        return self.head(x.mean(1))
-
-
-@entry(sequence(3, 4), widths={7, 8, 9})
-class GruLast(nn.Module):
-    """``[N, T, F]``, of which the last step counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn1, self.rnn2, self.rnn3 = (nn.GRU(i, o, batch_first=True) for i, o in ((6, 7), (7, 8), (8, 9)))
-        self.fc1, self.fc2, self.head = nn.Linear(7, 7), nn.Linear(8, 8), nn.Linear(9, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(self.rnn1(x)[0])
-        x = self.fc2(self.rnn2(x)[0])
-        return self.head(self.rnn3(x)[0][:, -1])
 
 
 @entry(sequence(4, 3), read=mean(0), batch=1, **MEAN)

@@ -51,11 +51,6 @@ class Cell(nn.Module):
         return spike
 
 
-class Resettable(Cell):
-    def reset(self) -> None:
-        self.mem = None
-
-
 class Multi(nn.Module):
     """A whole sequence a call, along the first axis or the second, from rest."""
 
@@ -234,18 +229,6 @@ def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(
-    frames(),
-    batch=1,
-    asks=f"{TAKES_STEPS}.*'mean'",
-    cure={"loop": "input", "readout": "mean"},
-    widths={4, 6},
-    read=steps_of(),
-)
-def steps_with_a_reset() -> nn.Module:
-    return stepwise(Resettable)
-
-
 @entry(clips(), widths={4, 6}, read=steps_of(1), asks=TAKES_STEPS, cure={"batch_axis": 0, **INPUT})
 def steps_of_clips() -> nn.Module:
     return stepwise(Cell)
@@ -297,7 +280,7 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     cure={"reset": rest, "readout": "mean"},
 )
 def used_before() -> nn.Module:
-    return Used(Resettable)
+    return Used(Cell)
 
 
 class Loop(nn.Module):
@@ -513,66 +496,3 @@ class ListOfSteps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.body(x)[1])
-
-
-class Prepared(nn.Module):
-    """A cell whose potential is there only once what goes through time has begun."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.mem is None:
-            self.mem = torch.zeros_like(x)
-        self.mem = 0.5 * self.mem + x
-        spike = fire(self.mem - 0.3)
-        self.mem = self.mem * (1 - spike)
-        return spike
-
-
-class Prepares(nn.Module):
-    """Convolves every frame of ``[N, T, C, H, W]``, from rest."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv, self.cell = nn.Conv2d(inputs, outputs, 3, padding=1), Prepared()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.cell.mem = None
-        return torch.stack([self.cell(self.conv(frame)) for frame in x.unbind(1)], 1)
-
-
-@entry(clips(), widths={4, 6, 8})
-class CellsMadeReady(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lif0, self.lif1, self.lif2 = Prepares(2, 4), Prepares(4, 6), Prepares(6, 8)
-        self.fc = nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.lif2(self.lif1(self.lif0(x))).mean((1, 3, 4)))
-
-
-class Gate(nn.Module):
-    """Open where its neurons fire, and shut to gradients."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lif = Multi()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.lif(x) > 0).to(x.dtype)
-
-
-@entry(sequence(5, 3, 12), batch=1, widths={12})
-class Gated(nn.Module):
-    """Features pass where a gate is open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(12, 12) for _ in range(3))
-        self.gates = nn.ModuleList(Gate() for _ in range(3))
-        self.head = nn.Linear(12, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer, gate in zip(self.layers, self.gates, strict=True):
-            x = layer(x)
-            x = x * gate(x)
-        return self.head(x).mean(0)

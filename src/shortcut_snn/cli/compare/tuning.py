@@ -60,11 +60,9 @@ def _trials(variant: Variant, plan: Plan, folder: Path) -> Iterator[Trial]:
     if load_data(variant.recipe).loaders(variant.recipe.training.seed).validation is None:
         remedy = ": add --data.validation 0.1" if hasattr(variant.recipe.data, "validation") else ""
         raise ValueError(f"--tune chooses values on validation data, and {variant.label} has none{remedy}")
-    for index, (point, recipe) in enumerate(variant.candidates(plan.tune_epochs)):
+    for point, recipe in variant.candidates(plan.tune_epochs):
         words = " ".join(as_words(point))
-        # Earlier versions numbered the runs.
-        numbered = folder / variant.folder / "tune" / "trials" / f"{index:04d}"
-        path = numbered if numbered.exists() else folder / variant.folder / "tune" / folder_name(words)
+        path = folder / variant.folder / "tune" / folder_name(words)
         yield Trial(f"{variant.label}, tuning {words}", recipe, RunFolder(path), variant, point)
 
 

@@ -1,16 +1,16 @@
 """Adapters: the conventions of SpikingJelly, snnTorch, Norse and sinabs, one file each."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
 from ..._utils.calls import Reset
-from .adapter import Adapter, modules_with
+from .adapter import Adapter
 from .norse import NORSE
 from .sinabs import SINABS
 from .snntorch import SNNTORCH
 from .spikingjelly import CLOCK_DRIVEN, SPIKINGJELLY
-from .steepness import steepness
 
 __all__ = [
     "ADAPTERS",
@@ -22,8 +22,6 @@ __all__ = [
     "Adapter",
     "adapters_of",
     "library_reset",
-    "modules_with",
-    "steepness",
 ]
 
 ADAPTERS = (SPIKINGJELLY, CLOCK_DRIVEN, SNNTORCH, NORSE, SINABS)
@@ -46,23 +44,10 @@ def library_reset(adapters: list[Adapter]) -> Reset | None:
         >>> library_reset([]) is None
         True
     """
-    resets = tuple(adapter.reset for adapter in adapters if adapter.reset is not None)
-    if len(resets) < 2:
-        return resets[0] if resets else None
-    return Resets(resets)
+    resets = [adapter.reset for adapter in adapters if adapter.reset is not None]
+    return partial(_reset_by, resets) if len(resets) > 1 else resets[0] if resets else None
 
 
-@dataclass(frozen=True)
-class Resets:
-    """Call several resets in turn.
-
-    Args:
-        resets: the resets.
-    """
-
-    resets: tuple[Reset, ...]
-
-    def __call__(self, network: nn.Module) -> None:
-        """Reset the network."""
-        for reset in self.resets:
-            reset(network)
+def _reset_by(resets: Sequence[Reset], network: nn.Module) -> None:
+    for reset in resets:
+        reset(network)

@@ -57,9 +57,3 @@ class Adapter:
 def is_from(module: nn.Module, package: str) -> bool:
     """Return whether a module's class or one of its base classes is defined in a package."""
     return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(module).__mro__)
-
-
-def modules_with(network: nn.Module, method: str) -> list[nn.Module]:
-    """Return a network's modules that have a method of this name, except metrics, whose state is their result."""
-    modules = list(nn.Module.modules(network))
-    return [m for m in modules if callable(getattr(m, method, None)) and not is_from(m, "torchmetrics")]

@@ -6,13 +6,14 @@ sequence ``[T, N, ...]``. ``clock_driven`` has other classes for that, whose nam
 
 from torch import nn
 
-from .adapter import Adapter, is_from, modules_with
+from .adapter import Adapter, is_from
 
 
 def _reset(network: nn.Module) -> None:
     # The library's reset_net would reset metrics too.
-    for module in modules_with(network, "reset"):
-        module.reset()  # type: ignore[operator]
+    for module in nn.Module.modules(network):
+        if callable(reset := getattr(module, "reset", None)) and not is_from(module, "torchmetrics"):
+            reset()
 
 
 SPIKINGJELLY = Adapter(

@@ -103,10 +103,7 @@ class _NotTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "compiled kernels and rate-based gradients have no second derivative: compute it within "
-            'use_backend("eager"), with the gradient bptt'
-        )
+        raise RuntimeError('compiled kernels have no second derivative: compute it within use_backend("eager")')
 
 
 def _has_tangent(value: Any) -> bool:
