@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .training import Classification as Classification
     from .training import Muon as Muon
     from .training import RunFolder as RunFolder
+    from .training import ShortcutCallback as ShortcutCallback
     from .training import Task as Task
     from .training import Training as Training
     from .training import fit as fit
@@ -74,7 +75,7 @@ _NAMES = {
         "Shortcut", "ShortcutOutput", "StepLossSum", "TimeLoop",
     ),
     "recipes": ("Recipe", "recipe_of", "train"),
-    "training": ("Classification", "Muon", "RunFolder", "Task", "Training", "fit"),
+    "training": ("Classification", "Muon", "RunFolder", "ShortcutCallback", "Task", "Training", "fit"),
     "wrapping": ("wrap",),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Logits in what networks return."""
+"""Logits in what networks return: taken out of it, and put back with others added."""
 
 from collections import namedtuple
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import TimeLoop
-from shortcut_snn.method.layout import Readout
+from shortcut_snn.method.layout import Readout, entries
 from shortcut_snn.method.taps import Unfold
 
 Pair = namedtuple("Pair", ["spikes", "potential"])
@@ -25,9 +25,18 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-def test_logits_are_found_and_averaged(kind: str) -> None:
+def test_logits_are_found_averaged_and_added_to(kind: str) -> None:
     output, path = OUTPUTS[kind]
-    assert torch.equal(Readout(path, 0)(output), LOGITS.mean(0))
+    readout = Readout(path, 0)
+    assert torch.equal(readout(output), LOGITS.mean(0))
+    more = torch.ones(2, 3)
+    added = readout.add(output, more)
+    assert type(added) is type(output)
+    torch.testing.assert_close(readout(added), LOGITS.mean(0) + 1)
+    if path:
+        assert {key: value for key, value in entries(added).items() if key != path[0]} == {
+            key: value for key, value in entries(output).items() if key != path[0]
+        }
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,9 @@ def test_logits_are_found_and_averaged(kind: str) -> None:
 def test_wherever_time_lies_the_logits_come_once(readout: Readout, logits: Any) -> None:
     expected = LOGITS[0] if readout.time_axis is None else LOGITS.mean(0)
     torch.testing.assert_close(readout(logits), expected)
+    added = readout.add(logits, torch.ones(2, 3))
+    assert added.shape == logits.shape
+    torch.testing.assert_close(readout(added), expected + 1)
 
 
 def test_a_tuple_returned_in_training_alone_is_read_at_its_first_entry() -> None:

@@ -68,6 +68,15 @@ def tensors_in(value: Any) -> list[Tensor]:
     return tensors
 
 
+def like(example: Any, parameter: Tensor) -> Any:
+    """Return an example on a parameter's device, with floating-point tensors in the parameter's dtype."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return map_tensors(moved, example)
+
+
 def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
     """Call a network on an example of one or several inputs (a tuple, or a dictionary of its arguments).
 

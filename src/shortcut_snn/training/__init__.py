@@ -1,4 +1,4 @@
-"""Training: tasks, runs and their folders, and optimizers.
+"""Training: tasks, runs and their folders, optimizers, and a callback for other LightningModules.
 
 Names that need Lightning are imported on first use, so that help and recipes do not load it.
 """
@@ -18,17 +18,18 @@ from .options import Training
 from .tables import read_rows
 
 if TYPE_CHECKING:
+    from .callback import ShortcutCallback
     from .classification import Classification
     from .health import Health
     from .run import fit
     from .steps import NumericsError
     from .task import Task
 
-_WITH_LIGHTNING = ("task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
+_WITH_LIGHTNING = ("callback", "task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
 
 __all__ = [
-    "Classification", "Health", "Interrupted", "Muon", "NumericsError", "RunFolder", "Task", "Training", "fit",
-    "read_rows",
+    "Classification", "Health", "Interrupted", "Muon", "NumericsError", "RunFolder", "ShortcutCallback", "Task",
+    "Training", "fit", "read_rows",
 ]  # fmt: skip
 
 
