@@ -77,8 +77,8 @@ def _run(words: list[str]) -> int:
         raise UsageError(f"no command {name!r}{suggestion(name, COMMANDS)}: use one of {', '.join(COMMANDS)}")
     parser = Parser(
         prog="shortcut-snn",
-        description="Train deep spiking neural networks: measured initialisation, shortcut back-propagation, evolutionary "
-        "training.",
+        description="Train deep spiking neural networks: measured initialisation, shortcut back-propagation and "
+        "evolutionary training.",
         epilog=START,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
