@@ -1,6 +1,7 @@
 """Any network in one call: all of a method by its name, and spikes kept as bits in any library's layers."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LossSum, attach, nets
+from shortcut_snn import LossSum, attach, diagnose, nets
 from shortcut_snn.method.presets import METHODS
 from shortcut_snn.neurons import LIF, ATan, packed_spikes, use_backend
 from shortcut_snn.recipes import recipe_of
@@ -409,3 +410,25 @@ def test_the_printed_call_repeats_the_layout(case: str) -> None:
         layout.readout,
         layout.num_classes,
     )
+
+
+def test_a_batch_whose_axes_are_swapped_is_told() -> None:
+    x, labels = SEQUENCES, torch.arange(5) % 3
+    model = attach(Recurrent(3, mean=True), example=x, labels=labels, method="loss_sum", batch_axis=1, log=len)
+    with pytest.warns(UserWarning, match=rf"{len(x)} samples and 5 time steps, .*transpose\(0, 1\)") as told:
+        model(x.transpose(0, 1))
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for other in (x, x[:2], x[:, :4], x[:, : len(x)]):
+            model(other)
+
+
+@pytest.mark.parametrize("method", ["loss_sum", "initialised"])
+def test_torchs_default_device_does_not_matter(method: str) -> None:
+    x, labels = digits()
+    network = spikingjelly("m")
+    with torch.device("meta"):
+        model = attach(network, example=x, labels=labels, method=method, log=len)
+        diagnose(network, [(x, labels)])
+    assert not any(tensor.is_meta for tensor in model.network.state_dict().values())

@@ -40,3 +40,13 @@ def test_an_interval_of_accuracy_ends_where_accuracy_ends(figures, tmp_path):
         plots.comparison(["a"], [[20, 30]], [45.0], tmp_path / "a.png", "accuracy, %", limits=limits)
     (free,), (limited,) = (figure.axes for figure in figures)
     assert free.get_xlim()[0] < 0 <= limited.get_xlim()[0]
+
+
+def test_methods_are_named_above_the_panels(figures, tmp_path):
+    curve = [([1, 2], [1.0, 2.0])]
+    panels = [plots.Panel(str(number), "epoch", {"one": curve, "two": curve}) for number in range(7)]
+    plots.method_panels(panels, tmp_path / "a.png")
+    (figure,) = figures
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 > max(axes.get_window_extent().y1 for axes in figure.axes)

@@ -3,6 +3,8 @@
 import errno
 import importlib
 import io
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -300,3 +302,13 @@ def test_a_folder_in_the_home_is_found_in_one_word(tmp_path, monkeypatch):
 def test_an_error_quotes_no_word_of_thousands_of_letters(capsys, option):
     assert main(["train", "--out", "x", option, "y" * 5000]) in (1, 2)
     assert len(error_line(capsys)) < 1500
+
+
+def test_a_terminal_hears_of_the_command_before_torch_is_loaded(tmp_path):
+    parent, child = pty.openpty()
+    subprocess.run([sys.executable, "-m", "shortcut_snn", "evaluate", str(tmp_path)], stderr=child, check=False)
+    os.close(child)
+    text = os.read(parent, 10_000).decode()
+    assert text.startswith("shortcut-snn: loading PyTorch ...\r\x1b[K")
+    assert "shortcut-snn: error: " in text
+    os.close(parent)

@@ -158,6 +158,9 @@ def test_the_page_of_a_comparison(pages):
     for column in ("accuracy, last epoch, %", "against vanilla, same seed", "MiB / step", "test, last epoch: accuracy"):
         assert f'<th scope="col">{column}</th>' in text
     assert "<b>82.00 ± 12.71 %</b>" in text
+    # A row for each entry: an entry more does not make the table wider.
+    assert '<th scope="col">entry</th><th scope="col">vanilla</th>' in text
+    assert "<td>method.branches.taps</td><td>-</td><td>blocks</td>" in text
     for name in ("last_interval", "gradient_ratio", "None", "nan<"):
         assert name not in text
 
