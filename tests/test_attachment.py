@@ -94,6 +94,8 @@ def test_missing_arguments_raise() -> None:
         attach(network, method="initialized", example=x)
     with pytest.raises(ValueError, match="no branches"):
         attach(network, ["1"], method="vanilla", example=x)
+    with pytest.raises(TypeError, match="it is now log"):
+        attach(network, example=x, tell=print)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="example="):
         attach(network, x)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="every time step, which Means"):

@@ -3,6 +3,8 @@
 import pytest
 
 from shortcut_snn import plots
+from shortcut_snn.energy import EnergyReport
+from shortcut_snn.energy.report import LayerEnergy
 
 
 @pytest.fixture
@@ -50,3 +52,13 @@ def test_methods_are_named_above_the_panels(figures, tmp_path):
     figure.canvas.draw()
     (legend,) = figure.legends
     assert legend.get_window_extent().y0 > max(axes.get_window_extent().y1 for axes in figure.axes)
+
+
+@pytest.mark.parametrize(("synapses", "shown"), [(100.0, True), (1.0, False)])
+def test_a_break_even_rate_is_drawn_where_there_is_one(figures, tmp_path, synapses, shown):
+    numbers = dict.fromkeys(["acs", "relu_macs", "inputs", "relu_inputs", "spikes", "updates"], 10.0)
+    layer = LayerEnergy(layer="a", macs=0.0, synapses=synapses, bits=2, **numbers)
+    assert (layer.break_even_rate > 0) == shown
+    plots.energy(EnergyReport((layer,)), tmp_path / "a.png")
+    labels = figures[0].axes[0].get_legend_handles_labels()[1]
+    assert ("break-even" in labels) == shown

@@ -3,6 +3,7 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
@@ -158,7 +159,8 @@ def check_known(known: Known) -> None:
         ValueError: an axis of time is neither 0 nor 1.
     """
     for name in known.keys() - Known.__annotations__.keys():
-        raise TypeError(f"attach has no argument {name!r}{suggestion(name, Known.__annotations__)}")
+        choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
+        raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
     axes = known.get("time_axis")
     for axis in axes if isinstance(axes, list | tuple) else [axes]:
         if axis not in ("auto", None, 0, 1):

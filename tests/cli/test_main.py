@@ -126,6 +126,8 @@ TRAIN = ["train", "--out", "x"]
         (["export", "x"], "--to and one of: "),
         (["export", "x", "--to", "onxx"], "--to onxx (did you mean onnx?)"),
         ([*TRAIN, "--preset", "calibrated"], "(it is now initialised)"),
+        ([*TRAIN, "--training.decay", "1"], "(it is now weight_decay_on)"),
+        ([*TRAIN, "--preset", "loss_sum", "--method.branches.schedule.kind", "linear"], "(it is now branch_weight)"),
         (["evaluate"], "run"),
         (["evaluate", "x", "--data.root", "y"], "--data.root"),
         (["evaluate", "x", "--weights", "worst"], "'worst'"),
