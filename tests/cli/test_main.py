@@ -314,3 +314,14 @@ def test_a_terminal_hears_of_the_command_before_torch_is_loaded(tmp_path):
     assert text.startswith("shortcut-snn: loading PyTorch ...\r\x1b[K")
     assert "shortcut-snn: error: " in text
     os.close(parent)
+
+
+def test_a_tracker_that_fails_is_named(monkeypatch, capsys):
+    error = type("MlflowException", (Exception,), {"__module__": "mlflow.exceptions"})
+
+    def run(options: object) -> int:
+        raise error("API request failed\nconnection refused")
+
+    monkeypatch.setattr(recipes, "run", run)
+    assert main(["recipes"]) == 1
+    assert error_line(capsys) == "shortcut-snn: error: mlflow: API request failed connection refused\n"

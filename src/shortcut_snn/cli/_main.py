@@ -70,6 +70,8 @@ def _run_and_report(words: list[str]) -> int:
             return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
         if package := _broken_package(error):
             return _fail(f"{package} cannot be imported ({one_line(error)[:200]}): install it again", 1)
+        if (tracker := type(error).__module__.partition(".")[0]) in ("mlflow", "wandb"):
+            return _fail(f"{tracker}: {one_line(error)[:200]}", 1)
         if not isinstance(error, ValueError | OSError | ImportError):
             raise
         return _fail(one_line(error), 1)

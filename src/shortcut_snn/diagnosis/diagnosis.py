@@ -26,7 +26,7 @@ from .verdict import Verdict, judge
 NO_PROMISE = "A healthy start does not promise accuracy: compare in training"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and what they do not promise."""
 
@@ -41,7 +41,7 @@ class Diagnosis:
         """The reports of the first batch, from input to output."""
         return self.examination.layers
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the verdict, and a line for each tip."""
         sentence = self.verdict.sentence
         if self.verdict.kind == "healthy":
