@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from shortcut_snn import recipe_of, train
-from shortcut_snn.training import NumericsError
+from shortcut_snn.training import NumericsError, RunFolder
 
 
 def suggest(trial: Trial) -> dict[str, Any]:
@@ -52,6 +52,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40, help="trials in all, with earlier ones")
     parser.add_argument("--out", type=Path, required=True, help="folder of the search")
     options = parser.parse_args()
+    with RunFolder(options.out).locked():
+        search(options)
+
+
+def search(options: argparse.Namespace) -> None:
+    """Search in a folder that no other process searches in."""
     study = open_study(options.out)
 
     def objective(trial: Trial) -> float:

@@ -1,5 +1,6 @@
 """Any network in one call: all of a method by its name, and spikes kept as bits in any library's layers."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LossSum, attach
+from shortcut_snn import LossSum, attach, diagnose
 from shortcut_snn.method.presets import METHODS
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import recipe_of
@@ -90,6 +91,8 @@ def test_missing_arguments_raise() -> None:
         attach(network, method="initialized", example=x)
     with pytest.raises(ValueError, match="no branches"):
         attach(network, ["1"], method="vanilla", example=x)
+    with pytest.raises(TypeError, match="it is now log"):
+        attach(network, example=x, tell=print)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="example="):
         attach(network, x)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="every time step, which Means"):
@@ -339,3 +342,25 @@ def test_the_printed_call_repeats_the_layout(case: str) -> None:
         layout.readout,
         layout.num_classes,
     )
+
+
+def test_a_batch_whose_axes_are_swapped_is_told() -> None:
+    x, labels = SEQUENCES, torch.arange(5) % 3
+    model = attach(Recurrent(3, mean=True), example=x, labels=labels, method="loss_sum", batch_axis=1, log=len)
+    with pytest.warns(UserWarning, match=rf"{len(x)} samples and 5 time steps, .*transpose\(0, 1\)") as told:
+        model(x.transpose(0, 1))
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for other in (x, x[:2], x[:, :4], x[:, : len(x)]):
+            model(other)
+
+
+@pytest.mark.parametrize("method", ["loss_sum", "initialised"])
+def test_torchs_default_device_does_not_matter(method: str) -> None:
+    x, labels = digits()
+    network = spikingjelly("m")
+    with torch.device("meta"):
+        model = attach(network, example=x, labels=labels, method=method, log=len)
+        diagnose(network, [(x, labels)])
+    assert not any(tensor.is_meta for tensor in model.network.state_dict().values())

@@ -3,6 +3,8 @@
 import pytest
 
 from shortcut_snn import plots
+from shortcut_snn.energy import EnergyReport
+from shortcut_snn.energy.report import LayerEnergy
 
 
 @pytest.fixture
@@ -40,3 +42,23 @@ def test_an_interval_of_accuracy_ends_where_accuracy_ends(figures, tmp_path):
         plots.comparison(["a"], [[20, 30]], [45.0], tmp_path / "a.png", "accuracy, %", limits=limits)
     (free,), (limited,) = (figure.axes for figure in figures)
     assert free.get_xlim()[0] < 0 <= limited.get_xlim()[0]
+
+
+def test_methods_are_named_above_the_panels(figures, tmp_path):
+    curve = [([1, 2], [1.0, 2.0])]
+    panels = [plots.Panel(str(number), "epoch", {"one": curve, "two": curve}) for number in range(7)]
+    plots.method_panels(panels, tmp_path / "a.png")
+    (figure,) = figures
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 > max(axes.get_window_extent().y1 for axes in figure.axes)
+
+
+@pytest.mark.parametrize(("synapses", "shown"), [(100.0, True), (1.0, False)])
+def test_a_break_even_rate_is_drawn_where_there_is_one(figures, tmp_path, synapses, shown):
+    numbers = dict.fromkeys(["acs", "relu_macs", "inputs", "relu_inputs", "spikes", "updates"], 10.0)
+    layer = LayerEnergy(layer="a", macs=0.0, synapses=synapses, bits=2, **numbers)
+    assert (layer.break_even_rate > 0) == shown
+    plots.energy(EnergyReport((layer,)), tmp_path / "a.png")
+    labels = figures[0].axes[0].get_legend_handles_labels()[1]
+    assert ("break-even" in labels) == shown

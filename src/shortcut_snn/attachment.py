@@ -3,6 +3,7 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
@@ -15,6 +16,7 @@ from .introspection import introspect
 from .introspection.answer import OpenQuestion, ask
 from .introspection.infer_criterion import infer_criterion
 from .introspection.inference import reproducing_arguments
+from .introspection.neurons import custom_neurons
 from .method import Layout, Method, Shortcut, TimeLoop, method_named
 from .method.taps import Extract, TimeAxis
 from .method.targets import Criterion
@@ -48,6 +50,7 @@ def attach(
     layout: Layout | None = None,
     criterion: Criterion | Auto = "auto",
     head: HeadChoice = None,
+    spiking: type[nn.Module] | tuple[type[nn.Module], ...] = (),
     log: Callable[[str], object] = print,
     **known: Unpack[Known],
 ) -> Shortcut:
@@ -88,6 +91,7 @@ def attach(
         channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
+        spiking: classes of custom neurons, for a method that initialises them.
         log: takes the summary of the layout, one line for each question, with the call that repeats it without a guess.
 
     Raises:
@@ -147,7 +151,8 @@ def attach(
     arguments = ", ".join(f"{name}={value}" for name, value in reproducing_arguments(layout).items())
     lines = [layout.summary(), *([] if method is None else [f"method:     {method}"])]
     log("\n".join([*lines, f"as a call:  attach(net, {arguments})"]))
-    return wrap(network, layout, method, example=example, labels=labels, head=head, log=log)
+    with custom_neurons(spiking):
+        return wrap(network, layout, method, example=example, labels=labels, head=head, log=log)
 
 
 def check_known(known: Known) -> None:
@@ -158,7 +163,8 @@ def check_known(known: Known) -> None:
         ValueError: an axis of time is neither 0 nor 1.
     """
     for name in known.keys() - Known.__annotations__.keys():
-        raise TypeError(f"attach has no argument {name!r}{suggestion(name, Known.__annotations__)}")
+        choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
+        raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
     axes = known.get("time_axis")
     for axis in axes if isinstance(axes, list | tuple) else [axes]:
         if axis not in ("auto", None, 0, 1):

@@ -139,7 +139,8 @@ def energy(report: EnergyReport, path: Path) -> None:
     quantised = f"ANN quantised to {report.bits} bits"
     network.axhline(PICOJOULE * report.quantised_energy, color=COLOURS[1], linestyle="--", label=quantised)
     network.plot(rate, PICOJOULE * report.total_energy, "o", color=COLOURS[0], label="this network")
-    network.axvline(break_even, color="0.5", linestyle=":", label="break-even")
+    if break_even > 0:
+        network.axvline(break_even, color="0.5", linestyle=":", label="break-even")
     network.set(xlabel="firing rate, %", ylabel="energy of an input with memory", title="the network")
     network.yaxis.set_major_formatter(EngFormatter("J"))
     numbers = range(1, len(report.layers) + 1)
@@ -287,7 +288,7 @@ def anytime(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def method_panels(panels: Sequence[Panel], path: Path) -> None:
-    """Draw the panels that have values in two columns, with the methods named once below them."""
+    """Draw the panels that have values in two columns, with the methods named once above them."""
     panels = [panel for panel in panels if panel.has_values]
     methods = list(dict.fromkeys(method for panel in panels for method in panel.runs))
     height = max(1, math.ceil(len(panels) / 2))
@@ -298,7 +299,7 @@ def method_panels(panels: Sequence[Panel], path: Path) -> None:
         panel.draw(axes, methods)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     if len(handles) > 1:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small")
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, fontsize="small")
     save_figure(figure, path)
 
 

@@ -68,6 +68,9 @@ def test_labels_and_folders_are_unique(tmp_path):
     assert labels(files[:1]) == ["mine"]
     with pytest.raises(ValueError, match="rename"):
         plan({}, files)
+    (tmp_path / "b" / "MINE.yaml").write_text("network: {width: 3}")
+    with pytest.raises(ValueError, match="rename"):
+        plan({}, [files[0], str(tmp_path / "b" / "MINE.yaml")])
     assert labels(["vanilla,vanilla"], 1, ["network.width=4,4"]) == ["vanilla network.width=4"]
     made = plan({}, ["evolutionary"], 1, ["method.branches.taps=[layer1],[layer1,layer2],stages"]).variants
     assert [variant.recipe.method.branches.taps for variant in made] == [("layer1",), ("layer1", "layer2"), "stages"]

@@ -302,7 +302,14 @@ def test_an_installed_package_needs_no_import(package, tmp_path, capsys):
     assert "customs 1.5: install it" in missing_imports(imports)
 
 
-@pytest.mark.parametrize(("text", "error"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(0)", "SystemExit")])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("class Odd(BaseException): pass\nraise Odd", "Odd"),
+    ],
+)
 def test_a_broken_installed_package_is_named(package, tmp_path, capsys, text, error):
     package.write_text(text)
     assert main(["train", "--out", str(tmp_path / "run"), *recipe_options()]) == 2
@@ -315,6 +322,7 @@ def test_a_broken_installed_package_is_named(package, tmp_path, capsys, text, er
         ("import no_such_module", "no_such_module"),
         ("def (", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit"),
+        ("class Odd(BaseException): pass\nraise Odd", "Odd"),
         ("from shortcut_snn import components\n@components.surrogate('rectangle')\ndef mine(v): return v\n",
          "'rectangle'"),
     ],

@@ -3,6 +3,8 @@
 import errno
 import importlib
 import io
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -123,6 +125,8 @@ TRAIN = ["train", "--out", "x"]
         (["export", "x"], "--to and one of: "),
         (["export", "x", "--to", "onxx"], "--to onxx (did you mean onnx?)"),
         ([*TRAIN, "--preset", "calibrated"], "(it is now initialised)"),
+        ([*TRAIN, "--training.decay", "1"], "(it is now weight_decay_on)"),
+        ([*TRAIN, "--preset", "loss_sum", "--method.branches.schedule.kind", "linear"], "(it is now branch_weight)"),
         (["evaluate"], "run"),
         (["evaluate", "x", "--data.root", "y"], "--data.root"),
         (["evaluate", "x", "--weights", "worst"], "'worst'"),
@@ -299,3 +303,24 @@ def test_a_folder_in_the_home_is_found_in_one_word(tmp_path, monkeypatch):
 def test_an_error_quotes_no_word_of_thousands_of_letters(capsys, option):
     assert main(["train", "--out", "x", option, "y" * 5000]) in (1, 2)
     assert len(error_line(capsys)) < 1500
+
+
+def test_a_terminal_hears_of_the_command_before_torch_is_loaded(tmp_path):
+    parent, child = pty.openpty()
+    subprocess.run([sys.executable, "-m", "shortcut_snn", "evaluate", str(tmp_path)], stderr=child, check=False)
+    os.close(child)
+    text = os.read(parent, 10_000).decode()
+    assert text.startswith("shortcut-snn: loading PyTorch ...\r\x1b[K")
+    assert "shortcut-snn: error: " in text
+    os.close(parent)
+
+
+def test_a_tracker_that_fails_is_named(monkeypatch, capsys):
+    error = type("MlflowException", (Exception,), {"__module__": "mlflow.exceptions"})
+
+    def run(options: object) -> int:
+        raise error("API request failed\nconnection refused")
+
+    monkeypatch.setattr(recipes, "run", run)
+    assert main(["recipes"]) == 1
+    assert error_line(capsys) == "shortcut-snn: error: mlflow: API request failed connection refused\n"

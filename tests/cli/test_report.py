@@ -42,7 +42,7 @@ def write_run(folder: Path, last: float, task: dict[str, object], chance: float,
     )
     write_csv(folder / "timing.csv", [{"epoch": e, "seconds": 2.0, "seconds_per_step": 0.05} for e in epochs])
     numbers = dict.fromkeys(["acs", "macs", "relu_macs", "synapses", "inputs", "relu_inputs", "spikes", "updates"], 9.0)
-    priced = {"bits": 2, "energy_pj": 1e3, "relu_energy_pj": 4e3}
+    priced = {"bits": 2, "energy_pj": 1e3, "relu_energy_pj": 4e3, "break_even_rate": 0.0}
     write_csv(folder / "energy.csv", [{"layer": each} | numbers | priced for each in LAYERS])
     if task["fraction"]:
         pairs = {("cat", "cat"): 60, ("cat", "dog"): 4, ("dog", "dog"): 21, ("dog", "cat"): 15}
@@ -123,6 +123,7 @@ def test_the_page_of_a_run(pages):
     for key in ("data.augment", "loggers.0.kind", "method.branches.taps"):
         assert f"<td>{key}</td>" in text
     assert "8 nJ (with ReLUs 32 nJ)" in text
+    assert text.count("<td>never</td>") == len(LAYERS)
     for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, µJ"):
         assert f'<th scope="col">{column}</th>' in text
     for name in ("validation_accuracy", "weight_rms", "None", "nan<"):
@@ -158,6 +159,9 @@ def test_the_page_of_a_comparison(pages):
     for column in ("accuracy, last epoch, %", "against vanilla, same seed", "MiB / step", "test, last epoch: accuracy"):
         assert f'<th scope="col">{column}</th>' in text
     assert "<b>82.00 ± 12.71 %</b>" in text
+    # A row for each entry: an entry more does not make the table wider.
+    assert '<th scope="col">entry</th><th scope="col">vanilla</th>' in text
+    assert "<td>method.branches.taps</td><td>-</td><td>blocks</td>" in text
     for name in ("last_interval", "gradient_ratio", "None", "nan<"):
         assert name not in text
 

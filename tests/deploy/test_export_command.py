@@ -67,6 +67,12 @@ def test_the_agreement_is_printed(trained, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"network.safetensors", "card.json", "README.md"}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [[], ["--streaming"]])
+def test_a_program_is_exported_without_a_warning(trained, tmp_path, options):
+    assert export(trained, tmp_path, "--to", "torch-export", *options) == 0
+
+
 def test_other_runtimes_have_the_accuracy_of_the_run(trained, exported):
     result = json.loads((trained / "result.json").read_text())
     images, labels = run_images(trained)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from shortcut_snn import load
 from shortcut_snn.cli import main
-from shortcut_snn.deploy import card, predict
+from shortcut_snn.deploy import card, export_network, predict
 from shortcut_snn.recipes import open_run
 
 from ..data.events.recordings import atis_bin, long_recordings, nmnist, write, write_folder
@@ -151,3 +152,12 @@ def test_a_network_that_is_no_classifier(digits, monkeypatch):
     monkeypatch.setattr(network, "logits", lambda batch: torch.zeros(1, 10, 8, 8))
     with pytest.raises(ValueError, match=r"\[1, 10, 8, 8\]"):
         list(predict(network, [digits]))
+
+
+def test_a_class_of_a_million_letters_is_cut(digits, tmp_path, capsys):
+    network = load("digits-resnet18")
+    data = network.spec.data | {"classes": [digit * 10**6 for digit in network.classes]}
+    images, spec = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), replace(network.spec, data=data)
+    export_network(network.spec.build(), spec, images, "safetensors", tmp_path)
+    assert main(["predict", str(tmp_path), str(digits / "3.png")]) == 0
+    assert len(capsys.readouterr().out) < 5000

@@ -1,7 +1,9 @@
 """Networks by name, and the Hugging Face hub."""
 
 import json
+import re
 import shutil
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ import torch
 from huggingface_hub import errors
 from huggingface_hub.utils import filter_repo_objects
 
-from shortcut_snn.deploy import card, load, push_to_hub
+from shortcut_snn.deploy import Card, card, load, push_to_hub
+from shortcut_snn.deploy.card import readme
 from shortcut_snn.deploy.registry import TRAINED
 
 
@@ -131,3 +134,32 @@ def test_without_huggingface_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(OSError, match=r"shortcut-snn\[hub\]"):
         load("someone/digits-v1.0")
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+        hooks = huggingface_hub.get_session().event_hooks
+        with pytest.raises(OSError, match=r"^someone/digits cannot be fetched .*timed out$"):
+            load("someone/digits")
+    assert huggingface_hub.get_session().event_hooks == hooks
+
+
+def test_a_network_is_loaded_on_the_cpu_whatever_the_default_device_is():
+    expected = load("digits-resnet18").network.state_dict()
+    with torch.device("meta"):
+        network = load("digits-resnet18")
+    torch.testing.assert_close(network.network.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_names_are_no_links_in_a_readme():
+    link = "[cat](https://example.org) <img src=x>"
+    data = {"name": link, "classes": [link, "dog", "x" * 10**6]}
+    text = readme(Card(link, data, {}, {}, files={link: "network.nir"}, licence=link))
+    body = text.split("---\n")[2].split("## Recipe")[0]
+    assert not re.search(r"(?<!\\)\]\(", body)
+    assert not re.search(r"(?<!\\)<img", body)
+    assert len(body) < 10_000
+    assert r"# \[cat\]" in body

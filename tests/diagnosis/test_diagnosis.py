@@ -100,7 +100,7 @@ def test_tips_help_and_the_network_does_not_change(surrogate, kind):
     again = diagnose(net, batches)
     assert again.verdict.factor == pytest.approx(first.after.factor, rel=1e-3)
     assert not any("initialise" in tip.text for tip in again.tips), "what was done is not advised again"
-    assert str(diagnosis).count("\n") == 2 + len(diagnosis.tips)
+    assert repr(diagnosis).count("\n") == 2 + len(diagnosis.tips)
     assert str(diagnosis).endswith("does not promise accuracy: compare in training")
 
 

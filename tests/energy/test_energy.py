@@ -196,7 +196,7 @@ def test_a_report_prints_a_table_with_units():
     spikes = (torch.rand(2, 4, 300) < 0.5).float()
     net = nn.Sequential(nn.Linear(300, 200), IF(), nn.Linear(200, 10))
     report = measure_energy(attach(net, [], example=spikes, batch_axis=1, log=len), [spikes])
-    heading, columns, _, first, last, network = str(report).splitlines()
+    heading, columns, _, first, last, network = repr(report).splitlines()
     assert heading == "one input, 45 nm:"
     assert [cell.strip() for cell in columns.strip("|").split("|")][:4] == ["layer", "ACs", "MACs", "energy"]
     assert f"{report.layers[0].acs:,.0f}" in first

@@ -57,3 +57,11 @@ def test_an_interrupted_search_continues_its_trial(search, tmp_path, monkeypatch
     # Nothing is left to train.
     search(4)
     assert len(recipes) == 5
+
+
+def test_a_folder_is_searched_by_one_process(search, tmp_path) -> None:
+    with RunFolder(tmp_path / "s").locked():
+        (tmp_path / "s" / "note").touch()
+        with pytest.raises(ValueError, match="another process"):
+            search(1)
+    assert not (tmp_path / "s" / "study.log").exists()

@@ -206,7 +206,7 @@ def test_a_deep_thin_network_keeps_its_gradient() -> None:
     # Norms of blocks that pass on their input are fixed, and those of other layers are not.
     fixed = [name for name, weight in net.named_parameters() if not weight.requires_grad]
     assert len(fixed) == 2 * 2 * (18 + 17 + 17)
-    assert "not trained: 104 norms" in str(report)
+    assert "not trained: 104 norms" in repr(report)
     assert not any(name.startswith(("stem", "layer2.0", "layer3.0")) for name in fixed)
     F.cross_entropy(net(seen[0]), seen[1]).backward()
     assert all((weight.grad is None) == (name in fixed) for name, weight in net.named_parameters())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import diagnose, initialise, measure_energy
+from shortcut_snn import attach, diagnose, initialise, measure_energy
 from shortcut_snn.introspection.neurons import custom_neurons
 from shortcut_snn.measurement import examine
 
@@ -91,6 +91,16 @@ def test_steps_and_sequences_of_one_neuron_are_measured_alike() -> None:
         assert steps == pytest.approx(sequence, rel=1e-4)
     with custom_neurons(Whole), pytest.raises(ValueError, match="no known neurons"):
         examine(Network(Step), [data], F.cross_entropy)
+
+
+def test_the_tip_for_custom_neurons_can_be_followed() -> None:
+    net, data = Network(Whole), digits()
+    with torch.no_grad():
+        net.layers[0].weight.mul_(0.01)
+    (tip,) = [tip for tip in map(str, diagnose(net, [data], spiking=Whole).tips) if "attach" in tip]
+    assert 'attach(..., method="initialised")), with spiking=(Whole,)' in tip
+    model = attach(net, example=data[0], labels=data[1], method="initialised", spiking=Whole, log=len)
+    assert model.initialisation.weights
 
 
 def test_an_error_asks_for_the_class() -> None:

@@ -120,3 +120,8 @@ def test_without_validation_the_last_epoch_is_the_best(tmp_path):
     assert result["best_chosen_on"].startswith("nothing")
     with pytest.raises(ValueError, match="has no validation data"):
         evaluate(tmp_path / "run", "last", "validation")
+
+
+def test_an_epoch_takes_what_it_takes_without_compilation(run):
+    seconds = [float(row["seconds"]) for row in csv.DictReader((run / "timing.csv").open())]
+    assert json.loads((run / "result.json").read_text())["seconds_per_epoch"] == min(seconds)

@@ -143,7 +143,7 @@ def test_the_command_stops_on_sigterm(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert error.decode().splitlines()[-1].startswith("shortcut-snn: error: interrupted by SIGTERM; ")
+    assert error.decode().splitlines()[-1].startswith("shortcut-snn: interrupted by SIGTERM; ")
     assert "Traceback" not in error.decode()
 
 

@@ -94,5 +94,5 @@ def test_mlflow_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run(tmp_path / "run", task(epochs=1), loggers=[made("mlflow", experiment_name="spikes")])
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
     (logged,) = client.search_runs([client.get_experiment_by_name("spikes").experiment_id])
-    assert logged.info.status == "FINISHED"
+    assert (logged.info.status, logged.info.run_name) == ("FINISHED", "run")
     assert logged.data.params["training/epochs"] == "1"

@@ -20,8 +20,24 @@ def printable(text: str, keep: str = "") -> str:
     return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
+def shortened(text: str) -> str:
+    """Return text whose words of over 400 characters are cut in the middle."""
+    return re.sub(r"\S{401,}", lambda word: f"{word[0][:150]}...{word[0][-150:]}", text)
+
+
+def escaped(text: str) -> str:
+    r"""Return text that Markdown shows as it is: no name becomes a link, an image, HTML or emphasis.
+
+    Example:
+        >>> print(escaped("[cat](https://example.org) <b>"))
+        \[cat\](https:\//example.org) \<b\>
+    """
+    return re.sub(r"[\\`*_\[\]<>|]|(?<=:)//|^[#+-](?= )", r"\\\g<0>", printable(text))
+
+
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown with aligned columns; control characters and bars in cells are escaped.
+    """Return a table in Markdown with aligned columns; control characters and bars in cells are escaped,
+    long words cut.
 
     Example:
         >>> print(markdown_table(["layer", "rate"], [["conv1", "0.12"]]))
@@ -29,7 +45,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
         | ----- | ---- |
         | conv1 | 0.12 |
     """
-    columns, *rows = [[printable(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows)]
+    columns, *rows = [[shortened(printable(cell)).replace("|", r"\|") for cell in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -13,7 +13,17 @@ from .. import __version__
 from ..components.registry import suggestion
 from ._commands import COMMANDS, REMOVED
 from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
-from ._terminal import STOPPED, Parser, UsageError, discard, one_line, prepare_streams, print_error
+from ._terminal import (
+    STOPPED,
+    Parser,
+    UsageError,
+    discard,
+    loading,
+    one_line,
+    prepare_streams,
+    print_error,
+    print_on_stderr,
+)
 
 OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, network.time_steps or the image size"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
@@ -31,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run_and_report(words)
     except KeyboardInterrupt:
-        return _fail(f"interrupted; {STOPPED}", 130)
+        print_on_stderr(f"interrupted; {STOPPED}")
+        return 130
     except BrokenPipeError:
         # The reader of the output has ended, as in `| head`. That is not an error.
         discard("stdout")
@@ -59,6 +70,8 @@ def _run_and_report(words: list[str]) -> int:
             return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
         if package := _broken_package(error):
             return _fail(f"{package} cannot be imported ({one_line(error)[:200]}): install it again", 1)
+        if (tracker := type(error).__module__.partition(".")[0]) in ("mlflow", "wandb"):
+            return _fail(f"{tracker}: {one_line(error)[:200]}", 1)
         if not isinstance(error, ValueError | OSError | ImportError):
             raise
         return _fail(one_line(error), 1)
@@ -103,7 +116,9 @@ def _run(words: list[str]) -> int:
         options = parse_with_run(parser, words)
     else:
         options = parser.parse_args(words)
-    status: int = importlib.import_module(f".{name}", __package__).run(options)
+    with loading():
+        module = importlib.import_module(f".{name}", __package__)
+    status: int = module.run(options)
     return status
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..components.registry import suggestion
-from ._terminal import Parser, UsageError, add_imports
+from ._terminal import Parser, UsageError, add_imports, loading
 
 SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
 """The sections of a recipe, spelled out so that help does not import them."""
@@ -46,12 +46,13 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
             action.required = False
     options, unknown = parser.parse_known_args(words)
     # From here on help is printed, and the rest may take its time.
-    from .._utils.yaml_text import as_yaml
-    from ..recipes import import_components, parse_options
-    from ..recipes.entries import from_dict, merged_layers
-    from ..recipes.imports import missing_imports
-    from ..recipes.runs import run_recipe
-    from ..training import RunFolder
+    with loading():
+        from .._utils.yaml_text import as_yaml
+        from ..recipes import import_components, parse_options
+        from ..recipes.entries import from_dict, merged_layers
+        from ..recipes.imports import missing_imports
+        from ..recipes.runs import run_recipe
+        from ..training import RunFolder
 
     if unknown:
         _refuse(unknown)
@@ -84,7 +85,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def parse_with_run(parser: Parser, words: list[str]) -> argparse.Namespace:
     """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe."""
     options = parser.parse_args(words)
-    from ..recipes import import_components, parse_options
+    with loading():
+        from ..recipes import import_components, parse_options
 
     import_components(options.imports)
     options.changes = parse_options(options.set)

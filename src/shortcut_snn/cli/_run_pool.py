@@ -16,7 +16,7 @@ from ..recipes import Recipe
 from ..recipes.entries import write_recipe
 from ..training import RunFolder
 from ..training.interruption import handling_signals
-from ._terminal import ERROR, STOPPED
+from ._terminal import PROGRAM, STOPPED
 from .train import PARENT
 
 POLL_SECONDS = 0.1
@@ -178,7 +178,7 @@ def failure_reason(status: int, log: Path) -> str:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (was there enough memory?)" if name == "SIGKILL" else "")
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    errors = [line.removeprefix(PROGRAM).removeprefix("error: ") for line in lines if line.startswith(PROGRAM)]
     return (errors or lines or [f"exit status {status}"])[-1]
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import re
 import shlex
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from .._utils.markdown import printable
+from .._utils.markdown import printable, shortened
 
 
 def prepare_streams() -> None:
@@ -33,12 +33,34 @@ def print_line(line: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print a line about an error on stderr, if anybody still reads it. Words of over 400 characters are cut."""
-    message = re.sub(r"\S{401,}", lambda word: f"{word[0][:150]}...{word[0][-150:]}", message)
+    """Print a line about an error on stderr."""
+    print_on_stderr(f"error: {message}")
+
+
+def print_on_stderr(message: str) -> None:
+    """Print a line of the command on stderr, if anybody still reads it. Words of over 400 characters are cut."""
     try:
-        print(f"{ERROR}{printable(message)}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}{shortened(printable(message))}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         discard("stderr")
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Tell a terminal, during the block, that packages load: for seconds there is nothing else to print."""
+    try:
+        shown = sys.stderr.isatty()
+    except (OSError, ValueError):
+        shown = False
+    if not shown:
+        yield
+        return
+    sys.stderr.write(f"{PROGRAM}loading PyTorch ...")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r\x1b[K")
 
 
 def one_line(error: BaseException) -> str:
@@ -57,7 +79,7 @@ def discard(name: str) -> None:
         os.close(nowhere)
 
 
-ERROR = "shortcut-snn: error: "
+PROGRAM = "shortcut-snn: "
 STOPPED = "the same command (train: with --resume) resumes it"
 
 

@@ -68,4 +68,8 @@ def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
 def _cell(key: str, value: Any) -> str:
     if value == "":
         return "-"
-    return with_unit(value) if key.endswith("_pj") else f"{value:.4g}"
+    if key.endswith("_pj"):
+        return with_unit(value)
+    if key.endswith("_rate"):
+        return f"{100 * value:.3g} %" if value or key == "firing_rate" else "never"
+    return f"{value:.4g}"

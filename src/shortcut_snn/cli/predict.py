@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 
-from .._utils.markdown import markdown_table, printable
+from .._utils.markdown import markdown_table
 from ..deploy import Inference, load, predict
 from ..deploy.predict import Prediction
 from ..energy.report import with_unit
 from ..training import RunFolder
-from ._terminal import at_least_one
+from ._terminal import at_least_one, print_on_stderr
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
 
     def report(message: str) -> None:
         failed.append(message)
-        print(f"shortcut-snn: {printable(message)}", file=sys.stderr)
+        print_on_stderr(message)
 
     predictions = list(predict(network, options.inputs, options.top, report))
     if options.json:

@@ -7,7 +7,7 @@ import signal
 from ..neurons import keep_freed_memory
 from ..recipes import train
 from ..training import Interrupted
-from ._terminal import print_error, print_line
+from ._terminal import print_line, print_on_stderr
 
 PARENT = "SHORTCUT_SNN_PARENT"
 """The variable with the process id of the ``compare`` that started a run."""
@@ -30,6 +30,6 @@ def run(options: argparse.Namespace) -> int:
         train(options.recipe, options.out, resume=options.resume, imports=options.imported, log=log)
     except Interrupted as interruption:
         if interruption.is_global_zero:
-            print_error(f"{interruption}; the same command with --resume continues")
+            print_on_stderr(f"{interruption}; the same command with --resume continues")
             return interruption.status
     return 0

@@ -261,13 +261,24 @@ def _origin(factory: Any) -> tuple[str, str]:
     return definition.__module__, definition.__qualname__
 
 
-REPLACED = {"calibrated": "initialised"}
-"""What replaces the names of earlier versions."""
+REPLACED = {
+    "average": "ema_decay",
+    "balance": "branch_weight",
+    "calibrate": "initialise",
+    "calibrated": "initialised",
+    "decay": "weight_decay_on",
+    "early": "progressive_resizing",
+    "schedule": "branch_weight",
+    "spiking_qkformer": "qkformer",
+    "tell": "log",
+}
+"""What replaces the names of earlier versions, where it is among the choices."""
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return " (did you mean ...?)" with the closest choice or what replaced a name, or an empty string."""
-    if word in REPLACED:
+    choices = list(choices)
+    if REPLACED.get(word) in choices:
         return f" (it is now {REPLACED[word]})"
-    close = difflib.get_close_matches(str(word), list(choices), 1, 0.6)
+    close = difflib.get_close_matches(str(word), choices, 1, 0.6)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._utils.files import write_text
+from .._utils.markdown import escaped, shortened
 from .._utils.yaml_text import as_yaml
 from ..components.entries import read
 from ..energy.report import with_unit
@@ -101,12 +102,13 @@ labels = network.predict(images)  # {inputs}
 ```"""
     if WEIGHTS not in card.files.values():
         use = "Open a file with the runtime of its format."
+    trained = f"A spiking {network['kind']} (T = {network['time_steps']}) for {data['name']}, trained with shortcut-snn"
     return f"""---
 {as_yaml(_hub_metadata(card))}---
 
-# {card.name}
+# {escaped(card.name)}
 
-A spiking {network["kind"]} (T = {network["time_steps"]}) for {data["name"]}, trained with shortcut-snn {card.version}.
+{escaped(trained)} {escaped(card.version)}.
 
 {_list(facts)}
 
@@ -116,7 +118,7 @@ A spiking {network["kind"]} (T = {network["time_steps"]}) for {data["name"]}, tr
 
 ## Files
 
-{_list({f"`{file}`": what for what, file in card.files.items()})}
+{_list({escaped(file): what for what, file in card.files.items()})}
 
 ## Recipe
 
@@ -157,7 +159,7 @@ def _hub_metadata(card: Card) -> dict[str, Any]:
 
 
 def _list(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+    return "\n".join(f"- {name}: {shortened(escaped(fact))}" for name, fact in facts.items())
 
 
 def _join(parts: Iterable[str]) -> str:

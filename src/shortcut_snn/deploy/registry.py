@@ -17,6 +17,9 @@ from .exporter import require
 from .inference import Inference, Precision
 from .safetensors_files import read_inference
 
+_PATIENCE = 3
+"""The hub may take this many times huggingface_hub's timeout of a download to answer a request."""
+
 
 def fetch(repository: str, revision: str | None = None) -> Path:
     """Fetch a network into the cache of huggingface_hub and return its folder.
@@ -74,11 +77,22 @@ def push_to_hub(folder: str | Path, repository: str, private: bool | None = None
 def _hub(failure: str) -> Iterator[Any]:
     """Provide huggingface_hub; any error of it becomes one OSError of one line."""
     hub = require("huggingface_hub", "the Hugging Face hub", "hub")
+    session = hub.get_session()
+    hooks, seconds = session.event_hooks, _PATIENCE * hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+
+    def limit(request: Any) -> None:
+        """Give a request a time limit, without which a server that never answers is waited for without end."""
+        limits = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {name: limit or seconds for name, limit in limits.items()}
+
+    session.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
     try:
         yield hub
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OSError(f"{failure}: {reason}") from None
+    finally:
+        session.event_hooks = hooks
 
 
 TRAINED = Path(__file__).parents[1] / "trained"
@@ -138,11 +152,11 @@ def card(name: str | Path) -> Card:
 
 @contextmanager
 def _default_settings() -> Iterator[None]:
-    """Build networks in float32 and outside of inference mode, whatever the caller has set."""
+    """Build networks in float32, on the CPU and outside of inference mode, whatever the caller has set."""
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.device("cpu"):
             yield
     finally:
         torch.set_default_dtype(dtype)

@@ -97,6 +97,9 @@ class TorchExport(Exporter):
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 # It holds paths of this machine.
                 node.meta.pop("stack_trace", None)
+        # Of weights in another memory format torch's writer warns.
+        for weight in program.state_dict.values():
+            weight.data = weight.data.contiguous()
         # torch's writer of archives ends the process on a full disk.
         content = BytesIO()
         torch.export.save(program, content)

@@ -26,7 +26,7 @@ from .verdict import Verdict, judge
 NO_PROMISE = "A healthy start does not promise accuracy: compare in training"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and what they do not promise."""
 
@@ -41,7 +41,7 @@ class Diagnosis:
         """The reports of the first batch, from input to output."""
         return self.examination.layers
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the verdict, and a line for each tip."""
         sentence = self.verdict.sentence
         if self.verdict.kind == "healthy":
@@ -91,7 +91,7 @@ def diagnose(
     with custom_neurons(spiking):
         check_can_examine(network, batches)
         setup = wrapped_copy(network, batches[0], loss, reset)
-        return diagnose_setup(setup, batches, partial(neuron_remedies, setup, batches))
+        return diagnose_setup(setup, batches, partial(neuron_remedies, setup, batches, spiking))
 
 
 def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callable[[], Iterable[Remedy]]) -> Diagnosis:
@@ -110,7 +110,9 @@ THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
 WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 
 
-def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+def neuron_remedies(
+    setup: Setup, batches: Sequence[Batch], spiking: type[nn.Module] | tuple[type[nn.Module], ...] = ()
+) -> list[Remedy]:
     """Return the changes of the neurons: the start, surrogate widths, decay, threshold, detached reset.
 
     Third-party neurons get other surrogates only. A network without norms may also get larger weights.
@@ -118,6 +120,8 @@ def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     layers = list(find_neurons(setup.network).values())
     built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
     start = 'initialise it by measurement before training (initialise, or attach(..., method="initialised"))'
+    if custom := ", ".join(dict.fromkeys(type(each).__name__ for each in layers if isinstance(each, spiking))):
+        start += f", with spiking=({custom},)"
     changes: list[tuple[str, str, Callable[[Setup], object]]] = [
         ("initialise", start, lambda copied: initialise(copied.model, *batches[0], copied.loss))
     ]

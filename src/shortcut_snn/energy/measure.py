@@ -72,6 +72,10 @@ def measure_energy(
         raise ValueError(
             f"inputs must be a list of batches, got a {type(inputs).__name__}: pass [inputs] for one batch"
         )
+    if len({primary(batch).dim() for batch in inputs}) > 1:
+        raise ValueError(
+            "inputs must be batches with the same number of axes: pass [inputs], and labels=... for labels"
+        )
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):

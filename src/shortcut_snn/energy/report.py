@@ -115,11 +115,11 @@ class LayerEnergy:
         return _break_even_rate(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnergyReport:
     """Operations and energy of a network for one input sample, the mean over the samples measured.
 
-    ``str`` returns a table.
+    Printed or shown by a notebook, it is a table.
     """
 
     layers: tuple[LayerEnergy, ...]
@@ -177,7 +177,7 @@ class EnergyReport:
         """
         return _break_even_rate(self)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return a table with a row for each layer and one for the network."""
         parts: list[tuple[str, float, float, LayerEnergy | EnergyReport]]
         parts = [(layer.layer, layer.acs, layer.macs, layer) for layer in self.layers]

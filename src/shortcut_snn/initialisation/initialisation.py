@@ -46,7 +46,7 @@ Entries = dict[str, dict[str, float]]
 """By layer, entries of :class:`~.surrogates.NeuronSettings`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Initialisation:
     """The settings and measurements of :func:`initialise`. ``str`` returns a summary."""
 
@@ -67,7 +67,7 @@ class Initialisation:
     samples: int = _FEWEST
     """Number of samples that were measured."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return what was set, what was reached, and what could not be set."""
         # One sample has no others to differ from.
         kept = "" if math.isnan(self.kept) else f"the last layers keep {self.kept:.0%} of the input, "

@@ -222,13 +222,13 @@ class TimeLoopInference:
 
     def _refusal(self, error: Exception) -> ValueError:
         """Return the error for a network that does not take the example, with what may help."""
-        causes = []
         arguments, _ = inputs_of(self.network, self.example)
         if isinstance(self.example, list | tuple) and arguments[0] is self.example:
-            causes.append(
-                f"the batch is a {type(self.example).__name__} of {len(self.example)} for a network of one input: pass "
-                "the input alone, without labels; stack a list of time steps"
+            return ValueError(
+                f"{self._name} takes one input, but the batch is a {type(self.example).__name__} of "
+                f"{len(self.example)}: pass the input alone, without labels; stack a list of time steps"
             )
+        causes = []
         if "uint8" in str(primary(self.example).dtype):
             causes.append("the example has uint8 values: pass example.float() / 255, as in training")
         causes += [adapter.advice(self.network) for adapter in self.adapters if adapter.advice(self.network)]

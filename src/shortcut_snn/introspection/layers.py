@@ -82,7 +82,7 @@ def unsilence(module: nn.Module) -> None:
         if isinstance(module, NORMS) and tensor is module.weight:
             tensor.data.fill_(1)
         elif isinstance(module, _LAYERS) and tensor is module.weight:
-            tensor.data.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+            tensor.data.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0), device="cpu") - 0.5)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
         reference = module.weight if module.weight is not None else torch.zeros(module.num_features)
         module.running_mean = torch.zeros_like(reference.detach())

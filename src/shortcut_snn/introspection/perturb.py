@@ -61,7 +61,7 @@ def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Ten
         # Integers such as words, and spikes, keep to the values that occur.
         other = low + high - tensor if high > low else tensor + 1
         return 3 * other if wide and tensor.is_floating_point() else other
-    drawn = torch.rand(tensor.shape, generator=generator)
+    drawn = torch.rand(tensor.shape, generator=generator, device="cpu")
     if wide:
         drawn = 6 * drawn - 2.5
     return low + (high - low) * drawn.to(tensor.device, tensor.dtype)
@@ -106,7 +106,7 @@ def small_examples(example: Any, samples: int | None) -> Iterator[Any]:
 def varied(tensor: Tensor) -> Tensor:
     """Return the tensor, or random numbers of its shape if all its values are equal."""
     if tensor.dim() and tensor.is_floating_point() and tensor.numel() and tensor.min() == tensor.max():
-        drawn = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0))
+        drawn = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0), device="cpu")
         return drawn.to(tensor.device, tensor.dtype)
     return tensor.detach()
 

@@ -44,7 +44,7 @@ def measure_kept(
         if not x.is_floating_point() or x.numel() < 2:
             return x
         can_perturb = True
-        noise = torch.randn(x.shape, generator=generator).to(x.device, x.dtype)
+        noise = torch.randn(x.shape, generator=generator, device="cpu").to(x.device, x.dtype)
         return x + NOISE * x.std() * noise
 
     copied_args, copied_kwargs = tree_map_only(Tensor, perturb, (tuple(args), dict(kwargs)))

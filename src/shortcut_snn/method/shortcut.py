@@ -164,6 +164,7 @@ class Shortcut(nn.Module):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ShortcutOutput:
         listening = self.training and len(self.branches) > 0
+        self._warn_of_swapped_axes(args, kwargs)
         self.reset()
         try:
             if listening:
@@ -218,6 +219,21 @@ class Shortcut(nn.Module):
         logits: Tensor = branch(features.to(next(branch.parameters(), features).dtype)).to(main.device)
         logits = fit_prediction(logits, main, self.layout.shape)
         return logits if steps is None else logits.unflatten(0, steps)  # type: ignore[no-untyped-call]
+
+    def _warn_of_swapped_axes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Warn if a batch has T samples and another number of time steps, as one whose first axes are swapped."""
+        layout = self.layout
+        batch = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
+        if batch is None or layout.time_axis is None or layout.batch_axis is None or batch.dim() < 2:
+            return
+        steps, samples = batch.shape[layout.time_axis], batch.shape[layout.batch_axis]
+        if samples == layout.time_steps != steps:
+            warnings.warn(
+                f"the batch has {samples} samples and {steps} time steps, the example had {samples} time steps: if the "
+                "first axes are swapped, pass batch.transpose(0, 1)",
+                # The caller of the module.
+                stacklevel=6,
+            )
 
     def batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .._utils.random_state import preserve_random_state
@@ -60,6 +61,10 @@ def train(
         >>> train(recipe_of("digits", small), folder, log=lambda line: None)["metric"]
         'accuracy'
     """
+    if torch.get_default_device().type != "cpu":
+        # Data and loaders are made on the CPU. The context slows torch down, so only where it is needed.
+        with torch.device("cpu"):
+            return train(recipe, folder, resume=resume, imports=imports, log=log)
     entries = recipe.to_dict()
     metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
     run = Run.open(folder, Provenance(entries, metadata, imports), resume=resume, log=log)

@@ -37,7 +37,9 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
     for entry_point in metadata.entry_points(group=GROUP):
         try:
             entry_point.load()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ValueError(f"the entry point {entry_point.value} cannot be imported: {_one_line(error)}") from error
         package = entry_point.dist
         version = {} if package is None else {"package": package.name, "version": package.version}
@@ -52,7 +54,9 @@ def _import(name: str) -> dict[str, Any]:
             _import_file(path)
             return {"name": name, "sha256": _sha256(path)}
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"{name} cannot be imported: {_one_line(error)}") from error
     try:
         return {"name": name, "version": metadata.version(name.partition(".")[0])}

@@ -83,7 +83,7 @@ def mlflow_logger(
     Args:
         save_dir: the run's folder.
         experiment_name: name of the experiment.
-        run_name: name of the run.
+        run_name: name of the run; by default that of its folder.
         tracking_uri: address of a server or a database; by default the environment variable MLFLOW_TRACKING_URI.
         run_id: identifier of a run to resume.
     """
@@ -97,7 +97,12 @@ def mlflow_logger(
         folder.mkdir(parents=True, exist_ok=True)
         tracking_uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlruns").as_uri()
     return MLFlowLogger(
-        experiment_name, run_name, tracking_uri=tracking_uri, run_id=run_id, artifact_location=artifacts
+        # The names that MLflow draws are those of the run's seed: the same for many runs.
+        experiment_name,
+        run_name or Path(save_dir).name,
+        tracking_uri=tracking_uri,
+        run_id=run_id,
+        artifact_location=artifacts,
     )
 
 

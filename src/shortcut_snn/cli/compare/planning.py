@@ -1,8 +1,10 @@
 """Plan a comparison: variants of a recipe, their seeds, and the entries to tune for each variant."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from .._terminal import words
 
 Point = Mapping[str, Any]
 """Values of entries, by dotted key."""
+_RESERVED = re.compile(r"(|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 """Entries that change the data by which values are judged, or differ by chance."""
 
@@ -114,7 +117,8 @@ def plan(
     for values in itertools.product(*varied.values()):
         for spec in specs:
             variant = _variant(entries, spec, dict(zip(varied, values, strict=True)), tuned)
-            other = variants.setdefault(variant.folder, variant)
+            # On some file systems upper and lower case are one.
+            other = variants.setdefault(variant.folder.lower(), variant)
             if (other.label, other.recipe) != (variant.label, variant.recipe):
                 raise ValueError(f"two different variants would share the folder {variant.folder}: rename a file")
     for variant in variants.values():
@@ -169,8 +173,17 @@ def as_entries(point: Point) -> dict[str, Any]:
 
 
 def folder_name(text: str) -> str:
-    """Return a text as the name of a folder."""
-    return "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
+    """Return a text as the name of a folder that every file system takes.
+
+    Example:
+        >>> folder_name("loss_sum a=1"), folder_name("nul.x"), folder_name("..")
+        ('loss_sum_a=1', '_nul.x_4f25bf', '_.._5ec1f7')
+    """
+    name = "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
+    # Windows has devices of these names and drops dots at the end; names end at 255 bytes.
+    if _RESERVED.fullmatch(name) or name.endswith(".") or len(name.encode()) > 200:
+        return f"_{name[:40]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return name
 
 
 def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:

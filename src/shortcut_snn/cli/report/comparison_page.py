@@ -161,5 +161,6 @@ def _recipes(runs: Mapping[str, Sequence[RunFolder]]) -> list[Section]:
     recipes = {method: dict(entry_texts(folders[0].read_entries())) for method, folders in runs.items()}
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     varied = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) > 1]
-    rows = [[method, *(recipe.get(key, "-") for key in varied)] for method, recipe in recipes.items()]
-    return [Section("Recipes: differences", tables=[Table(["method", *varied], rows)])] if varied else []
+    # Entries are many and methods few: a row for each entry keeps the table within the page.
+    rows = [[key, *(recipe.get(key, "-") for recipe in recipes.values())] for key in varied]
+    return [Section("Recipes: differences", tables=[Table(["entry", *recipes], rows)])] if varied else []

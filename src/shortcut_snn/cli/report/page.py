@@ -91,6 +91,8 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
 
     def cell(column: str, value: Any) -> str:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if column == "break_even_rate" and value == 0:
+            return "never"
         return format_value(value * COLUMN_TITLES.get(column, ("", 1))[1] if is_number else value)
 
     cells = [[cell(column, row.get(column, math.nan)) for column in columns] for row in rows]
