@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
         known = ", ".join(sorted(components.exporter))
         raise UsageError(f"--to {options.to}{suggestion(options.to, components.exporter)}: use one of {known}")
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
+    if options.bits is not None:
+        entries["bits"] = options.bits
     exporter: Exporter = read(components.exporter, entries, "export")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
@@ -43,10 +45,16 @@ def run(options: argparse.Namespace) -> int:
     task.model.strip()
     test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
+    stated = card.accuracy
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
     print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
-    for part, value in card.accuracy.items() if options.half or options.int8 else ():
-        print(f"{part} accuracy in {'half precision' if options.half else 'int8'}: {100 * value:.2f} %")
+    bits = getattr(exporter, "bits", None)
+    precision = "half precision" if options.half else "int8" if options.int8 else f"{bits}-bit integers" if bits else ""
+    for part, value in card.accuracy.items() if precision else ():
+        before = f", before: {100 * stated[part]:.2f} %" if part in stated else ""
+        print(f"{part} accuracy in {precision}: {100 * value:.2f} %{before}")
+    for line in exporter.report(path):
+        print(line)
     return 0
 
 

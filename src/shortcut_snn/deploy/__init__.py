@@ -2,6 +2,7 @@
 
 # These modules register their export formats.
 from . import (  # noqa: F401
+    integer_export,
     nir_export,
     onnx_export,
     safetensors_files,

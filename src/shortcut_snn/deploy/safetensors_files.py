@@ -26,10 +26,14 @@ _DIGEST = "sha256"
 
 def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
     """Write a network's state, a JSON object about it, and a hash of both."""
+    save_tensors(network.state_dict(), path, about)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
+    """Write tensors, a JSON object about them, and a hash of both."""
     # Copies, since safetensors refuses tensors that share memory, such as tied weights.
     state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     # One metadata entry: safetensors writes several entries in an order that changes from file to file.
     metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
@@ -89,7 +93,7 @@ class Safetensors(Exporter):
     file = WEIGHTS
     summary = "weights with batch norms folded in, for load()"
 
-    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+    def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a copy with the values of half-precision weights, if ``half`` is set."""
         return copy.deepcopy(network).half().float() if self.half else network
 
