@@ -2,6 +2,7 @@
 
 # These modules register their export formats.
 from . import (  # noqa: F401
+    integer_c,
     integer_export,
     nir_export,
     onnx_export,

@@ -34,7 +34,8 @@ DECAY_DIGITS, MULTIPLIER_DIGITS, EVENT_GAIN = 15, 20, 16
 """A decay is a fraction of ``2 ** 15``. Multipliers have 20 bits. Counts of events are multiplied by 16, as is their
 mean, which is small."""
 OUTER_BITS = 8
-"""Bits of the weights of the first convolution and of the readout, which few bits harm most."""
+"""Bits of the weights of the first convolution, of the readout, and of convolutions of currents (MS blocks), which few
+bits harm most."""
 
 
 def quantise(weight: Tensor, bits: int, smallest_scale: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
@@ -140,8 +141,11 @@ class _Builder:
     ) -> _Value:  # fmt: skip
         """Return a value, whose bound is checked: counts have 16 bits, currents 32."""
         if bound >= 2 ** (31 if is_current or name == "total" else 15):
-            raise ValueError(f"{name}: its values may need {bound.bit_length() + 1} bits, and integer files have "
-                             f"{32 if is_current else 16}: use a smaller network, fewer steps or fewer bits")  # fmt: skip
+            needed, width = bound.bit_length() + 1, 32 if is_current else 16
+            raise ValueError(
+                f"{name}: its values may need {needed} bits, and integer files have {width}: use a smaller network, "
+                f"fewer steps or fewer bits"
+            )
         return _Value(name, unit, bound, shape, is_current, is_constant)
 
     def node(self, name: str, op: str, inputs: list[_Value], shape: tuple[int, ...], **more: Any) -> bool:
@@ -228,7 +232,7 @@ class _Builder:
         over = [(n + 2 * pad - k + more) // step + 1 for (n, k, step, pad), more in zip(sides, up, strict=True)]
         shape, window = (x.shape[0], *over), {"size": size, "stride": stride, "padding": padding}
         if isinstance(pool, nn.MaxPool2d):
-            once = self.node(path, "maxpool", [x], shape, **window)
+            once = self.node(path, "maxpool", [x], shape, **window, up=pool.ceil_mode)
             return self.new(path, x.unit, x.bound, shape, x.is_current, once)
         if not isinstance(pool, nn.AvgPool2d) or (size, stride, padding) != ([2, 2], [2, 2], [0, 0]):
             raise _unsupported(path, f"is a {type(pool).__name__} other than of 2 x 2 pixels")
@@ -257,7 +261,7 @@ class _Builder:
             smallest = most * 2.0 ** (LEAK_DIGITS - 29)
         else:
             smallest = torch.full_like(bias, unit * 2.0**-MULTIPLIER_DIGITS)
-        bits = max(self.bits, OUTER_BITS) if is_outer else self.bits
+        bits = max(self.bits, OUTER_BITS) if is_outer or x.is_current else self.bits
         integers, scale = quantise(weight, bits, smallest)
         sums = integers.abs().sum((1, 2, 3)) * x.bound
         shift, rescale, multiplier = 0, None, torch.ones_like(scale)
@@ -291,7 +295,7 @@ class _Builder:
         most = neuron.max_spikes if type(neuron) is ILIF else 1
         threshold = float(neuron.threshold) / torch.as_tensor(x.unit, dtype=torch.float64).expand(x.shape[0])
         if type(neuron) is ILIF:
-            # The nearest integer: n where v is above (n - 0.5) thresholds. At exactly that, the even neighbour is taken.
+            # The nearest integer is n where v is above (n - 0.5) thresholds; at exactly that, the even neighbour.
             middle = threshold.unsqueeze(1) * (torch.arange(1, most + 1, dtype=torch.float64) - 0.5)
             is_even = torch.arange(1, most + 1) % 2 == 0
             levels = torch.where(is_even, middle.ceil() - 1, middle.floor())

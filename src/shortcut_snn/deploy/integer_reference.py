@@ -45,9 +45,9 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
 
 
 def unpacked(weight: Array, inputs: int) -> Array:
-    """Return weights ``[outputs, inputs, ...]`` as int64; in bytes (uint8), two of 4 bits share one, the low bits first.
+    """Return weights ``[outputs, inputs, ...]`` as int64.
 
-    The two are neighbours along the axis of the inputs.
+    Two of 4 bits, neighbours along the inputs, share a byte (uint8), the first in its low bits.
     """
     if weight.dtype != np.uint8:
         return weight.astype(np.int64)
@@ -64,40 +64,99 @@ def run(about: dict[str, Any], tensors: dict[str, Array], images: Array) -> tupl
         tensors: the tensors of the file.
         images: uint8 ``[N, C, H, W]``, or frames of counts ``[N, T, C, H, W]``.
     """
-    images, offset = np.asarray(images), tensors["input.offset"].astype(np.int64)[:, None, None]
+    images = np.asarray(images)
     if images.dtype != np.uint8 or list(images.shape[1:]) != about["input"]:
         raise ValueError(f"the network takes uint8 [N, {about['input']}], got {images.dtype} {list(images.shape)}")
-    values: dict[str, Array] = {}
-    membranes: dict[str, Array] = {}
-    spikes: dict[str, list[Array]] = {node["name"]: [] for node in about["nodes"] if node["op"] == "neuron"}
-    total: Any = 0
-    for step in range(about["time_steps"]):
-        frame = images if about["static"] else images[:, step]
-        values["input"] = frame.astype(np.int64) * about["gain"] - offset
-        for node in about["nodes"]:
-            name, inputs = node["name"], [values[each] for each in node["inputs"]]
-            if node["once"] and step:
-                continue
-            if node["op"] == "neuron":
-                membrane = membranes.get(name, 0) * node["decay"][0] >> node["decay"][1]
-                membrane = membrane + sum(inputs)
-                values[name] = (membrane[:, :, None] > _channels(tensors[f"{name}.threshold"])[None]).sum(2)
-                if node["soft"]:
-                    membrane = membrane - values[name] * _channels(tensors[f"{name}.reset"])
-                else:
-                    membrane = membrane * (values[name] == 0)
-                assert np.abs(membrane).max() < 2**31, f"{name}: the membrane potential has more than 32 bits"
-                membranes[name] = membrane
-                spikes[name].append(values[name])
-            else:
-                values[name] = _OPERATIONS[node["op"]](node, tensors, *inputs)
-        total = total + values[about["readout"]["inputs"][0]]
-    logits = _conv(about["readout"], tensors, total)[:, :, 0, 0]
-    return logits, {name: np.stack(steps) for name, steps in spikes.items()}
+    return Interpreter(about, tensors).run(images)
 
 
-def _channels(x: Array) -> Array:
-    return x.astype(np.int64)[..., None, None]
+class Interpreter:
+    """The time loop and the operations of a network, on arrays of int64."""
+
+    _stack: Any = staticmethod(np.stack)
+
+    def __init__(self, about: dict[str, Any], tensors: dict[str, Any]) -> None:
+        self.about = about
+        self.tensors = {name: self._integers(each) for name, each in tensors.items() if not name.endswith("weight")}
+        shapes = {node["name"]: node["shape"] for node in about["nodes"]} | {"input": about["input"][-3:]}
+        convolutions = [node for node in (*about["nodes"], about["readout"]) if node["op"] == "conv"]
+        weights = {
+            node["name"]: (tensors[f"{node['name']}.weight"], shapes[node["inputs"][0]]) for node in convolutions
+        }
+        self.weights: dict[str, Any] = {
+            name: unpacked(np.asarray(each), inputs[0]) for name, (each, inputs) in weights.items()
+        }
+
+    def run(self, images: Any) -> tuple[Any, dict[str, Any]]:
+        """Return logits and spikes; see :func:`run`."""
+        about = self.about
+        values: dict[str, Any] = {}
+        membranes: dict[str, Any] = {}
+        spikes: dict[str, list[Any]] = {node["name"]: [] for node in about["nodes"] if node["op"] == "neuron"}
+        total: Any = 0
+        for step in range(about["time_steps"]):
+            frame = images if about["static"] else images[:, step]
+            values["input"] = self._integers(frame) * about["gain"] - self._per_channel("input.offset")
+            for node in about["nodes"]:
+                name, inputs = node["name"], [values[each] for each in node["inputs"]]
+                if node["op"] == "neuron":
+                    values[name], membranes[name] = self._fire(node, sum(inputs), membranes.get(name, 0))
+                    spikes[name].append(values[name])
+                elif not (step and node["once"]):
+                    values[name] = getattr(self, f"_{node['op']}")(node, *inputs)
+            total = total + values[about["readout"]["inputs"][0]]
+        logits = self._conv(about["readout"], total)[:, :, 0, 0]
+        return logits, {name: self._stack(steps) for name, steps in spikes.items()}
+
+    def _fire(self, node: dict[str, Any], current: Any, before: Any) -> tuple[Any, Any]:
+        """Return counts of spikes and the membrane potential after them."""
+        name, (numerator, digits) = node["name"], node["decay"]
+        membrane = (before * numerator >> digits) + current
+        assert abs(membrane).max() < 2**31, f"{name}: the membrane potential has more than 32 bits"
+        counts = (membrane[:, :, None] > self._per_channel(f"{name}.threshold")).sum(2)
+        if node["soft"]:
+            return counts, membrane - counts * self._per_channel(f"{name}.reset")
+        return counts, membrane * (counts == 0)
+
+    def _conv(self, node: dict[str, Any], x: Any) -> Any:
+        """Return the current of a convolution."""
+        name, rescale = node["name"], node["rescale"]
+        sums = self._sums(node, x)
+        if rescale is None:
+            current = sums << node["shift"]
+        else:
+            current = sums * self._per_channel(f"{name}.multiplier") + (1 << rescale >> 1) >> rescale
+        return current + self._per_channel(f"{name}.bias")
+
+    def _shift(self, node: dict[str, Any], x: Any) -> Any:
+        return x << node["shift"]
+
+    def _add(self, node: dict[str, Any], a: Any, b: Any) -> Any:
+        return a + b
+
+    def _sum(self, node: dict[str, Any], x: Any) -> Any:
+        return x.sum((2, 3))[:, :, None, None]
+
+    def _per_channel(self, name: str) -> Any:
+        """Return a tensor ``[C]`` or ``[C, levels]`` with two further axes, of rows and columns."""
+        return self.tensors[name][..., None, None]
+
+    # What NumPy and torch write differently.
+
+    def _integers(self, x: Any) -> Any:
+        return x.astype(np.int64)
+
+    def _sums(self, node: dict[str, Any], x: Any) -> Any:
+        weight = self.weights[node["name"]]
+        return np.moveaxis(np.tensordot(_windows(x, node, 0), weight, ((1, 4, 5), (1, 2, 3))), -1, 1)
+
+    def _maxpool(self, node: dict[str, Any], x: Any) -> Any:
+        return _windows(x, node, -(2**31)).max((-2, -1))
+
+    def _sumpool(self, node: dict[str, Any], x: Any) -> Any:
+        # At the edges a window may hold fewer than four pixels: one or two.
+        pixels = _windows(np.ones_like(x), node, 0).sum((-2, -1))
+        return _windows(x, node, 0).sum((-2, -1)) * 4 // pixels
 
 
 def _windows(x: Array, node: dict[str, Any], fill: int) -> Array:
@@ -108,39 +167,6 @@ def _windows(x: Array, node: dict[str, Any], fill: int) -> Array:
     far = max(0, (columns - 1) * right + wide - left - x.shape[3])
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, far)), constant_values=fill)
     return sliding_window_view(x, (tall, wide), (2, 3))[:, :, ::down, ::right][:, :, :rows, :columns]
-
-
-def _conv(node: dict[str, Any], tensors: dict[str, Array], x: Array) -> Array:
-    weight = unpacked(tensors[f"{node['name']}.weight"], x.shape[1])
-    sums = np.moveaxis(np.tensordot(_windows(x, node, 0), weight, ((1, 4, 5), (1, 2, 3))), -1, 1)
-    if node["rescale"] is None:
-        current = sums << node["shift"]
-    else:
-        product = sums * _channels(tensors[f"{node['name']}.multiplier"])
-        current = product + (1 << node["rescale"] >> 1) >> node["rescale"]
-    return current + _channels(tensors[f"{node['name']}.bias"])
-
-
-def _maxpool(node: dict[str, Any], tensors: dict[str, Array], x: Array) -> Array:
-    maxima: Array = _windows(x, node, -(2**31)).max((-2, -1))
-    return maxima
-
-
-def _sumpool(node: dict[str, Any], tensors: dict[str, Array], x: Array) -> Array:
-    # At the edges a window may hold fewer than four pixels: one or two.
-    pixels = _windows(np.ones_like(x), node, 0).sum((-2, -1))
-    sums: Array = _windows(x, node, 0).sum((-2, -1)) * 4 // pixels
-    return sums
-
-
-_OPERATIONS: dict[str, Any] = {
-    "conv": _conv,
-    "maxpool": _maxpool,
-    "sumpool": _sumpool,
-    "shift": lambda node, tensors, x: x << node["shift"],
-    "add": lambda node, tensors, *x: sum(x),
-    "sum": lambda node, tensors, x: x.sum((2, 3), keepdims=True),
-}
 
 
 def checksums(spikes: dict[str, Array]) -> Array:
