@@ -64,6 +64,8 @@ int main(int argc, char **argv)
     }
     printf("%d test vectors, %d steps, %d layers: %s\n", VECTORS, SNN_STEPS, SNN_LAYERS, wrong ? "DIFFERENT" : "equal");
     printf("flash %d bytes (without code), RAM %d bytes\n", SNN_FLASH_BYTES, SNN_RAM_BYTES);
+#ifdef SNN_TRACE
     printf("per image %lld additions and %lld products\n", snn_additions / VECTORS, snn_products / VECTORS);
+#endif
     return wrong != 0;
 }
