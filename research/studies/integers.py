@@ -32,14 +32,14 @@ from shortcut_snn.recipes import recipe_of
 NUMPY_IMAGES = 32
 
 
-def test_images(name: str, steps: int, root: str | None, folder: Path, count: int) -> tuple[Tensor, Tensor]:
-    """Return the first test images of a network's data, as bytes, and their labels."""
+def data_of(name: str, steps: int, root: str | None, folder: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first test images of a network's data, as bytes, their labels, and some training images."""
     recipe = card(name).recipe
     data = recipe["data"] | ({"root": root} if root else {})
     data |= {"cache": str(folder / "cache")} if "cache" in data else {}
-    test = recipe_of({**recipe, "data": data}).data.load(steps).test
-    indices = np.arange(min(count, len(test)))
-    return test.fetch(indices), torch.as_tensor(test.labels)[indices]
+    loaded = recipe_of({**recipe, "data": data}).data.load(steps)
+    indices = np.arange(min(count, len(loaded.test)))
+    return loaded.test.fetch(indices), torch.as_tensor(loaded.test.labels)[indices], loaded.train.fetch(range(64))
 
 
 def run_c(folder: Path, images: Tensor) -> tuple[Tensor, float, str]:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4], help="bits of the weights")
     options = parser.parse_args()
     network, spec = read_folded(TRAINED / options.name / "network.safetensors")
-    images, labels = test_images(options.name, spec.time_steps, options.root, options.folder, options.images)
+    images, labels, calibration = data_of(options.name, spec.time_steps, options.root, options.folder, options.images)
     expected = network_logits(network, spec, images).argmax(1)
     images = images.clamp(0, 255).to(torch.uint8)
     energy = card(options.name).energy or {}
@@ -80,7 +80,7 @@ def main() -> None:
     print(f"{options.name}, {len(images)} images: float {accuracy:.2%}, {energy['energy_pj'] / 1e6:.2f} uJ")
     for bits in options.bits:
         folder = options.folder / f"{options.name}-{bits}"
-        export_network(network, spec, images[:256], C(bits), folder)
+        export_network(network, spec, calibration, C(bits), folder)
         path = folder / "network-integer.safetensors"
         logits = torch.cat([integer_logits(path)(chunk) for chunk in images.split(64)])
         c_logits, seconds, checked = run_c(folder, images)

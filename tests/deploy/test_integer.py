@@ -165,10 +165,14 @@ def test_a_layer_that_falls_silent_names_the_bits_that_mend_it():
     folded, x = fold(network), Prepare(spec)(batch(spec))
     conv = folded.layer1[0].conv1
     with torch.no_grad():
-        # With 3 bits, the small weights are 0 next to the large negative one.
+        # With few bits, the small weights are 0 next to the large negative one; the bias has their mean alone.
         conv.weight.fill_(0.12)
         conv.weight[:, 0, 0, 0] = -1.0
-        conv.bias.fill_(0.4)
+    for bias in torch.linspace(1.0, -3.0, 81).tolist():
+        nn.init.constant_(conv.bias, bias)
+        if layer_spikes(folded, x)["layer1.0.spike1"].mean() < 0.02:
+            break
+    assert layer_spikes(folded, x)["layer1.0.spike1"].any()
     with pytest.raises(ValueError, match=r"layer1\.0\.spike1 never fires with weights of 2 bits.*use --bits [3-5]"):
         Integer(2).rounded(folded, spec, x)
     assert Integer(8).rounded(folded, spec, x).about["firing_rates"]["layer1.0.spike1"][1] > 0

@@ -166,11 +166,12 @@ class _Source:
     def _convolution(self, node: dict[str, Any], source: str, target: str, out: str) -> list[str]:
         name, x = node["name"], node["inputs"][0]
         stored = self.tensors[f"{name}.weight"]
-        # [height][width][inputs][outputs]; those of 4 bits in pairs of outputs.
+        # [height][width][inputs][outputs]; those of 4 bits in pairs, one of each half of the outputs.
         weight, kind = reference.unpacked(stored, self.shapes[x][0]).transpose(2, 3, 1, 0), "int8_t"
         if is_packed := stored.dtype == np.uint8:
-            nibbles = np.pad(weight & 15, ((0, 0),) * 3 + ((0, weight.shape[3] % 2),))
-            weight, kind = nibbles[..., ::2] | nibbles[..., 1::2] << 4, "uint8_t"
+            half = (weight.shape[3] + 1) // 2
+            low, high = weight[..., :half] & 15, weight[..., half:] & 15
+            weight, kind = low | np.pad(high, ((0, 0),) * 3 + ((0, 2 * half - weight.shape[3]),)) << 4, "uint8_t"
         weights = self._constant(kind, f"{name}.weight", weight.astype(np.uint8 if is_packed else np.int8))
         bias = self._constant("int32_t", f"{name}.bias")
         multiplier = "NULL" if node["rescale"] is None else self._constant("int32_t", f"{name}.multiplier")

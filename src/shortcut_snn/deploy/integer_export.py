@@ -15,7 +15,7 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from . import integer_reference as reference
 from .exporter import Exporter, Logits
-from .integer_graph import integer_graph
+from .integer_graph import integer_graph, mean_inputs
 from .integer_network import IntegerNetwork
 from .safetensors_files import read_network, save_tensors
 from .spec import NetworkSpec
@@ -91,7 +91,7 @@ def _integers(
     network: nn.Module, spec: NetworkSpec, example: Tensor, bits: int
 ) -> tuple[IntegerNetwork, dict[str, float], dict[str, float]]:
     """Return an integer network, and the spikes per neuron and step of each layer before and after."""
-    integers = IntegerNetwork(*integer_graph(network, spec, bits))
+    integers = IntegerNetwork(*integer_graph(network, spec, bits, mean_inputs(network, example)))
     before: dict[str, float] = {}
 
     def record(name: str, layer: nn.Module, args: Any, spikes: Tensor) -> None:

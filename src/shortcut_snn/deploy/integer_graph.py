@@ -11,6 +11,7 @@ A value stands for a real number: an integer times its unit. Counts of spikes ha
   padding with 0 stays right. What rounding leaves of the mean is part of the bias.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._utils.module_state import hooked
 from ..nets import SpikeConv2d, SpikingVGG
 from ..nets.blocks import BLOCKS, BasicBlock, MSBlock, PlainBlock, SEWBlock
 from ..nets.resnet import SpikingResNet, SpikingResNet19
@@ -64,13 +66,37 @@ def quantise(weight: Tensor, bits: int, smallest_scale: Tensor | float = 0.0) ->
     return integers, scale
 
 
-def integer_graph(network: nn.Module, spec: NetworkSpec, bits: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@torch.no_grad()
+def mean_inputs(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
+    """Return the mean of each input channel of the convolutions and linear layers of a network."""
+    layers = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    means: dict[str, Tensor] = {}
+
+    def record(path: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].double()
+        means[path] = x.flatten(0, -2).mean(0) if isinstance(layer, nn.Linear) else x.flatten(0, -4).mean((0, 2, 3))
+
+    with hooked(layers, pre=record):
+        network(example)
+    return means
+
+
+def integer_graph(
+    network: nn.Module, spec: NetworkSpec, bits: int, means: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the tensors of the integer form of a folded network.
+
+    Args:
+        network: from :func:`~shortcut_snn.deploy.fold`.
+        spec: the network's specification.
+        bits: of the weights.
+        means: from :func:`mean_inputs`. Rounding changes the sum of a channel's weights, and so the current of an
+            average input: the bias takes that back.
 
     Raises:
         ValueError: a part of the network has no integer form; the message names the layer.
     """
-    builder = _Builder(spec, bits)
+    builder = _Builder(spec, bits, means or {})
     if type(network) in (SpikingResNet, SpikingResNet19):
         features = builder.resnet(network)
     elif type(network) is SpikingVGG:
@@ -119,9 +145,9 @@ class _Value:
 class _Builder:
     """Nodes and tensors, added layer by layer."""
 
-    def __init__(self, spec: NetworkSpec, bits: int) -> None:
+    def __init__(self, spec: NetworkSpec, bits: int, means: Mapping[str, Tensor]) -> None:
         inputs = spec.inputs
-        self.bits, self.steps = bits, spec.time_steps
+        self.bits, self.steps, self.means = bits, spec.time_steps, means
         self.nodes: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
         is_static = inputs.kind == "static"
@@ -253,7 +279,8 @@ class _Builder:
         weight, bias, window = _read_layer(path, layer)
         if x is self.image:
             bias = bias + (weight * self.input_rest.view(-1, 1, 1)).sum((1, 2, 3))
-        weight = weight * torch.as_tensor(x.unit, dtype=torch.float64).view(-1, 1, 1)
+        input_unit = torch.as_tensor(x.unit, dtype=torch.float64).view(-1, 1, 1)
+        weight = weight * input_unit
         decay = 0.0 if neuron is None else float(neuron.decay)
         # The weights of a channel may be nearly 0: its multiplier, or its bias and threshold, must fit all the same.
         if unit is None:
@@ -263,6 +290,9 @@ class _Builder:
             smallest = torch.full_like(bias, unit * 2.0**-MULTIPLIER_DIGITS)
         bits = max(self.bits, OUTER_BITS) if is_outer or x.is_current else self.bits
         integers, scale = quantise(weight, bits, smallest)
+        if path in self.means:
+            errors = (weight - integers * scale.view(-1, 1, 1, 1)) / input_unit
+            bias = bias + errors.sum((2, 3)) @ self.means[path]
         sums = integers.abs().sum((1, 2, 3)) * x.bound
         shift, rescale, multiplier = 0, None, torch.ones_like(scale)
         if unit is None:

@@ -50,18 +50,16 @@ static void add_row8(int32_t *sums, const void *row, int32_t outputs, int32_t co
         sums[k] += count * weight[k];
 }
 
-/* The same for weights of 4 bits, two in a byte, the low bits first. */
+/* The same for weights of 4 bits: a byte has one of the first half in its low bits, one of the second in its high bits. */
 static void add_row4(int32_t *sums, const void *row, int32_t outputs, int32_t count)
 {
     const uint8_t *weight = row;
+    const int32_t half = (outputs + 1) / 2;
     int32_t k;
-    for (k = 0; k + 1 < outputs; k += 2) {
-        const int32_t pair = weight[k / 2];
-        sums[k] += count * (((pair & 15) ^ 8) - 8);
-        sums[k + 1] += count * (((pair >> 4) ^ 8) - 8);
-    }
-    if (k < outputs)
-        sums[k] += count * (((weight[k / 2] & 15) ^ 8) - 8);
+    for (k = 0; k < half; k++)
+        sums[k] += count * (((weight[k] & 15) ^ 8) - 8);
+    for (k = 0; k < outputs - half; k++)
+        sums[half + k] += count * (((weight[k] >> 4) ^ 8) - 8);
 }
 
 /* Convolve counts: each count that is not 0 adds its weights, [tall][wide][inputs][outputs], to the sums it reaches. */
