@@ -23,7 +23,7 @@ from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.safetensors_files import read_folded
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.introspection.neurons import spiking_layers
-from shortcut_snn.neurons import CLIF, IF, ILIF, LIF, PLIF
+from shortcut_snn.neurons import CLIF, IF, ILIF, LIF, PLIF, unrolled_spikes
 
 from .networks import CLASSES, FAMILIES, activated, batch, family, make_spec, small
 
@@ -203,6 +203,9 @@ def set_conv(**options):
         (lambda network: setattr(network.layer1[0].spike1, "neuron", CLIF()), r"layer1\.0\.spike1 has neurons of CLIF"),
         (lambda network: setattr(network.layer1[0], "spike1", nn.ReLU()), r"layer1\.0\.spike1 has neurons of ReLU"),
         (lambda network: network.layer2.append(nn.Identity()), r"layer2\.1 is a Identity"),
+        (lambda network: setattr(network.layer2[0], "project", nn.Flatten()), r"layer2\.0\.project is a Flatten"),
+        (lambda network: setattr(network, "stem", nn.Flatten()), "stem is a Flatten"),
+        (lambda network: setattr(network.stem, "pool", nn.MaxPool2d(3, dilation=2)), r"stem\.pool is a MaxPool2d"),
         (lambda network: setattr(network.stem, "pool", nn.AvgPool2d(3)), r"stem\.pool is a AvgPool2d"),
         (lambda network: setattr(network, "readout", "sequence"), "classifier returns logits of every step"),
         (lambda network: network.layer2[0].conv2.weight.mul_(1e12), r"layer2\.0\.conv2 has sums"),
@@ -265,6 +268,20 @@ def test_four_bits_share_a_byte():
     packed = pack(integers)
     assert packed.nbytes == 3 * 3 * 2 * 2
     assert np.array_equal(reference.unpacked(packed.numpy(), 5), integers.numpy())
+
+
+def test_a_count_is_as_many_binary_spikes():
+    network = activated(nets.SpikingResNet([1], CLASSES, 2, width=4, make_neuron=lambda: ILIF(max_spikes=3)))
+    spec, images = make_spec(), batch(make_spec(), 2)
+    about, tensors = integer_graph(fold(network), spec, 4)
+    interpreter = reference.Interpreter(about, {name: tensor.numpy() for name, tensor in tensors.items()})
+    node = next(node for node in about["nodes"] if node["name"] == "layer1.0.conv1")
+    counts = interpreter.run(images.numpy())[1]["stem.spike"]
+    assert counts.max() > 1
+    binary = unrolled_spikes(torch.from_numpy(counts), 3).numpy()
+    for step in range(2):
+        parts = [interpreter._sums(node, each) for each in binary[3 * step : 3 * step + 3]]
+        assert np.array_equal(sum(parts), interpreter._sums(node, counts[step]))
 
 
 def test_a_learned_decay_is_a_fraction():

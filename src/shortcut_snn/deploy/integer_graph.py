@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from .._utils.module_state import hooked
 from ..nets import SpikeConv2d, SpikingVGG
-from ..nets.blocks import BLOCKS, BasicBlock, MSBlock, PlainBlock, SEWBlock
+from ..nets.blocks import BLOCKS, BasicBlock, MSBlock, PlainBlock, Projection, SEWBlock, SpikingProjection
 from ..nets.resnet import SpikingResNet, SpikingResNet19
+from ..nets.stems import MembraneStem, Stem
+from ..nets.vgg import ConvSpike
 from ..neurons import ILIF
 from ..neurons.current_neuron import CurrentNeuron
 from ..neurons.modules import is_lif
@@ -126,6 +128,12 @@ def integer_graph(
     return about, builder.tensors
 
 
+def _check_type(path: str, layer: nn.Module, *types: type[nn.Module]) -> None:
+    """Refuse a layer whose class is another, since it may compute something else."""
+    if type(layer) not in types:
+        raise _unsupported(path, f"is a {type(layer).__name__}")
+
+
 def _unsupported(path: str, reason: str) -> ValueError:
     return ValueError(f"{path} {reason}, which integer files do not represent: export to onnx")
 
@@ -182,6 +190,7 @@ class _Builder:
         return once
 
     def resnet(self, network: Any) -> _Value:
+        _check_type("stem", network.stem, Stem, MembraneStem)
         stem, large = network.stem, not isinstance(network.stem.pool, nn.Identity)
         if network.last_spike is None:
             x = self.spiking("stem.conv", stem.conv, "stem.spike", stem.spike, self.image, is_outer=True)
@@ -191,8 +200,7 @@ class _Builder:
         for stage in network.stage_names:
             for index, block in enumerate(network.get_submodule(stage)):
                 path = f"{stage}.{index}"
-                if type(block) not in BLOCKS.values():
-                    raise _unsupported(path, f"is a {type(block).__name__}")
+                _check_type(path, block, *BLOCKS.values())
                 x = self.ms(path, block, x) if isinstance(block, MSBlock) else self.block(path, block, x)
         if network.last_spike is not None:
             x = self.neuron("last_spike", network.last_spike, [x])
@@ -206,6 +214,7 @@ class _Builder:
         for stage in network.stage_names:
             for index, layer in enumerate(network.get_submodule(stage)):
                 path = f"{stage}.{index}"
+                _check_type(path, layer, ConvSpike)
                 x = x if isinstance(layer.pool, nn.Identity) else self.pool(f"{path}.pool", layer.pool, x)
                 is_first = x is self.image
                 x = self.spiking(f"{path}.conv", layer.conv, f"{path}.spike", layer.spike, x, is_outer=is_first)
@@ -214,7 +223,8 @@ class _Builder:
     def block(self, path: str, block: PlainBlock, x: _Value) -> _Value:
         """Add a plain, basic or SEW block."""
         hidden = self.spiking(f"{path}.conv1", block.conv1, f"{path}.spike1", block.spike1, x)
-        project: Any = getattr(block, "project", None)
+        project: Any = getattr(block, "project", nn.Identity())
+        _check_type(f"{path}.project", project, nn.Identity, Projection, SpikingProjection)
         if isinstance(block, BasicBlock):
             current = self.conv(f"{path}.conv2", block.conv2, hidden, unit=2.0**-BRANCH_DIGITS)
             if isinstance(project, nn.Identity):
@@ -237,6 +247,7 @@ class _Builder:
         spikes = self.spiking(f"{path}.conv1", block.conv1, f"{path}.spike2", block.spike2, spikes)
         current = self.conv(f"{path}.conv2", block.conv2, spikes, unit=2.0**-BRANCH_DIGITS)
         project: Any = block.project
+        _check_type(f"{path}.project", project, nn.Identity, Projection)
         if not isinstance(project, nn.Identity):
             x = self.conv(f"{path}.project.conv", project.conv, x, unit=2.0**-BRANCH_DIGITS)
         return self.add(path, current, x)
@@ -257,11 +268,11 @@ class _Builder:
         up = [step - 1 if pool.ceil_mode else 0 for step in stride]
         over = [(n + 2 * pad - k + more) // step + 1 for (n, k, step, pad), more in zip(sides, up, strict=True)]
         shape, window = (x.shape[0], *over), {"size": size, "stride": stride, "padding": padding}
-        if isinstance(pool, nn.MaxPool2d):
+        if isinstance(pool, nn.MaxPool2d) and pool.dilation == 1:
             once = self.node(path, "maxpool", [x], shape, **window, up=pool.ceil_mode)
             return self.new(path, x.unit, x.bound, shape, x.is_current, once)
         if not isinstance(pool, nn.AvgPool2d) or (size, stride, padding) != ([2, 2], [2, 2], [0, 0]):
-            raise _unsupported(path, f"is a {type(pool).__name__} other than of 2 x 2 pixels")
+            raise _unsupported(path, f"is a {type(pool).__name__} other than the mean of 2 x 2 pixels")
         self.node(path, "sumpool", [x], shape, **window)
         return self.new(path, x.unit / 4, 4 * x.bound, shape)
 

@@ -76,4 +76,5 @@ class _TorchInterpreter(Interpreter):
         return pooled.long()
 
     def _sumpool(self, node: dict[str, Any], x: Tensor) -> Tensor:
-        return (F.avg_pool2d(x.double(), 2, ceil_mode=True) * 4).long()
+        _, rows, columns = node["shape"]
+        return (F.avg_pool2d(x.double(), 2, ceil_mode=True) * 4).long()[..., :rows, :columns]
