@@ -9,6 +9,7 @@ and step. One line of Markdown is printed for each number of bits.
 """
 
 import argparse
+import copy
 import re
 import resource
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shortcut_snn.deploy import card, export_network
 from shortcut_snn.deploy import integer_reference as reference
@@ -30,6 +31,7 @@ from shortcut_snn.energy.report import INTEGER_PRODUCT, INTEGER_SUM
 from shortcut_snn.recipes import recipe_of
 
 NUMPY_IMAGES = 32
+NOISE = 1e-3
 
 
 def data_of(name: str, steps: int, root: str | None, folder: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,6 +64,16 @@ def subprocess_seconds() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
+@torch.no_grad()
+def with_noise(network: nn.Module) -> nn.Module:
+    """Return a network whose weights are each off by about a thousandth, for comparison."""
+    noisy, generator = copy.deepcopy(network), torch.Generator().manual_seed(0)
+    for module in noisy.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.mul_(1 + NOISE * torch.randn(module.weight.shape, generator=generator))
+    return noisy
+
+
 def main() -> None:
     """Export, run and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,15 +81,21 @@ def main() -> None:
     parser.add_argument("name", help="name of a network that comes with the package")
     parser.add_argument("--root", help="file of its data")
     parser.add_argument("--images", type=int, default=10_000, help="number of test images")
-    parser.add_argument("--bits", type=int, nargs="+", default=[8, 4], help="bits of the weights")
+    parser.add_argument("--bits", type=int, nargs="*", default=[8, 4], help="bits of the weights")
     options = parser.parse_args()
     network, spec = read_folded(TRAINED / options.name / "network.safetensors")
     images, labels, calibration = data_of(options.name, spec.time_steps, options.root, options.folder, options.images)
     expected = network_logits(network, spec, images).argmax(1)
+    noisy = network_logits(with_noise(network), spec, images).argmax(1)
     images = images.clamp(0, 255).to(torch.uint8)
     energy = card(options.name).energy or {}
     accuracy = (expected == labels).double().mean()
-    print(f"{options.name}, {len(images)} images: float {accuracy:.2%}, {energy['energy_pj'] / 1e6:.2f} uJ")
+    picojoules = energy["energy_pj"]
+    print(
+        f"| `{options.name}`, {len(images)} | float | {accuracy:.2%} | {int((noisy != expected).sum())} with noise | "
+        f"| | | | | {picojoules / 1e6:.2f} | | | |",
+        flush=True,
+    )
     for bits in options.bits:
         folder = options.folder / f"{options.name}-{bits}"
         export_network(network, spec, calibration, C(bits), folder)

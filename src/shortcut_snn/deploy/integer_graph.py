@@ -314,7 +314,8 @@ class _Builder:
             units, bound = scale / 2**shift, sums * 2**shift
         else:
             rescale = int(MULTIPLIER_DIGITS - torch.log2(scale.max() / unit).ceil())
-            if rescale < 1 or float(sums.max()) >= 2**42:
+            # Sums of currents and those of the readout have 64 bits, of which a multiplier needs 20.
+            if rescale < 1 or float(sums.max()) >= 2 ** (42 if x.is_current or x.name == "total" else 31):
                 raise _unsupported(path, "has sums that are too large")
             multiplier = (scale / unit * 2.0**rescale).round()
             units, bound = torch.full_like(scale, unit), (sums * multiplier / 2.0**rescale).ceil() + 1
