@@ -34,14 +34,16 @@ NUMPY_IMAGES = 32
 NOISE = 1e-3
 
 
-def data_of(name: str, steps: int, root: str | None, folder: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def data_of(
+    name: str, steps: int, root: str | None, folder: Path, count: int, training: int = 64
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first test images of a network's data, as bytes, their labels, and some training images."""
     recipe = card(name).recipe
     data = recipe["data"] | ({"root": root} if root else {})
     data |= {"cache": str(folder / "cache")} if "cache" in data else {}
     loaded = recipe_of({**recipe, "data": data}).data.load(steps)
     indices = np.arange(min(count, len(loaded.test)))
-    return loaded.test.fetch(indices), torch.as_tensor(loaded.test.labels)[indices], loaded.train.fetch(range(64))
+    return loaded.test.fetch(indices), torch.as_tensor(loaded.test.labels)[indices], loaded.train.fetch(range(training))
 
 
 def run_c(folder: Path, images: Tensor) -> tuple[Tensor, float, str]:

@@ -19,6 +19,7 @@ from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.integer_export import Integer, integer_logits, speck_refusals
 from shortcut_snn.deploy.integer_graph import integer_graph, pack, quantise
 from shortcut_snn.deploy.integer_network import IntegerNetwork
+from shortcut_snn.deploy.integer_training import quantised_weights
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.safetensors_files import read_folded
 from shortcut_snn.deploy.spec import Prepare
@@ -282,6 +283,29 @@ def test_a_count_is_as_many_binary_spikes():
     for step in range(2):
         parts = [interpreter._sums(node, each) for each in binary[3 * step : 3 * step + 3]]
         assert np.array_equal(sum(parts), interpreter._sums(node, counts[step]))
+
+
+@pytest.mark.parametrize("block", ["basic", "ms"])
+def test_training_sees_the_weights_of_the_file(block):
+    network = activated(nets.SpikingResNet([1, 1], CLASSES, 2, width=4, block=block))
+    about, tensors = integer_graph(fold(network), make_spec(), 4)
+    layers = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    before = {path: layer.weight.detach().clone() for path, layer in layers.items()}
+    images = torch.rand(2, 3, 16, 16)
+    with quantised_weights(network, 4):
+        seen = {path: layer.weight.detach() for path, layer in layers.items()}
+        loss = network(images).square().sum()
+    loss.backward()
+    bits = {node["name"]: node["bits"] for node in (*about["nodes"], about["readout"]) if node["op"] == "conv"}
+    assert bits.keys() == layers.keys()
+    for path, layer in layers.items():
+        assert torch.equal(layer.weight, before[path])
+        assert torch.equal(seen[path], before[path]) == (bits[path] == 8), path
+        assert layer.weight.grad.abs().sum() > 0, path
+        if bits[path] == 4:
+            stored = torch.from_numpy(reference.unpacked(tensors[f"{path}.weight"].numpy(), layer.in_channels))
+            scale = (seen[path] * stored).sum((1, 2, 3)) / stored.square().sum((1, 2, 3))
+            assert torch.allclose(stored * scale.view(-1, 1, 1, 1), seen[path], atol=1e-5), path
 
 
 def test_a_learned_decay_is_a_fraction():
