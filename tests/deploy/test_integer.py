@@ -19,7 +19,7 @@ from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.integer_export import Integer, integer_logits, speck_refusals
 from shortcut_snn.deploy.integer_graph import integer_graph, pack, quantise
 from shortcut_snn.deploy.integer_network import IntegerNetwork
-from shortcut_snn.deploy.integer_training import quantised_weights
+from shortcut_snn.deploy.integer_training import quantised_weights, round_weights
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.safetensors_files import read_folded
 from shortcut_snn.deploy.spec import Prepare
@@ -306,6 +306,10 @@ def test_training_sees_the_weights_of_the_file(block):
             stored = torch.from_numpy(reference.unpacked(tensors[f"{path}.weight"].numpy(), layer.in_channels))
             scale = (seen[path] * stored).sum((1, 2, 3)) / stored.square().sum((1, 2, 3))
             assert torch.allclose(stored * scale.view(-1, 1, 1, 1), seen[path], atol=1e-5), path
+    round_weights(network, 4)
+    assert all(torch.equal(layer.weight, seen[path]) for path, layer in layers.items())
+    again = integer_graph(fold(network), make_spec(), 4)[1]
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors if name.endswith("weight"))
 
 
 def test_a_learned_decay_is_a_fraction():
