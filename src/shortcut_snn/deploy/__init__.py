@@ -14,11 +14,12 @@ from .export import export_network, export_with_card
 from .exporter import Exporter
 from .folding import fold
 from .inference import Inference
+from .integer_training import quantised_weights, round_weights
 from .predict import predict
 from .registry import card, load, names, push_to_hub
 from .spec import InputSpec, NetworkSpec
 
 __all__ = [
     "Card", "Exporter", "Inference", "InputSpec", "NetworkSpec", "card", "export_network", "export_with_card",
-    "fold", "load", "names", "predict", "push_to_hub",
+    "fold", "load", "names", "predict", "push_to_hub", "quantised_weights", "round_weights",
 ]  # fmt: skip

@@ -50,6 +50,13 @@ def round_weights(network: nn.Module, bits: int) -> None:
     """Round the weights of a network in place, after training with :func:`quantised_weights`.
 
     An export then finds nothing to round, and nothing that a bias has to take back.
+
+    Example:
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet8(10, 2, width=4)
+        >>> round_weights(network, 2)
+        >>> network.layer1[0].conv1.weight[0].unique().numel() <= 3
+        True
     """
     for layer, weight in _rounded_weights(network, bits):
         layer.weight.copy_(weight)
