@@ -111,6 +111,9 @@ def _run(words: list[str], page: str) -> None:
         extras = {extra for word in rest for group in re.findall(r"\[(.+)\]", word) for extra in group.split(",")}
         defined = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
         assert extras <= defined, f"no such extra: {extras - defined}"
+    elif program == "make" and "-C" in rest:
+        if shutil.which("cc"):
+            subprocess.run(words, check=True)
     elif program == "make":
         targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert set(rest) <= targets, f"no such target: {set(rest) - targets}"

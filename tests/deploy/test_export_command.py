@@ -43,7 +43,7 @@ def run_images(run):
     return test.fetch(np.arange(len(test))), test.labels
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "nir", "onnx", "torch-export"])
+@pytest.mark.parametrize("kind", ["safetensors", "nir", "onnx", "torch-export", "integer", "c"])
 def test_a_file_that_does_not_fit_is_one_line(trained, tmp_path, capsys, kind):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))

@@ -103,6 +103,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=256, help="test images to verify the file on")
     parser.add_argument("--half", action="store_true", help="float16 weights (safetensors)")
     parser.add_argument("--int8", action="store_true", help="int8 weights (onnx)")
+    parser.add_argument("--bits", type=int, default=None, help="bits of a weight, 2 to 8 (integer, c)")
     parser.add_argument("--licence", default=None, help="for the card: licence of the weights, as in apache-2.0")
     parser.add_argument("--data-name", default=None, help="for the card: the data set; default: the recipe's name")
     parser.add_argument("--data-licence", default=None, help="for the card: licence of the data set")

@@ -16,7 +16,7 @@ from ..components.registry import suggestion
 from ..data import Data, ImageData
 from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
 from ..deploy.card import CARD, ENERGY, README
-from ..deploy.safetensors_files import copy_branches, read_inference
+from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
 from ..deploy.spec import describe_inputs
 from ..recipes import Recipe, open_run
@@ -35,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
         known = ", ".join(sorted(components.exporter))
         raise UsageError(f"--to {options.to}{suggestion(options.to, components.exporter)}: use one of {known}")
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
+    if options.bits is not None:
+        entries["bits"] = options.bits
     exporter: Exporter = read(components.exporter, entries, "export")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
@@ -46,17 +48,24 @@ def run(options: argparse.Namespace) -> int:
     test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
     weights = RunFolder(options.run).network(options.weights)
-    kept = read_inference(weights)
-    if kept.exits is not None and (options.to == "safetensors" or options.streaming):
+    _, about = read_network(weights)
+    kept = read_inference(weights) if {"branches", "exits"} & about.keys() else None
+    if kept is not None and kept.exits is not None and (options.to == "safetensors" or options.streaming):
         card = replace(card, exits=kept.exits.to_dict())
-    if options.streaming and kept.branches:
+    if kept is not None and options.streaming:
         keep_branches(task.model.network, kept.branches)
+    stated = card.accuracy
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
-    if options.to == "safetensors":
+    if kept is not None and options.to == "safetensors":
         copy_branches(weights, path)
     print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
-    for part, value in card.accuracy.items() if options.half or options.int8 else ():
-        print(f"{part} accuracy in {'half precision' if options.half else 'int8'}: {100 * value:.2f} %")
+    bits = getattr(exporter, "bits", None)
+    precision = "half precision" if options.half else "int8" if options.int8 else f"{bits}-bit integers" if bits else ""
+    for part, value in card.accuracy.items() if precision else ():
+        before = f", before: {100 * stated[part]:.2f} %" if part in stated else ""
+        print(f"{part} accuracy in {precision}: {100 * value:.2f} %{before}")
+    for line in exporter.report(path):
+        print(line)
     return 0
 
 

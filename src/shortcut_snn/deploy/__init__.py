@@ -2,6 +2,8 @@
 
 # These modules register their export formats.
 from . import (  # noqa: F401
+    integer_c,
+    integer_export,
     nir_export,
     onnx_export,
     safetensors_files,
@@ -13,11 +15,13 @@ from .export import export_network, export_with_card
 from .exporter import Exporter
 from .folding import fold
 from .inference import Inference
+from .integer_training import quantised_weights, round_weights
 from .predict import predict
 from .registry import card, load, names, push_to_hub
 from .spec import InputSpec, NetworkSpec
 
 __all__ = [
     "AnytimePrediction", "Card", "Exits", "Exporter", "Inference", "InputSpec", "NetworkSpec", "calibrate", "card",
-    "export_network", "export_with_card", "fold", "load", "names", "predict", "push_to_hub",
+    "export_network", "export_with_card", "fold", "load", "names", "predict", "push_to_hub", "quantised_weights",
+    "round_weights",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from .safetensors_files import Safetensors
 from .spec import NetworkSpec, Prepare
 from .torch_export import TorchExport
 
-OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
+OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8", "bits": "weights of {} bits"}
 """Options of formats, and how the card calls them."""
 
 
@@ -111,7 +111,7 @@ def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, export
         folded: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
     else:
         folded = fold(network, spec.example())
-    rounded = exporter.rounded(folded, Prepare(spec)(images[:CHUNK]))
+    rounded = exporter.rounded(folded, spec, Prepare(spec)(images[:CHUNK]))
     remove_strays(folder)
     with replacing(folder / exporter.file) as path:
         logits = exporter.export(rounded, spec, path)
@@ -170,7 +170,7 @@ def export_with_card(
         # Energy is counted where the file can be loaded as a network.
         energy = _energy(load(exported.path), images) if isinstance(exporter, Safetensors) else None
         card = replace(card, accuracy=_accuracy(exported.logits, test), energy=energy)
-    options = [text for option, text in OPTIONS.items() if getattr(exporter, option, False)]
+    options = [text.format(value) for option, text in OPTIONS.items() if (value := getattr(exporter, option, False))]
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
     same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)

@@ -2,7 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,19 @@ class Exporter(ABC):
     def summary(self) -> str:
         """A few words about the file."""
 
-    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+    def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a network with the rounded weights that the file holds; by default the network itself.
 
         Args:
             network: from :func:`~shortcut_snn.deploy.fold`.
+            spec: the network's specification.
             example: real inputs, as the network takes them.
         """
         return network
+
+    def report(self, path: Path) -> Iterable[str]:
+        """Return lines to print about a written file; by default none."""
+        return ()
 
     @abstractmethod
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:

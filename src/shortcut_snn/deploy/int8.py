@@ -11,9 +11,8 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from ..neurons.backend import is_exported
 from ..neurons.current_neuron import CurrentNeuron
+from .integer_graph import quantise
 
-LARGEST_WEIGHT = 127
-"""Weights are symmetric about 0, so -128 is not used."""
 SPAN, STEPS = 4, 126
 """A current is clamped to this many thresholds up and down and rounded to this many steps. With an even number of steps
 no rounded current equals the threshold."""
@@ -45,8 +44,8 @@ class Int8Conv2d(nn.Module):
         bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
         # The weights of a channel may be nearly 0. Its scale must not be, or its bias would exceed 32 bits.
         smallest_scale = (bias.abs() / 2**30).clamp_min(torch.finfo(weight.dtype).tiny)
-        scale = torch.maximum(weight.abs().amax((1, 2, 3)) / LARGEST_WEIGHT, smallest_scale)
-        self.register_buffer("weight", (weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8))
+        integers, scale = quantise(weight, 8, smallest_scale)
+        self.register_buffer("weight", integers.to(torch.int8))
         self.register_buffer("bias", (bias / scale).round().to(torch.int32))
         self.register_buffer("scale", scale)
         self.step = threshold / (STEPS / span)

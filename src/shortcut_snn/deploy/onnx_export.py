@@ -41,7 +41,7 @@ class ONNX(Exporter):
         """Name of the file."""
         return "network-step.onnx" if self.streaming else "network.onnx"
 
-    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+    def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a network with int8 convolutions, if ``int8`` is set."""
         return to_int8(network, example) if self.int8 else network
 

@@ -39,12 +39,15 @@ def save_network(
     state = network.state_dict()
     for tap, head in (branches or {}).items():
         state |= {f"{_BRANCH}{tap}:{name}": tensor for name, tensor in head.state_dict().items()}
-    _write(state, path, about)
+    save_tensors(state, path, about)
 
 
-def _write(state: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
+    """Write tensors, a JSON object about them, and a hash of both."""
     # Copies, since safetensors refuses tensors that share memory, such as tied weights.
-    state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     # One metadata entry: safetensors writes several entries in an order that changes from file to file.
     metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
     with replacing(path) as temporary:
@@ -108,7 +111,7 @@ class Safetensors(Exporter):
     file = WEIGHTS
     summary = "weights with batch norms folded in, for load()"
 
-    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+    def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a copy with the values of half-precision weights, if ``half`` is set."""
         return copy.deepcopy(network).half().float() if self.half else network
 
@@ -182,17 +185,15 @@ def _read_branches(
 def store_exits(path: Path, exits: Exits) -> None:
     """Write the thresholds of a network into its file."""
     state, about = _read(path)
-    _write(state, path, {**about, _EXITS: exits.to_dict()})
+    save_tensors(state, path, {**about, _EXITS: exits.to_dict()})
 
 
 def copy_branches(source: Path, target: Path) -> None:
     """Write the branches and thresholds in one network's file into another file of the network."""
     (kept, about), (state, own) = _read(source), _read(target)
     kept = {name: tensor for name, tensor in kept.items() if name.startswith(_BRANCH)}
-    if kept or about.get(_EXITS):
-        _write(
-            {**state, **kept}, target, {**own, **{name: about[name] for name in (_BRANCHES, _EXITS) if name in about}}
-        )
+    entries = {name: about[name] for name in (_BRANCHES, _EXITS) if name in about}
+    save_tensors({**state, **kept}, target, {**own, **entries})
 
 
 def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:

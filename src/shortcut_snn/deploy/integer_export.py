@@ -1,0 +1,169 @@
+"""The export format ``integer``: one file of integers, which NumPy, torch and C compute alike, bit for bit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Interval
+from torch import Tensor, nn
+
+from .. import components
+from .._utils.module_state import hooked
+from ..introspection.neurons import spiking_layers
+from . import integer_reference as reference
+from .exporter import Exporter, Logits
+from .integer_graph import integer_graph, mean_inputs
+from .integer_network import IntegerNetwork
+from .safetensors_files import read_network, save_tensors
+from .spec import NetworkSpec
+
+MAX_BITS = 8
+VECTORS = 4
+"""Number of test vectors in a file."""
+
+
+@components.exporter("integer")
+@dataclass(frozen=True)
+class Integer(Exporter):
+    """Integer weights, thresholds and membrane potentials, with a NumPy interpreter and test vectors.
+
+    Args:
+        bits: of the weights. The first convolution and the readout have 8.
+    """
+
+    bits: Annotated[int, Interval(ge=2, le=MAX_BITS)] = 8
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return "network-integer.safetensors"
+
+    @property
+    def summary(self) -> str:
+        """A few words about the file."""
+        return f"integers, weights of {self.bits} bits, for integer_reference.py"
+
+    def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
+        """Return the integer network, with its firing rates and test vectors.
+
+        Raises:
+            ValueError: a layer has no integer form, or does not fire with so few bits; the message names it.
+        """
+        integers, before, after = _integers(network, spec, example, self.bits)
+        if silent := _silent(before, after):
+            more = range(self.bits + 1, MAX_BITS + 1)
+            enough = next((bits for bits in more if not _silent(*_integers(network, spec, example, bits)[1:])), None)
+            remedy = f"use --bits {enough}" if enough else "no number of bits up to 8 changes that"
+            raise ValueError(f"{silent[0]} never fires with weights of {self.bits} bits, and fires in float: {remedy}")
+        integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
+        images = integers.restored(example)[:VECTORS]
+        logits, spikes = integers.run(images)
+        sums = reference.checksums({name: counts.numpy() for name, counts in spikes.items()})
+        integers.tensors |= {
+            "vectors.input": images,
+            "vectors.logits": logits,
+            "vectors.spikes": torch.from_numpy(sums),
+        }
+        return integers
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
+        """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
+        assert isinstance(network, IntegerNetwork)
+        save_tensors(network.tensors, path, network.about)
+        check_vectors(path)
+        return integer_logits(path)
+
+    def report(self, path: Path) -> Iterator[str]:
+        """Yield the firing rates before and after, and what Speck refuses."""
+        about, _ = reference.read(path)
+        yield "spikes per neuron and step, before and after:"
+        for name, (before, after) in about["firing_rates"].items():
+            yield f"  {name:24} {before:.4f} {after:.4f}"
+        refusals = list(speck_refusals(about))
+        more = f" (and {len(refusals) - 3} more)" if len(refusals) > 3 else ""
+        yield f"Speck: {'; '.join(refusals[:3]) + more if refusals else 'within its limits'}"
+
+
+def _integers(
+    network: nn.Module, spec: NetworkSpec, example: Tensor, bits: int
+) -> tuple[IntegerNetwork, dict[str, float], dict[str, float]]:
+    """Return an integer network, and the spikes per neuron and step of each layer before and after."""
+    integers = IntegerNetwork(*integer_graph(network, spec, bits, mean_inputs(network, example)))
+    before: dict[str, float] = {}
+
+    def record(name: str, layer: nn.Module, args: Any, spikes: Tensor) -> None:
+        before[name] = spikes.double().mean().item()
+
+    with torch.no_grad(), hooked(spiking_layers(network), record):
+        network(example)
+    _, spikes = integers.run(integers.restored(example))
+    return integers, before, {name: counts.double().mean().item() for name, counts in spikes.items()}
+
+
+def _silent(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    return [name for name in before if before[name] > 0 and not after[name]]
+
+
+def check_vectors(path: Path) -> None:
+    """Check that NumPy computes the logits and the spikes of each layer and step that torch computed."""
+    about, tensors = reference.read(path)
+    logits, spikes = reference.run(about, tensors, tensors["vectors.input"])
+    if not np.array_equal(logits, tensors["vectors.logits"]):
+        raise ValueError(f"{path.name}: NumPy and torch compute different logits; please report this as a bug")
+    for index, name in enumerate(spikes):
+        if not np.array_equal(reference.checksums({name: spikes[name]})[..., 0], tensors["vectors.spikes"][..., index]):
+            raise ValueError(f"{name}: NumPy and torch compute different spikes; please report this as a bug")
+
+
+def integer_logits(path: Path) -> Logits:
+    """Return a function that runs an integer file in torch."""
+    state, about = read_network(path)
+    network = IntegerNetwork(about, state)
+    return lambda images: network.run(images.clamp(0, 255).to(torch.uint8))[0] * about["logit_scale"]
+
+
+# https://sinabs.readthedocs.io/ describes the chip: cores, sizes and the two bit widths.
+_SPECK_CORES, _SPECK_CHANNELS, _SPECK_KERNEL, _SPECK_PADDING = 9, 1024, 16, 7
+_SPECK_INPUT, _SPECK_OUTPUT, _SPECK_STATE_BITS = 128, 64, 16
+
+
+def speck_refusals(about: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why SynSense's Speck cannot run a network, layer by layer.
+
+    Args:
+        about: the JSON object of an integer file.
+    """
+    nodes = [*about["nodes"], about["readout"]]
+    shapes = {node["name"]: node["shape"] for node in nodes} | {"input": about["input"][-3:]}
+    convolutions = [node["name"] for node in nodes if node["op"] == "conv"]
+    for name in convolutions[_SPECK_CORES : _SPECK_CORES + 1]:
+        yield f"{name} is layer {_SPECK_CORES + 1} of {len(convolutions)}, and there are {_SPECK_CORES} cores"
+    for node in nodes:
+        name, shape, source = node["name"], node["shape"], shapes[node["inputs"][0]]
+        if node["op"] == "conv":
+            if max(source[1:]) > _SPECK_INPUT:
+                yield f"{name} takes {source[1]} x {source[2]} pixels, at most {_SPECK_INPUT} x {_SPECK_INPUT}"
+            if max(shape[1:]) > _SPECK_OUTPUT:
+                yield f"{name} returns {shape[1]} x {shape[2]} pixels, at most {_SPECK_OUTPUT} x {_SPECK_OUTPUT}"
+            if max(source[0], shape[0]) > _SPECK_CHANNELS:
+                yield f"{name} has {max(source[0], shape[0])} channels, at most {_SPECK_CHANNELS}"
+            if max(node["size"]) > _SPECK_KERNEL or max(node["padding"]) > _SPECK_PADDING:
+                yield f"{name} has kernel {node['size']} and padding {node['padding']}, at most 16 and 7"
+            if not set(node["stride"]) <= {1, 2, 4, 8}:
+                yield f"{name} has a stride of {node['stride']}, and 1, 2, 4 and 8 are possible"
+            if node["rescale"] is not None and node is not about["readout"]:
+                yield f"{name} multiplies its sums, to add them to those of another branch"
+        elif node["op"] == "neuron":
+            if (bits := node["largest_threshold"].bit_length() + 1) > _SPECK_STATE_BITS:
+                yield f"{name} has a threshold of {bits} bits, and the state has {_SPECK_STATE_BITS}"
+            if node["decay"] != [1, 0]:
+                yield f"{name} leaks by a factor, not by a constant"
+            if node["levels"] > 1:
+                yield f"{name} fires up to {node['levels']} spikes in a step"
+        elif node["op"] == "maxpool":
+            yield f"{name} takes maxima, and sums are possible"
+        elif node["op"] == "sum" and not (source[1] == source[2] and source[1] in (1, 2, 4)):
+            yield f"{name} sums {source[1]} x {source[2]} pixels, and 1, 2 and 4 are possible"
