@@ -1,6 +1,7 @@
 """The card of a trained network: ``card.json`` for programs, ``README.md`` for the Hugging Face hub."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -83,9 +84,9 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
     facts = {
         "Weights": card.weights,
         "Inputs": card.inputs,
-        "Classes": ", ".join(map(str, data["classes"])),
+        "Classes": escaped(", ".join(map(str, data["classes"]))),
         "Samples": _join(f"{count:,} ({part})" for part, count in data["samples"].items()),
-        "Licence of the data": data.get("licence") or "not stated",
+        "Licence of the data": escaped(data.get("licence") or "not stated"),
         "Accuracy": _join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
         **_exits(card.exits),
         "Energy of an input in 45 nm": _join(f"{with_unit(value)} ({what})" for what, value in energy.items()),
@@ -118,7 +119,7 @@ labels = network.predict(images)  # {inputs}
 
 ## Files
 
-{_list({escaped(file): what for what, file in card.files.items()})}
+{_list({_as_code(file): escaped(what) for what, file in card.files.items()})}
 
 ## Recipe
 
@@ -158,8 +159,12 @@ def _hub_metadata(card: Card) -> dict[str, Any]:
     }
 
 
+def _as_code(file: str) -> str:
+    return f"`{file}`" if re.fullmatch(r"[\w.-]+", file) else escaped(file)
+
+
 def _list(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"- {name}: {shortened(escaped(fact))}" for name, fact in facts.items())
+    return "\n".join(f"- {name}: {shortened(fact)}" for name, fact in facts.items())
 
 
 def _join(parts: Iterable[str]) -> str:
