@@ -165,7 +165,8 @@ class Inference:
                 f"images must be a tensor or an array, got a {type(images).__name__}; for files use "
                 "shortcut_snn.cli.predict.predict(network, paths)"
             )
-        batch = torch.as_tensor(images)
+        # On the CPU, whatever the default device is.
+        batch = images if isinstance(images, Tensor) else torch.from_numpy(images)
         batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
         if tuple(batch.shape[1:]) != shape or not len(batch):
             expected = ", ".join(map(str, shape))
