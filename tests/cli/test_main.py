@@ -305,6 +305,7 @@ def test_an_error_quotes_no_word_of_thousands_of_letters(capsys, option):
     assert len(error_line(capsys)) < 1500
 
 
+@pytest.mark.usefixtures("nothing_imported")
 def test_a_terminal_hears_of_the_command_before_torch_is_loaded(tmp_path):
     parent, child = pty.openpty()
     subprocess.run([sys.executable, "-m", "shortcut_snn", "evaluate", str(tmp_path)], stderr=child, check=False)

@@ -49,7 +49,7 @@ def print_on_stderr(message: str) -> None:
 def loading() -> Iterator[None]:
     """Tell a terminal, during the block, that packages load: for seconds there is nothing else to print."""
     try:
-        shown = sys.stderr.isatty()
+        shown = "torch" not in sys.modules and sys.stderr.isatty()
     except (OSError, ValueError):
         shown = False
     if not shown:

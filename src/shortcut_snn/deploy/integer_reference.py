@@ -186,7 +186,7 @@ def main() -> int:
     """Print the class of each image of a ``.npy`` file, or compare the recorded test vectors of the network file."""
     about, tensors = read(sys.argv[1])
     if len(sys.argv) > 2:
-        logits, _ = run(about, tensors, np.load(sys.argv[2]))
+        logits, _ = run(about, tensors, np.load(sys.argv[2], allow_pickle=False))
         print(*logits.argmax(1), sep="\n")
         return 0
     logits, spikes = run(about, tensors, tensors["vectors.input"])
