@@ -96,3 +96,13 @@ def test_runs_without_the_entries_resume():
     before = {name: dict(entries) if isinstance(entries, dict) else entries for name, entries in now.items()}
     assert before["method"].pop("weight_bits") is before["training"].pop("start_from") is None
     check_resumable(before, now, "the run")
+
+
+def test_the_surrogates_of_an_initialised_run_are_kept(tmp_path, capsys):
+    given = {"preset": "initialised", "training__epochs": 1}
+    assert train(tmp_path / "first", **given) == 0
+    assert "initialised: " in capsys.readouterr().out
+    assert train(tmp_path / "second", "--start-from", str(tmp_path / "first"), **given) == 0
+    assert "initialised: " not in capsys.readouterr().out
+    first, second = ((tmp_path / name / "surrogates.json").read_text() for name in ("first", "second"))
+    assert first == second
