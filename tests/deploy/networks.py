@@ -58,8 +58,8 @@ def small(
     """Return a network of two blocks, for slow exports, and a specification that is right about its inputs only."""
     channels = 2 if events else 3
     network = kind(
-        [1, 1], CLASSES, STEPS, width=4, in_channels=channels, make_neuron=LIF,
-        **options,  # type: ignore[arg-type]
+        [1, 1], CLASSES, STEPS, width=4, in_channels=channels,
+        **{"make_neuron": LIF, **options},  # type: ignore[arg-type]
     )  # fmt: skip
     return activated(network, channels), make_spec(events)
 

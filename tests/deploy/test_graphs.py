@@ -16,6 +16,7 @@ from shortcut_snn.deploy import export_network
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.onnx_export import ONNX, onnx_logits
 from shortcut_snn.deploy.torch_export import TorchExport
+from shortcut_snn.neurons import ILIF
 
 from .networks import batch, family, small, small_vgg
 
@@ -24,6 +25,9 @@ CASES = {
     "ms, large stem": (lambda: small(block="ms", stem="large"), False),
     "transformer": (lambda: family("qkformer", time_steps=1), False),
     "plif, max pooling, streaming": (lambda: small_vgg("max"), True),
+    # A count that differed by 1 would move the logits.
+    "ilif": (lambda: small(block="sew", make_neuron=ILIF), False),
+    "ilif, streaming": (lambda: small(block="basic", make_neuron=ILIF), True),
 }
 
 

@@ -16,7 +16,7 @@ from shortcut_snn.deploy import NetworkSpec, export_network, fold
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.nir_graph import DT, nir_graph
 from shortcut_snn.deploy.spec import Prepare
-from shortcut_snn.neurons import IF, LIF, PLIF
+from shortcut_snn.neurons import IF, ILIF, LIF, PLIF
 
 from .networks import activated, batch, family, firing_rates, make_spec
 
@@ -51,6 +51,37 @@ def test_spikingjelly_and_snntorch_return_the_same_logits(name, tmp_path):
             return
         module = to_snntorch(nir.read(path))
     assert torch.allclose(mean_logits(module, spec, images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", ["basic", "sew", "ms"])
+def test_counts_are_spikes_of_several_neurons(block, tmp_path):
+    network = {"kind": "resnet8", "block": block, "width": 8, "time_steps": 1}
+    spec = make_spec(network=network, neuron={"kind": "ilif", "max_spikes": 3})
+    network, images = activated(spec.build()), batch(spec)
+    assert max(firing_rates(network, spec, images).values()) > 0.3
+    path, agreement = export_network(network, spec, images, "nir", tmp_path)
+    assert agreement.difference < 1e-5
+    expected = network_logits(network, spec, images)
+    graph = nir.read(path)
+    assert "layer1.0.spike1.3" in graph.nodes
+    assert "layer1.0.spike1.4" not in graph.nodes
+    with contextlib.redirect_stdout(io.StringIO()):
+        modules = to_spikingjelly(path, dt=DT), to_snntorch(graph)
+    for module in modules:
+        assert torch.allclose(mean_logits(module, spec, images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 0.5])
+def test_counts_are_equal_at_every_threshold(threshold):
+    neuron = ILIF(0.0, 5, threshold)
+    network = activated(nets.SpikingResNet([1], 10, 3, width=4, make_neuron=lambda: ILIF(0.0, 5, threshold)))
+    nodes = nir_graph(fold(network), make_spec()).nodes
+    levels = [float(nodes[f"stem.spike.{n}"].v_threshold.flat[0]) for n in range(1, 6)]
+    middle = torch.arange(-1, 7) * threshold / 2
+    v = torch.cat(
+        [middle, middle.nextafter(torch.tensor(-9.0)), middle.nextafter(torch.tensor(9.0)), torch.tensor([9.0])]
+    )
+    assert torch.equal(sum((v > level).float() for level in levels), neuron(v.view(1, 1, -1)).flatten())
 
 
 def test_networks_of_events(tmp_path):
@@ -138,6 +169,7 @@ def test_unsupported_parts_of_a_users_network_are_named(part, keyword, tmp_path,
     ("keyword", "options"),
     [
         ("soft reset, as in stem.spike", {"neuron": {"kind": "lif", "reset": "soft"}}),
+        ("several time steps, as in stem.spike: a NIR neuron that fires is set to a", {"neuron": "ilif"}),
         ("rounds up, as for 3 x 3", {"network": {"kind": "vgg11"}, "image_size": [12, 12]}),
         ("max pooling", {"network": {"kind": "resnet18", "block": "ms", "stem": "large"}}),
         ("layer1.0.attention", {"network": {"kind": "qkformer", "block": "sew", "blocks": [1, 1], "heads": 2}}),

@@ -31,6 +31,9 @@ class Command:
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the run; created")
     parser.add_argument("--resume", action="store_true", help="continue the folder's run where it was interrupted")
+    parser.add_argument(
+        "--start-from", metavar="RUN", help="start with the weights of this run, as training.start_from"
+    )
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

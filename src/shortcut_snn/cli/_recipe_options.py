@@ -59,7 +59,9 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
     options.entries = entries
     try:
         options.imported = import_components(options.imports)
-        options.overrides = merged_layers(*options.layers, parse_options(entries))
+        start = getattr(options, "start_from", None)
+        start_entries = {"training": {"start_from": start}} if start else {}
+        options.overrides = merged_layers(*options.layers, parse_options(entries), start_entries)
         options.recipe = None if getattr(options, "run", None) else from_dict(options.overrides)
     except ValueError as error:
         resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()

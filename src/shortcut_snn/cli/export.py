@@ -127,8 +127,9 @@ def _card(options: argparse.Namespace, recipe: Recipe, data: Data, spec: Network
 def _public_recipe(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe's entries without paths of this machine, and without loggers, which may hold passwords."""
     entries = recipe.to_dict()
-    paths = [key for key, value in entries["data"].items() if isinstance(value, str) and os.path.isabs(value)]
-    entries["data"] |= {key: None for key in ("root", "cache", *paths) if key in entries["data"]}
+    for section in ("data", "training"):
+        paths = [key for key, value in entries[section].items() if isinstance(value, str) and os.path.isabs(value)]
+        entries[section] |= {key: None for key in ("root", "cache", *paths) if key in entries[section]}
     entries["loggers"] = []
     public: dict[str, Any] = write(entries)
     return public

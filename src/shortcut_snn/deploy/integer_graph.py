@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import hooked
+from ..introspection.neurons import spiking_layers
 from ..nets import SpikeConv2d, SpikingVGG
 from ..nets.blocks import BLOCKS, BasicBlock, MSBlock, PlainBlock, Projection, SEWBlock, SpikingProjection
 from ..nets.resnet import SpikingResNet, SpikingResNet19
 from ..nets.stems import MembraneStem, Stem
 from ..nets.vgg import ConvSpike
-from ..neurons import ILIF
+from ..neurons import ILIF, Neuron
 from ..neurons.current_neuron import CurrentNeuron
 from ..neurons.modules import is_lif
 from .spec import NetworkSpec
@@ -63,7 +64,7 @@ def quantise(weight: Tensor, bits: int, smallest_scale: Tensor | float = 0.0) ->
         scale = (largest * share).clamp_min(least)
         difference = ((flat / scale).round().clamp(-most, most) * scale - flat).square().sum(1, keepdim=True)
         best, error = torch.where(difference < error, scale, best), torch.minimum(error, difference)
-    scale = torch.maximum(best.squeeze(1), torch.as_tensor(smallest_scale, dtype=weight.dtype)).clamp_min(least)
+    scale = torch.maximum(best.squeeze(1), torch.as_tensor(smallest_scale).to(weight)).clamp_min(least)
     integers = (flat / scale.unsqueeze(1)).round().clamp(-most, most).view_as(weight)
     return integers, scale
 
@@ -99,12 +100,8 @@ def integer_graph(
         ValueError: a part of the network has no integer form; the message names the layer.
     """
     builder = _Builder(spec, bits, means or {})
-    if type(network) in (SpikingResNet, SpikingResNet19):
-        features = builder.resnet(network)
-    elif type(network) is SpikingVGG:
-        features = builder.vgg(network)
-    else:
-        raise ValueError(f"integer files hold ResNets and VGGs, not {type(network).__name__}: export to onnx")
+    check_integer_form(network)
+    features = builder.vgg(network) if isinstance(network, SpikingVGG) else builder.resnet(network)
     assert isinstance(network, SpikingResNet | SpikingVGG)
     if network.readout != "mean":
         raise _unsupported("classifier", "returns logits of every step, not their mean")
@@ -126,6 +123,16 @@ def integer_graph(
         "logit_scale": 2.0**-BRANCH_DIGITS,
     }
     return about, builder.tensors
+
+
+def check_integer_form(network: nn.Module) -> None:
+    """Refuse a network, folded or not, that is not a ResNet or VGG, or whose neurons have no integer form."""
+    if type(network) not in (SpikingResNet, SpikingResNet19, SpikingVGG):
+        raise ValueError(f"integer files hold ResNets and VGGs, not {type(network).__name__}: export to onnx")
+    for path, layer in spiking_layers(network).items():
+        neuron: Any = layer if isinstance(layer, Neuron) else layer.neuron
+        if not (is_lif(neuron) or type(neuron) is ILIF):
+            raise _unsupported(path, f"has neurons of {type(neuron).__name__}, not LIF, IF, PLIF or ILIF")
 
 
 def _check_type(path: str, layer: nn.Module, *types: type[nn.Module]) -> None:
@@ -280,7 +287,7 @@ class _Builder:
         self, path: str, layer: Any, neuron_path: str, neuron: Any, x: _Value, is_outer: bool = False
     ) -> _Value:
         """Add a convolution or linear layer and the neuron that it alone feeds."""
-        _check_neuron(neuron_path, neuron)
+        _check_type(neuron_path, neuron, CurrentNeuron)
         return self.neuron(neuron_path, neuron, [self.conv(path, layer, x, neuron=neuron.neuron, is_outer=is_outer)])
 
     def conv(
@@ -332,7 +339,7 @@ class _Builder:
 
     def neuron(self, path: str, layer: Any, inputs: list[_Value]) -> _Value:
         """Add a layer of neurons, whose current is the sum of its inputs."""
-        _check_neuron(path, layer)
+        _check_type(path, layer, CurrentNeuron)
         neuron, x = layer.neuron, inputs[0]
         most = neuron.max_spikes if type(neuron) is ILIF else 1
         threshold = float(neuron.threshold) / torch.as_tensor(x.unit, dtype=torch.float64).expand(x.shape[0])
@@ -360,12 +367,6 @@ class _Builder:
 def _growth(decay: float, steps: int) -> float:
     """Return the largest membrane potential of a constant current, in currents."""
     return float(sum(decay**step for step in range(steps)))
-
-
-def _check_neuron(path: str, layer: Any) -> None:
-    neuron = layer.neuron if isinstance(layer, CurrentNeuron) else layer
-    if not (isinstance(layer, CurrentNeuron) and (is_lif(neuron) or type(neuron) is ILIF)):
-        raise _unsupported(path, f"has neurons of {type(neuron).__name__}, not LIF, IF, PLIF or ILIF")
 
 
 def _read_layer(path: str, layer: Any) -> tuple[Tensor, Tensor, dict[str, list[int]]]:

@@ -4,6 +4,8 @@ NIR (Pedersen et al., "Neuromorphic Intermediate Representation", Nature Communi
 differential equations: ``tau dv/dt = (v_leak - v) + r I`` for LIF and ``dv/dt = r I`` for IF, with a spike where
 ``v > v_threshold`` and then ``v = v_reset``. With a step ``dt`` they equal the neurons of this package for
 ``tau = dt / (1 - decay)`` and ``r = tau / dt``, and for IF ``r = 1 / dt``.
+
+An I-LIF neuron without memory is one LIF neuron for each of its spikes, with a threshold of its own.
 """
 
 import copy
@@ -18,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..introspection.neurons import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
-from ..neurons import Neuron
+from ..neurons import ILIF
 from ..neurons.modules import is_lif
 from .exporter import require
 from .single_step import check_has_single_steps
@@ -55,6 +57,13 @@ def _check_representable(network: nn.Module) -> None:
             raise _unsupported(f"products of spikes with spikes, as in {path}")
     for path, layer in spiking_layers(network).items():
         neuron: Any = layer.neuron
+        if type(neuron) is ILIF:
+            if network.time_steps != 1 and float(neuron.decay):
+                raise _unsupported(
+                    f"I-LIF neurons over several time steps, as in {path}: a NIR neuron that fires is set to a "
+                    "constant, and I-LIF keeps the rest of its potential"
+                )
+            continue
         if not is_lif(neuron):
             raise _unsupported(f"{type(neuron).__name__} neurons, as in {path}")
         if neuron.reset != "hard":
@@ -75,8 +84,12 @@ class _RecordedNeuron(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
         """Add the node of ``neuron(x + residual)``."""
         current = x if residual is None else x + residual
-        node = _neuron_node(self.recorder.nir, self.neuron, tuple(current.shape[2:]))
-        return self.recorder.add(self.path, node, current, torch.zeros(current.shape))
+        nodes = _neuron_nodes(self.recorder.nir, self.neuron, tuple(current.shape[2:]))
+        paths, spikes = [f"{self.path}{ending}" for ending in nodes], torch.zeros(current.shape)
+        for path, node in zip(paths, nodes.values(), strict=True):
+            self.recorder.add(path, node, current, spikes)
+        self.recorder.sources[id(spikes)] = (spikes, paths)
+        return spikes
 
 
 class _Recorder(TorchFunctionMode):
@@ -217,13 +230,20 @@ def _pair(size: Any) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def _neuron_node(nir: Any, neuron: Neuron, shape: tuple[int, ...]) -> Any:
-    """Return the node of a layer of neurons ``[C, ...]``."""
-    decay = float(neuron.decay)
+def _neuron_nodes(nir: Any, neuron: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the nodes of a layer of neurons ``[C, ...]``, whose spikes are summed, by the endings of their names."""
+    decay, threshold = float(neuron.decay), float(neuron.threshold)
+    if type(neuron) is ILIF:
+        # Spike n is fired from (n - 0.5) thresholds on; exactly there, the count is the even neighbour.
+        middles = {n: np.float32((n - 0.5) * threshold) for n in range(1, neuron.max_spikes + 1)}
+        levels = {n: np.nextafter(v, np.float32(0)) if n % 2 == 0 else v for n, v in middles.items()}
+        # In a single step any decay gives the same, and SpikingJelly refuses 0.
+        memory = 0.5 if decay else 0.0
+        return {f".{n}": _lif_node(nir, shape, memory, float(level)) for n, level in levels.items()}
     if decay < 1.0:
-        return _lif_node(nir, shape, decay=decay, threshold=neuron.threshold)
+        return {"": _lif_node(nir, shape, decay, threshold)}
     ones = np.ones(shape)
-    return nir.IF(r=ones / DT, v_threshold=ones * neuron.threshold, v_reset=ones * 0.0)
+    return {"": nir.IF(r=ones / DT, v_threshold=ones * threshold, v_reset=ones * 0.0)}
 
 
 def _lif_node(nir: Any, shape: tuple[int, ...], decay: float, threshold: float) -> Any:

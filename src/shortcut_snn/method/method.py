@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from .. import components
 from ..components import Kind
@@ -54,6 +54,8 @@ class Method:
         initialise: before training, set norms and surrogates by measurement, so that every block passes on its input
             and its gradient (see :func:`shortcut_snn.initialise`).
         penalty: a term of the loss for spikes, which saves energy; null for none.
+        weight_bits: bits of the weights, which a task rounds as an integer file does, in training and in the trained
+            network; null for weights that are not rounded.
 
     Raises:
         ValueError: parts that contradict each other.
@@ -69,6 +71,7 @@ class Method:
     gradient: Annotated[Any, components.gradient] = component_field(components.gradient, "bptt")
     initialise: bool = False
     penalty: Annotated[Any, components.penalty] | None = None
+    weight_bits: Annotated[int, Interval(ge=2, le=8)] | None = None
 
     def __post_init__(self) -> None:
         if self.branches is not None and not takes_branches(self.objective):
@@ -100,6 +103,7 @@ class Method:
         gradient = part_name(self.gradient)
         parts += [gradient] * (gradient != "bptt") + ["initialised"] * self.initialise
         parts += [] if self.penalty is None else [f"penalty {part_name(self.penalty)}"]
+        parts += [] if self.weight_bits is None else [f"weights of {self.weight_bits} bits"]
         return ", ".join(parts)
 
 

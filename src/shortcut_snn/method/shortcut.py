@@ -109,12 +109,18 @@ class Shortcut(nn.Module):
             criterion: the loss of one prediction; by default the layout's.
 
         Raises:
-            ValueError: the wrapper has no method, or its network was not initialised as the method says.
+            ValueError: the wrapper has no method, its network was not initialised as the method says, or the method
+                rounds weights.
         """
         if self._method is not None and self._method.initialise and self.initialisation is None:
             raise ValueError(
                 "the method initialises the network before training: call initialise(model, example, labels), or pass "
                 "labels=... to attach or wrap"
+            )
+        if self._method is not None and self._method.weight_bits is not None:
+            raise ValueError(
+                "only tasks round weights (method.weight_bits): train with fit, or leave it out and call the network "
+                "inside deploy.quantised_weights"
             )
         if len(self.branches) and not output.branches and output.main.requires_grad:
             warnings.warn("the model is in eval mode, so its branches do not train: call model.train()", stacklevel=2)

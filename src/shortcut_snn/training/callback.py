@@ -86,10 +86,11 @@ class ShortcutCallback(Callback):
             )
         objective = components.objective.make(objective) if isinstance(objective, str) else objective
         self.method = combine(None, method_named(method), objective, branch_weight)
-        if self.method.branches is None or self.method.needs_every_step:
+        if self.method.branches is None or self.method.needs_every_step or self.method.weight_bits:
             hint = ", and call initialise(network, example, labels) before training" if self.method.initialise else ""
             raise ValueError(
-                f"the method has no branches, or needs every time step ({self.method}): leave the callback out{hint}"
+                f"the method has no branches, needs every time step, or rounds weights ({self.method}): leave the "
+                f"callback out{hint}"
             )
         self.head, self.log_layout = options.pop("head", None), options.pop("log", None)
         check_known(options)  # type: ignore[arg-type]

@@ -100,6 +100,7 @@ class Training:
         keep_freed_memory: whether, on a CPU under Linux, freed memory of large tensors is kept for the next step. This
             is faster, but the process holds its peak memory until it ends. Only the command uses it.
         checkpoint_every: steps between checkpoints within an epoch; null for checkpoints at the end of each epoch only.
+        start_from: folder of a finished run with the weights before the first step; null for random ones.
     """
 
     epochs: Annotated[int, Ge(1), Le(10**6)] = 10
@@ -119,6 +120,7 @@ class Training:
     threads: Annotated[int, Ge(1), Le(2**12)] | None = None
     keep_freed_memory: bool = True
     checkpoint_every: Annotated[int, Ge(1), Le(2**40)] | None = None
+    start_from: str | None = None
 
     @property
     def processes(self) -> int:

@@ -44,6 +44,7 @@ def provenance_of(task: Any) -> Provenance:
                 "by": "step" if method.branches is None else method.branches.by,
                 "taps": list(task.model.taps.names),
                 "penalty": None if method.penalty is None else _describe(method.penalty),
+                "weight_bits": method.weight_bits,
             },
             "optimizer": write(task.optimizer_options),
             "lr_schedule": write(task.lr_schedule),

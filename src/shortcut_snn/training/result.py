@@ -58,6 +58,9 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     if trainer.is_global_zero:
         run.save_network(task, "last")
     trainer.strategy.barrier()
+    if task.method.weight_bits is not None:
+        # The file's weights are rounded.
+        _load(task, run.folder, "last")
     best_epoch = trainer.strategy.broadcast(history.best_epoch)
     last = _test(task, batches, trainer)
     tables = task.test_tables()

@@ -13,8 +13,10 @@ from lightning.pytorch.callbacks import Callback
 from ..data import Data, as_data
 from ..data.loading import Loaders
 from ..data.reading import DataFileError
+from ..deploy.safetensors_files import load_into
 from ..initialisation import Initialisation, initialise, set_surrogates
 from .callbacks import History, SaveRun, WeightAverage
+from .folder import RunFolder
 from .health import Health
 from .loggers import make_loggers
 from .provenance import provenance_of
@@ -118,8 +120,13 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
-    if run.checkpoint is not None:
-        surrogates = run.folder.read_surrogates()
+    start = task.training_options.start_from
+    surrogates = {}
+    if run.checkpoint is not None or start is not None:
+        source = RunFolder(start) if run.checkpoint is None and start is not None else run.folder
+        if source is not run.folder:
+            load_into(task.model.network, source.read_network("last")[0], source.network("last"))
+        surrogates = source.read_surrogates()
         set_surrogates(task.model.network, surrogates)
     elif task.method.initialise and task.model.initialisation is None:
         # Several processes must find the same numbers to the last digit, which different GPUs may not.
@@ -128,8 +135,8 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     if trainer.is_global_zero:
         environment = {**metric_of(task), "data": data.fingerprint()}
         report = task.model.initialisation
-        if run.checkpoint is None:
-            surrogates = {} if report is None else report.surrogates
+        if report is not None and run.checkpoint is None:
+            surrogates = report.surrogates
         run.folder.begin(run.provenance, data.split, surrogates, environment)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.provenance.entries))

@@ -1,5 +1,6 @@
 """The state of a run from its opening to its result."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Data
+from ..deploy import round_weights
+from ..deploy.integer_graph import check_integer_form
 from ..deploy.safetensors_files import describe_branches, save_network
 from .folder import RunFolder
 from .interruption import Interruption, handling_signals
@@ -81,6 +84,8 @@ class Run:
         _check_state(task.model.network)
         self.metadata = {"version": __version__, "data": task.description, **self.provenance.network}
         # Before the first epoch is spent.
+        if task.method.weight_bits is not None:
+            check_integer_form(task.model.network)
         self._kept_branches(task)
         if self.checkpoint is None:
             return
@@ -99,7 +104,12 @@ class Run:
             network: in place of the task's, such as an average of its weights.
         """
         branches, about = self._kept_branches(task)
-        save_network(network or task.model.network, self.folder.network(weights), {**self.metadata, **about}, branches)
+        network, bits = network or task.model.network, task.method.weight_bits
+        if bits is not None:
+            # The weights that training continues with are not rounded.
+            network = copy.deepcopy(network)
+            round_weights(network, bits)
+        save_network(network, self.folder.network(weights), {**self.metadata, **about}, branches)
 
     def _kept_branches(self, task: Task) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         method = task.method.branches

@@ -1,7 +1,7 @@
 """A task: a Lightning module with one wrapped network, its loss, metrics, optimizer and schedules."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import components
 from .._utils.random_state import get_random_state, set_random_state
+from ..deploy import quantised_weights
 from ..measurement import firing_rates
 from ..method import Layout, Method, Objective, Shortcut, method_named
 from ..method.branch_weight import BranchWeight
@@ -185,6 +186,7 @@ class Task(pl.LightningModule):
             if resizing is not None and self.global_step < resizing.fraction * self.total_steps:
                 stack.enter_context(resizing.fewer_time_steps(self.model.network, inputs))
                 inputs = resizing.resize(inputs)
+            stack.enter_context(self._rounded_weights())
             penalty = self.method.penalty
             rates = None if penalty is None else stack.enter_context(firing_rates(self.model.network))
             output = self.model(inputs)
@@ -197,6 +199,10 @@ class Task(pl.LightningModule):
         self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=self.count_samples(target))
         factor = self._step_factor(batch_index)
         return loss if factor == 1 else factor * loss
+
+    def _rounded_weights(self) -> AbstractContextManager[None]:
+        bits = self.method.weight_bits
+        return nullcontext() if bits is None else quantised_weights(self.model.network, bits)
 
     def _step_factor(self, batch_index: int) -> float:
         """Return the factor that makes the gradient of an epoch's last step a mean over its batches.
@@ -239,10 +245,11 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """Add loss and metrics of a batch to the means."""
-        self._evaluate(batch)
+        with self._rounded_weights():
+            self._evaluate(batch)
 
     def test_step(self, batch: Any, batch_index: int) -> None:
-        """Add loss and metrics of a batch to the means."""
+        """Add loss and metrics of a batch to the means; the weights are those of a file, which are rounded."""
         prediction, target = self._evaluate(batch)
         self.record_test_batch(prediction, target)
 
