@@ -132,8 +132,8 @@ def _run_ours(words: list[str], page: str) -> None:
     if words[0] == "export" and (page not in EXPORTS_ONNX or "--int8" in words):
         arguments = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
     if words[0] == "anytime":
-        # Of a run that was made short, with few samples.
-        arguments = [*words, "--drop", "0.5", "--samples", "8"]
+        # Of a run that was made short, with few samples; of one whose data has to be downloaded the words are checked.
+        arguments = [*words, *(["--drop", "0.5", "--samples", "8"] if Path(words[1]).exists() else ["--help"])]
     if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
         # Each of its runs is a process that imports everything: one page runs them, elsewhere the words are checked.
         arguments = [*words, "--print-recipe"]
