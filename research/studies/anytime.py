@@ -14,7 +14,7 @@ import torch
 
 from shortcut_snn import load
 from shortcut_snn._utils.markdown import markdown_table
-from shortcut_snn.cli.anytime import measure_exits, milliseconds, only
+from shortcut_snn.cli.anytime import measure_exits, milliseconds, single_exit
 from shortcut_snn.deploy.anytime import Measure, all_logits, calibrate_logits, leave
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.energy.report import with_unit
@@ -45,7 +45,7 @@ def study(name: str, path: str | None, drop: float, halves: int, samples: int) -
             order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
             first, second = order[: len(order) // 2], order[len(order) // 2 :]
             if measure is None:
-                exits = only(exits, len(exits.exits) - 1)
+                exits = single_exit(exits, len(exits.exits) - 1)
             else:
                 exits = calibrate_logits(logits[:, first], labels[first], network.exit_runner.exits, drop, measure)
             at = leave(logits[:, second], exits)

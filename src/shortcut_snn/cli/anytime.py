@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .. import plots
 from .._utils.files import write_csv
 from .._utils.markdown import markdown_table
-from ..deploy import Exits, Inference, calibrate
-from ..deploy.anytime import all_logits, calibrate_logits, leave, predict_anytime
+from ..deploy import Exits, Inference
+from ..deploy.anytime import all_logits, calibrate_logits, check_calibration, leave, predict_anytime
 from ..deploy.exit_runner import OUTPUT, ExitRunner
 from ..deploy.safetensors_files import read_inference, store_exits
 from ..energy import EnergyReport, measure_energy
@@ -42,20 +42,23 @@ def run(options: argparse.Namespace) -> int:
             f"the run in {folder} has no validation data, and thresholds must not be set on test data: train with "
             "--data.validation 0.1, or call shortcut_snn.calibrate on other samples"
         )
-    exits = calibrate(network, loaders.validation, options.drop, options.measure)
+    runner = network.exit_runner
+    check_calibration(runner, options.drop)
+    validation = all_logits(network, runner, loaders.validation)
+    check_calibration(runner, options.drop, len(validation[1]))
+    exits = calibrate_logits(*validation, runner.exits, options.drop, options.measure)
     print(f"{exits}\n")
-    logits, labels = all_logits(network, network.exit_runner, loaders.test)
+    logits, labels = all_logits(network, runner, loaders.test)
     batch, _ = data.sample(options.samples)
-    variants = {f"T = {step}": only(exits, number) for number, step in _outputs(exits) if step & (step - 1) == 0}
+    variants = {f"T = {step}": single_exit(exits, number) for number, step in _outputs(exits) if step & (step - 1) == 0}
     whole = f"T = {exits.exits[-1][0]}"
-    variants |= {whole: only(exits, len(exits.exits) - 1), "anytime": exits}
+    variants |= {whole: single_exit(exits, len(exits.exits) - 1), "anytime": exits}
     rows = {name: _measure(network, variant, logits, labels, batch) for name, variant in variants.items()}
     at = leave(logits, exits)
     print(_exit_table(exits, at, logits.argmax(-1) == labels))
     print(f"\n{_cost_table(rows)}")
     print(_worst_class(network.classes, labels, logits, at))
     if options.weights == "last" and keeps_result(options.changes):
-        validation = all_logits(network, network.exit_runner, loaders.validation)
         for drop in DROPS:
             curve = calibrate_logits(*validation, exits.exits, drop, options.measure)
             rows[f"anytime, drop {drop:g}"] = _measure(network, curve, logits, labels, batch)
@@ -75,7 +78,7 @@ def _outputs(exits: Exits) -> list[tuple[int, int]]:
     return [(number, step) for number, (step, place) in enumerate(exits.exits) if place == OUTPUT]
 
 
-def only(exits: Exits, number: int) -> Exits:
+def single_exit(exits: Exits, number: int) -> Exits:
     """Return exits at which every sample leaves at one of them."""
     thresholds = [None] * (len(exits.exits) - 1)
     if number < len(thresholds):

@@ -123,7 +123,7 @@ class Exits:
         Raises:
             ValueError: the network has other exits.
         """
-        return predict_anytime(make_runner(network), prepared(network, x), self)
+        return predict_anytime(make_runner(network), runner_inputs(network, x), self)
 
     def decides(self, logits: Tensor, step: int, place: str = OUTPUT) -> Tensor:
         """Return for each sample whether it may leave at an exit, ``[N]``; for a stream, whose frames come one by one.
@@ -181,21 +181,27 @@ def calibrate(
         (torch.Size([64]), tensor(True))
     """
     check_choice("measure", measure, Measure)
+    runner = make_runner(network)
+    check_calibration(runner, drop)
+    logits, labels = all_logits(network, runner, data)
+    check_calibration(runner, drop, len(labels))
+    return calibrate_logits(logits, labels, runner.exits, drop, measure)
+
+
+def check_calibration(runner: Runner, drop: float, samples: int | None = None) -> None:
+    """Check that a network has exits, and that samples can show a drop; their number may not be known yet."""
     if not 0 <= drop < 1:
         raise ValueError(f"drop is a fraction of the samples, from 0 to 1, got {drop}")
-    runner = make_runner(network)
     if len(runner.exits) == 1:
         raise ValueError(
             "the network has one time step and no branches, so no exits: train it with method.branches.keep=true"
         )
-    logits, labels = all_logits(network, runner, data)
-    if drop * (len(labels) + 1) < 1:
+    if samples is not None and drop * (samples + 1) < 1:
         needed = ceil(1 / max(drop, 1e-6))
         raise ValueError(
-            f"{len(labels)} samples cannot show that accuracy falls by at most {drop:g}: pass {needed:,} or more, or "
+            f"{samples} samples cannot show that accuracy falls by at most {drop:g}: pass {needed:,} or more, or "
             "permit a larger drop"
         )
-    return calibrate_logits(logits, labels, runner.exits, drop, measure)
 
 
 def calibrate_logits(
@@ -252,15 +258,19 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
     targets: list[Tensor] = []
     for x, target in data:
         batch: dict[int, Tensor] = {}
-        runner(prepared(network, x), lambda exit, logits, batch=batch: batch.__setitem__(exit, logits.float()))  # type: ignore[misc]
-        found = torch.stack([batch[exit] for exit in sorted(batch)])
-        if found.dim() != 3 or target.shape != found.shape[1:2]:
+
+        def keep(exit: int, logits: Tensor, batch: dict[int, Tensor] = batch) -> None:
+            batch[exit] = logits.float()
+
+        runner(runner_inputs(network, x), keep)
+        stacked = torch.stack([batch[exit] for exit in sorted(batch)])
+        if stacked.dim() != 3 or target.shape != stacked.shape[1:2]:
             raise ValueError(
-                f"exits are for classes: expected logits [N, classes] and labels [N], got {list(found.shape[1:])} and "
-                f"{list(target.shape)}"
+                "exits are for classes: expected logits [N, classes] and labels [N], got "
+                f"{list(stacked.shape[1:])} and {list(target.shape)}"
             )
-        outputs.append(found)
-        targets.append(target.to(found.device))
+        outputs.append(stacked)
+        targets.append(target.to(stacked.device))
     if not outputs:
         raise ValueError("data is empty: pass batches of inputs and labels that the network was not trained on")
     return torch.cat(outputs, 1), torch.cat(targets)
@@ -274,7 +284,7 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
             f"{len(runner.exits)}: {', '.join(place for _, place in runner.exits[:8])}"
         )
     rows: Tensor | None = None
-    found: list[tuple[Tensor, ...]] = []
+    departures: list[tuple[Tensor, ...]] = []
 
     def visit(exit: int, logits: Tensor) -> Tensor | None:
         nonlocal rows
@@ -283,13 +293,13 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
         if not leaves.any():
             return None
         confidence, labels = (logits[leaves].float() / exits.temperatures[exit]).softmax(-1).max(-1)
-        found.append((rows[leaves], labels, confidence, torch.full_like(labels, exit)))
+        departures.append((rows[leaves], labels, confidence, torch.full_like(labels, exit)))
         stay = (~leaves).nonzero().flatten()
         rows = rows[stay]
         return stay
 
     runner(x, visit, exits.used)
-    order, labels, confidence, numbers = map(torch.cat, zip(*found, strict=True))
+    order, labels, confidence, numbers = map(torch.cat, zip(*departures, strict=True))
     order = order.argsort()
     labels, confidence, numbers = labels[order], confidence[order], numbers[order]
     steps, layers = zip(*(exits.exits[number] for number in numbers.tolist()), strict=True)
@@ -315,7 +325,7 @@ def make_runner(network: Any) -> Runner:
     return WrappedRunner(model)
 
 
-def prepared(network: Any, x: Any) -> Any:
+def runner_inputs(network: Any, x: Any) -> Any:
     """Return a batch as the runner takes it."""
     prepare = getattr(network, "model_inputs", None)
     return x if prepare is None else prepare(x)

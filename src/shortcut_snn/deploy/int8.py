@@ -11,7 +11,7 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from ..neurons.backend import is_exported
 from ..neurons.current_neuron import CurrentNeuron
-from .integer_graph import quantise
+from .rounding import quantise
 
 SPAN, STEPS = 4, 126
 """A current is clamped to this many thresholds up and down and rounded to this many steps. With an even number of steps

@@ -29,6 +29,7 @@ from ..nets.vgg import ConvSpike
 from ..neurons import ILIF, Neuron
 from ..neurons.current_neuron import CurrentNeuron
 from ..neurons.modules import is_lif
+from .rounding import quantise
 from .spec import NetworkSpec
 
 BRANCH_DIGITS = 12
@@ -41,32 +42,6 @@ mean, which is small."""
 OUTER_BITS = 8
 """Bits of the weights of the first convolution, of the readout, and of convolutions of currents (MS blocks), which few
 bits harm most."""
-
-
-def quantise(weight: Tensor, bits: int, smallest_scale: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return integers of some bits and a scale per output channel, whose product is nearest to the weights.
-
-    The integers are symmetric about 0. Of 13 scales, the one of the least squared error is taken: with few bits it
-    clips the largest weights.
-
-    Example:
-        >>> integers, scale = quantise(torch.tensor([[0.1, -0.7], [1.4, 0.6]]), 4)
-        >>> integers, scale
-        (tensor([[ 1., -7.],
-                [ 7.,  3.]]), tensor([0.1000, 0.2000]))
-    """
-    most = 2 ** (bits - 1) - 1
-    flat = weight.detach().flatten(1)
-    largest = flat.abs().amax(1, keepdim=True) / most
-    least = torch.finfo(weight.dtype).tiny
-    best, error = largest, torch.full_like(largest, float("inf"))
-    for share in torch.linspace(1.0, 0.4, 13).tolist():
-        scale = (largest * share).clamp_min(least)
-        difference = ((flat / scale).round().clamp(-most, most) * scale - flat).square().sum(1, keepdim=True)
-        best, error = torch.where(difference < error, scale, best), torch.minimum(error, difference)
-    scale = torch.maximum(best.squeeze(1), torch.as_tensor(smallest_scale).to(weight)).clamp_min(least)
-    integers = (flat / scale.unsqueeze(1)).round().clamp(-most, most).view_as(weight)
-    return integers, scale
 
 
 @torch.no_grad()

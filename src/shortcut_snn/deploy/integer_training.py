@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..nets.blocks import MSBlock
 from ..neurons.step_functions import straight_through
-from .integer_graph import quantise
+from .rounding import quantise
 
 
 @contextmanager

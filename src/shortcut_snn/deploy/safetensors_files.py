@@ -66,7 +66,11 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the network's state and the JSON object of a file that :func:`save_network` wrote."""
     state, about = _read(path)
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_BRANCH)}, about
+    return _without_branches(state), about
+
+
+def _without_branches(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_BRANCH)}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -124,8 +128,8 @@ class Safetensors(Exporter):
 
 def read_inference(path: Path, precision: Precision = "float32") -> Inference:
     """Return the network of a run's or an exported safetensors file, with the branches and exits that it kept."""
-    network, spec = read_folded(path)
     state, about = _read(path)
+    network, spec = _folded(path, _without_branches(state), about)
     try:
         exits = None if about.get(_EXITS) is None else read(Exits, about[_EXITS], _EXITS)
         branches = _read_branches(state, about.get(_BRANCHES) or {}, len(spec.inputs.classes), network)
@@ -148,11 +152,11 @@ def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int
     channels = {}
     for tap, branch in branches.items():
         channels[tap] = next((parameter.shape[1] for parameter in branch.parameters() if parameter.dim() > 1), 0)
-        expected, found = (
+        expected, actual = (
             {name: tensor.shape for name, tensor in each.state_dict().items()}
             for each in (_make_head(head or "linear", channels[tap], classes), branch)
         )
-        if expected != found:
+        if expected != actual:
             raise ValueError(
                 f"the branch at {tap} cannot be kept: its {type(branch).__name__} is not the head of "
                 "method.branches.head, which rebuilds it; register the head and name it there"
@@ -201,7 +205,10 @@ def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:
 
     The file may come from an untrusted source: names, shapes, types and values are checked, and it holds no code.
     """
-    state, entries = read_network(path)
+    return _folded(path, *read_network(path))
+
+
+def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) -> tuple[nn.Module, NetworkSpec]:
     is_folded = entries.get(_FOLDED) is True
     try:
         spec = NetworkSpec.from_dict(entries)

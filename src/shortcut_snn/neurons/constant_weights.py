@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-_MADE = "_shortcut_snn_made"
+_DERIVED = "_shortcut_snn_derived"
 
 
 def declare_constant(weight: Tensor) -> None:
     """Let the kernels keep what they make of a weight. A later write through ``data`` or ``numpy()`` goes unnoticed."""
-    setattr(weight, _MADE, (weight._version, None))
+    setattr(weight, _DERIVED, (weight._version, None))
 
 
-def made_of(weight: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what a function makes of a weight; of a constant one the result of the first call."""
-    version, made = getattr(weight, _MADE, (None, None))
-    if isinstance(made, Tensor) and version == weight._version:
-        return made
+def derive_once(weight: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``make(weight)``; for a constant weight it is called once."""
+    version, derived = getattr(weight, _DERIVED, (None, None))
+    if isinstance(derived, Tensor) and version == weight._version:
+        return derived
     result = make(weight)
     if version is not None:
-        setattr(weight, _MADE, (weight._version, result))
+        setattr(weight, _DERIVED, (weight._version, result))
     return result

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..constant_weights import made_of
+from ..constant_weights import derive_once
 from .kernels.event_convolution import (
     forward_kernel,
     input_grad_kernel,
@@ -48,7 +48,7 @@ def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | N
         plan = Plan(lines, 1, channels, groups, group)
         launch(narrow_forward_kernel(outputs // LANES, word), plan, 32, fields)
         return out.permute(0, 3, 1, 2)
-    rows = made_of(weight, _weight_rows)
+    rows = derive_once(weight, _weight_rows)
     # The weights of a block should stay in the L2 cache.
     vectors = _vectors(outputs, _CACHE_BYTES // (4 * LANES * kernel * kernel * channels))
     fields |= {"out": out, "weights": rows, "zero": rows[-1], "first": first}
