@@ -397,6 +397,12 @@ def test_wrong_labels_are_named(labels: Tensor, message: str) -> None:
         initialise(resnet("basic", lif, name="resnet8"), torch.randn(len(labels), 3, 8, 8), labels)
 
 
+def test_a_surrogate_is_set_by_its_width_alone() -> None:
+    net = resnet("basic", lif, name="resnet8")
+    set_surrogates(net, {"stem.spike": {"width": 1.5}})
+    assert find_neurons(net)["stem.spike"].surrogate == Scaled(Rectangle(1.5), 1.0)
+
+
 def test_a_small_batch_is_named() -> None:
     report = initialise(resnet("basic", lif, name="resnet8"), *batch(8, 8))
     assert "measured on 8 samples: pass a batch of at least 16" in str(report)
