@@ -91,19 +91,7 @@ class Samples:
 def infer_batch_axis(
     probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None
 ) -> tuple[Answer[int], Samples]:
-    """Infer the batch axis of the input.
-
-    Args:
-        probe: of the network.
-        batch_axis: the axis that the caller passes.
-        samples: their number, if it is known.
-
-    Returns:
-        The axis, and the samples along it.
-
-    Raises:
-        ValueError: no axis or several axes may be the batch axis; the message names the argument to pass.
-    """
+    """Infer the batch axis of the input."""
     shape, output = tuple(primary(probe.full_example).shape), probe.base.output
     if isinstance(output, Tensor) and not output.dim():
         raise ValueError(

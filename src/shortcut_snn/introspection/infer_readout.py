@@ -1,9 +1,9 @@
 """Inference of the readout: the logits in what a network returns, and how they are read over time.
 
-1. A readout that the caller passes is taken as it is. Otherwise :mod:`.logits` finds the tensor.
+1. A readout that the caller passes is taken as it is. Otherwise the logits are the only tensor, or the one of a name.
 2. Perturbations show the axis of samples. A further axis is time if late inputs change late predictions alone. What a
    layer gives is averaged over time.
-3. The prediction is compared with the labels (:mod:`.compare_labels`).
+3. The prediction is compared with the labels (:mod:`.predictions`).
 
 Values that can be read in several ways (:mod:`.question_values`), and labels of several values, are asked about.
 """
@@ -17,29 +17,26 @@ from torch import Tensor
 from ..method import Readout
 from ..method.taps import Unfold
 from .answer import Answer, OpenQuestion
-from .compare_labels import compare_classes, compare_labels, misfit
-from .logits import ADVICE, find_logits
+from .infer_batch_axis import Samples
 from .outputs import Path, described, indexed, name_of, tensors_of
 from .perturb import changed_indices
-from .predictions import Prediction, Question
+from .predictions import Prediction, Question, compare_classes, compare_labels, misfit
 from .probe import CALL_ERRORS
 from .question_values import question_values
 
 WAYS = ("mean", "last", "max", "sum")
 """How predictions of every time step may be read."""
+LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
+ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
+_MAX_LISTED = 4
 
 
 def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
-    """Infer the readout, or check the caller's.
-
-    Raises:
-        OpenQuestion: the output can be read in several ways; the message names the arguments to pass.
-        ValueError: labels do not fit, or the network returns something else in training.
-    """
+    """Infer the readout, or check the caller's."""
     if not isinstance(readout, str):
         how, reason = readout, "the output, as readout=None" if readout is None else "your readout=..."
     elif readout in ("auto", *WAYS):
-        path, reason = find_logits(question.samples)
+        path, reason = _find_logits(question.samples)
         how = inferred = _over_time(question, path)
         if readout != "auto" and inferred.time_axis is not None:
             reason += f"; your readout={readout!r}"
@@ -55,6 +52,41 @@ def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None
     if any(parts):
         raise OpenQuestion(*filter(None, parts), provisional=Answer(prediction, reason))
     return Answer(prediction, reason)
+
+
+def _find_logits(samples: Samples) -> tuple[Path, str]:
+    """Return the path of the logits in a network's output, and how they were found."""
+    output = samples.probe.base.output
+    tensors = _predictions(samples)
+    if not tensors:
+        raise OpenQuestion(f"the network gives {described(output)}: {ADVICE}")
+    if len(tensors) == 1:
+        return next(iter(tensors)), "the only tensor"
+    for name in LOGITS_NAMES:
+        for path in tensors:
+            if path[-1] == name:
+                return path, "by its name"
+    listed = [f"{name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items()]
+    first, last = (indexed(list(tensors)[index]) for index in (0, -1))
+    stacked = ", torch.stack(output).mean(0) if they are time steps" if isinstance(output, list) else ""
+    raise OpenQuestion(
+        f"the network gives {', '.join(listed[:_MAX_LISTED])}{', ...' * (len(listed) > _MAX_LISTED)}, and which of "
+        f"these are the logits remains open: pass readout=lambda output: {first}, say, or {last}; {first}.mean(0) for "
+        f"[T, N, classes], or .sum(0) for spike counts, .mean(1) for [N, T, classes]{stacked}"
+    )
+
+
+def _predictions(samples: Samples) -> dict[Path, Tensor]:
+    """Return the tensors of the output that may be predictions: those that show a sample, if any does."""
+    probe = samples.probe
+    tensors = {
+        path: one for path, one in tensors_of(probe.base.output).items() if one.dim() and one.is_floating_point()
+    }
+    altered = samples.altered.values()
+    show = [path for path in tensors if any(probe.changes_of_output(path, done) is not None for done in altered)]
+    # A tensor of one axis may be a statistic of the whole batch.
+    apart = [path for path in show if tensors[path].dim() > 1 or samples.axes_of_output(path)]
+    return {path: tensors[path] for path in apart or show or tensors}
 
 
 def _over_time(question: Question, path: Path) -> Readout:

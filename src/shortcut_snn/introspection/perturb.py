@@ -158,9 +158,6 @@ def batch_axes(shape: Sequence[int], changes: Mapping[int, Changed | None], leng
         shape: of the tensor.
         changes: in passes with one sample altered, by the index of the sample.
         length: number of samples.
-
-    Returns:
-        None if nothing changed.
     """
     changed = {sample: axes for sample, axes in changes.items() if axes is not None}
     if not changed:

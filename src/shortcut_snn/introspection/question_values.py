@@ -3,27 +3,19 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..method import Readout
 from ..method.taps import batch_of
 from .adapters import adapters_of
 from .layers import is_layer
-from .logits import is_spikes
 from .neurons import spiking_layers
-from .outputs import indexed
+from .outputs import indexed, is_spikes
 from .predictions import Prediction, Question
-from .recorder import named_modules
 
 
 def question_values(question: Question, prediction: Prediction, tensor: Tensor) -> str:
-    """Return the question how the values of a prediction are read; empty if there is one way.
-
-    Args:
-        question: the labels, which may rule a way out.
-        prediction: the inferred one.
-        tensor: its values.
-    """
+    """Return the question how the values of a prediction are read; empty if there is one way."""
     how, labels = prediction.readout, question.labels
     if not isinstance(how, Readout) or how.steps is None or prediction.step_axis is not None:
         return ""
@@ -76,7 +68,7 @@ def _is_of_layer(question: Question, how: Readout) -> bool:
         steps = how.unfolded(question.output)
     # A layer is called for each step, or once for all, in the order of its own axes.
     forms = (steps.flatten(), steps.movedim(how.time_axis or 0, 0).flatten(), steps.transpose(0, 1).flatten())
-    for name, module in named_modules(probe.initial):
+    for name, module in nn.Module.named_modules(probe.initial):
         if is_layer(module) and name in probe.base.outputs:
             calls = [call.flatten() for call in question.samples.features(name) if isinstance(call, Tensor)]
             given = torch.cat(calls) if calls else steps.new_empty(0)

@@ -19,15 +19,6 @@ def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) 
         neuron: built-in, or of SpikingJelly or snnTorch.
         factor: on the derivative.
         width: replace the surrogate by a rectangle of this width and of area 1 first.
-
-    Returns:
-        Whether the neuron has a surrogate that can be set.
-
-    Example:
-        >>> from shortcut_snn.neurons import LIF
-        >>> neuron = LIF()
-        >>> set_surrogate(neuron, 0.1), neuron.surrogate
-        (True, Scaled(surrogate=Rectangle(width=1.0), factor=0.1))
     """
     if isinstance(neuron, Neuron):
         surrogate: Any = neuron.surrogate
