@@ -26,12 +26,7 @@ def shortened(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return text that Markdown shows as it is: no name becomes a link, an image, HTML or emphasis.
-
-    Example:
-        >>> print(escaped("[cat](https://example.org) <b>"))
-        \[cat\](https:\//example.org) \<b\>
-    """
+    r"""Return text that Markdown shows as it is: no name becomes a link, an image, HTML or emphasis."""
     return re.sub(r"[\\`*_\[\]<>|]|(?<=:)//|^[#+-](?= )", r"\\\g<0>", printable(text))
 
 

@@ -71,13 +71,7 @@ class Gradients:
 
 
 def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> Gradients:
-    """Measure the gradient of each layer with the method of a recipe and without it.
-
-    Args:
-        recipe: the recipe. Lambda is that of the first step.
-        batches: number of batches. The reports are of the first one; a remedy has to help on all.
-        run: use the trained weights and surrogates of this run; by default the network is new.
-    """
+    """Measure each layer's gradient with and without a recipe's method, of a new network or of a run's trained one."""
     with seeded(recipe.training.seed, recipe.training.threads):
         source, task, inputs = _prepare(recipe, batches, run)
         vanilla = changed(recipe, "vanilla")

@@ -16,13 +16,7 @@ from .renamed import named_component, named_options
 
 @dataclass(frozen=True)
 class Slot:
-    """The content of an option that holds a component or a group of entries, not a plain value.
-
-    Args:
-        content: a :class:`Kind`, or the dataclass of a group.
-        many: the option holds a tuple of components.
-        optional: the option may be null.
-    """
+    """The content of an option that holds a component or a group of entries, not a plain value."""
 
     content: Any
     many: bool = False
@@ -33,12 +27,6 @@ def slot(annotation: Any) -> Slot | None:
     """Return the slot of an annotation, or None if the annotation is that of a plain value.
 
     A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
-
-    Example:
-        >>> from shortcut_snn.components import neuron
-        >>> one, many = slot(Annotated[Any, neuron] | None), slot(Annotated[tuple[Any, ...], neuron])
-        >>> (one.many, one.optional), (many.many, many.optional), slot(int | None)
-        ((False, True), (True, False), None)
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -211,11 +199,6 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     """Return entries with changes laid over them, group by group.
 
     If the changes name another component, only those options of the base stay that the new component has too.
-
-    Args:
-        content: a :class:`Kind` or the dataclass of a group; None if it is unknown.
-        base: entries, or None.
-        changes: entries that override those of the base.
     """
     if isinstance(content, Kind):
         base, changes = named_component(content, base), named_component(content, changes)

@@ -109,11 +109,7 @@ class Config:
         return self.call(**named)
 
     def call(self, *args: Any, **keywords: Any) -> Any:
-        """Call the component with its options and all of these arguments.
-
-        Raises:
-            ValueError: the component does not take these arguments.
-        """
+        """Call the component with its options and all of these arguments."""
         try:
             inspect.signature(self.component.factory).bind(*args, **self.options, **keywords)
         except TypeError as error:
@@ -154,9 +150,6 @@ class Kind:
         """Register the decorated class or function under a name.
 
         A variant is a ``functools.partial``: positional arguments are fixed, keyword arguments are its defaults.
-
-        Raises:
-            ValueError: the name is taken.
         """
 
         def register(factory: T) -> T:

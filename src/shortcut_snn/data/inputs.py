@@ -22,11 +22,7 @@ from .reading import DataFileError
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Read files in the same way as the data set that a network was trained on.
-
-    Args:
-        description: of that data set; see :attr:`.Data.description`.
-    """
+    """Read files in the same way as the data set that a network was trained on."""
 
     description: Mapping[str, Any]
     time_steps: int

@@ -17,12 +17,7 @@ FIRST = ("block", "preset", "initialise")
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change that may help.
-
-    Args:
-        group: the kind of change. Of each group only the best remedy is recommended.
-        apply: applies it to a copy and returns what to examine then.
-    """
+    """A change that may help. Of each group only the best is recommended."""
 
     group: str
     text: str

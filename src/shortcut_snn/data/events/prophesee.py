@@ -52,11 +52,7 @@ def read_dat(path: Path) -> Events:
 
 
 def refuse_h5(path: Path) -> Events:
-    """Refuse a file that needs Prophesee's own codec.
-
-    Raises:
-        DataFileError: always; the message names the conversion.
-    """
+    """Refuse a file that needs Prophesee's own codec."""
     raise DataFileError(f"{path} needs the codec of Prophesee; convert it with metavision_file_to_dat -i {path.name}")
 
 
