@@ -33,7 +33,7 @@ def hooked(
 
 @contextmanager
 def restored_on_error(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes of all modules, and values and flags of parameters, if a block raises or is interrupted."""
+    """Restore attributes of all modules, and values and flags of parameters, if a block raises or is interrupted."""
     parameters = [(p, p.detach().clone(), p.requires_grad) for p in model.parameters()]
     tables = [vars(module) for module in nn.Module.modules(model)]
     tables += [table[key] for table in tables for key in ("_parameters", "_buffers", "_modules")]

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .registry import REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
-from .renamed import named_component, named_options
+
+# Former names, which recipes, run folders and network files may still hold.
+_FORMER_COMPONENTS = {"data": {"nmnist_npz": "events_npz"}}
+_FORMER_OPTIONS = {"augmentation": {"least": "min_area"}, "neuron": {"most": "max_spikes"}}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,22 @@ def _mapping(entries: Any, path: str, form: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping):
         raise ValueError(f"{path} must be {form}, got {_shown(entries)}")
     return dict(entries)
+
+
+def named_component(kind: Kind, entries: Any) -> Any:
+    """Return the entries of a component as a mapping, with its current name; a name alone stands for the defaults."""
+    entries = {"kind": entries} if isinstance(entries, str) else entries
+    name = entries.get("kind") if isinstance(entries, Mapping) else None
+    current = _FORMER_COMPONENTS.get(kind.name, {}).get(name) if isinstance(name, str) else None
+    return entries if current is None else {**entries, "kind": current}
+
+
+def named_options(kind: Kind, options: Mapping[str, Option], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries with the current names of the options of a component."""
+    names = {
+        old: new for old, new in _FORMER_OPTIONS.get(kind.name, {}).items() if new in options and old not in options
+    }
+    return {names.get(name, name): value for name, value in entries.items()}
 
 
 def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, dict[str, Any]]:

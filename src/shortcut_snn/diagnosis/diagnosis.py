@@ -12,9 +12,9 @@ from torch import nn
 from .._utils.calls import Reset
 from ..components.entries import write
 from ..initialisation import initialise
+from ..initialisation.surrogates import set_surrogate
 from ..introspection.layers import NORMS, is_layer
 from ..introspection.neurons import custom_neurons, find_neurons
-from ..introspection.surrogates import set_surrogate
 from ..measurement import Examination, LayerReport
 from ..measurement.layers import Batch, Loss, check_can_examine
 from ..measurement.setup import Setup, wrapped_copy

@@ -118,14 +118,9 @@ def infer_batch_axis(
             f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
         )
     if batch_axis == "auto":
-        along = [Samples(probe, axis) for axis in candidates]
-        changed = [
-            module for module in probe.base.outputs if module and any(one.axes_of_module(module) for one in along)
-        ]
         raise OpenQuestion(
-            f"no axis of {name}'s input was found to hold independent samples: nothing changes "
-            f"{f'after {changed[-1]!r}' if changed else 'anywhere'} when a sample is altered, as in a network whose "
-            f"neurons never fire; pass batch_axis=0 or 1, the batch axis of the example, of shape {shape}"
+            f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a sample "
+            f"is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for an example {shape}"
         )
     _check_number(candidates[0], shape, samples)
     return Answer(candidates[0], reason), Samples(probe, candidates[0])
