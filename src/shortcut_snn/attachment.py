@@ -158,12 +158,7 @@ def attach(
 
 
 def check_known(known: Known) -> None:
-    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none.
-
-    Raises:
-        TypeError: the message names the argument, and one of a similar name.
-        ValueError: an axis of time is neither 0 nor 1.
-    """
+    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none."""
     for name in known.keys() - Known.__annotations__.keys():
         choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
@@ -194,15 +189,7 @@ def _declared(
 
 
 def _infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
-    """Return the loss of one prediction, if the labels leave no choice.
-
-    Args:
-        labels: of the example; without them the task is taken for classification.
-        layout: of the network; None if it is still open, so that the answer may be right.
-
-    Raises:
-        OpenQuestion: several losses would fit.
-    """
+    """Return the loss of one prediction, if the labels leave no choice; without a layout the answer is not final."""
     if labels is None:
         return F.cross_entropy
     if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):

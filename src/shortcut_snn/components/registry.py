@@ -94,11 +94,7 @@ class Config:
         return name in inspect.signature(self.component.factory).parameters
 
     def build(self, **context: Any) -> Any:
-        """Call the component with its options, and with the part of the context that its parameters name.
-
-        Raises:
-            ValueError: a parameter has no value, or the component takes ``**keywords``, which get nothing.
-        """
+        """Call the component with its options, and with the part of the context that its parameters name."""
         named = {name: value for name, value in context.items() if self.accepts(name)}
         parameters = inspect.signature(self.component.factory).parameters.values()
         if len(named) < len(context) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

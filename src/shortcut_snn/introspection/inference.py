@@ -83,11 +83,6 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
     """Return the arguments of ``attach`` that lead to a layout without a guess, as they are written in Python.
 
     An argument that is a function is written as ``...``.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-        >>> reproducing_arguments(introspect(network, torch.rand(2, 4)))
-        {'taps': "['1']", 'loop': "'network'", 'batch_axis': '0', 'readout': 'None', 'num_classes': '3'}
     """
     run, readout = layout.run, layout.readout
     arguments = {

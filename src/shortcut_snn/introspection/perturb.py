@@ -27,10 +27,6 @@ def alter(example: Any, axis: int, index: int | None, values: str = "like") -> A
         axis: of samples, or of time steps.
         index: of the sample to alter; None for all.
         values: drawn from a range ``"like"`` the example's or six times as ``"wide"``, or ``"moved"`` by one index.
-
-    Example:
-        >>> changed_indices(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
-        [{0, 1, 2}, {0, 1}]
     """
     first = primary(example)
     length = first.shape[axis]

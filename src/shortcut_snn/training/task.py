@@ -24,13 +24,6 @@ class EpochMeans:
 
     Lightning's own averages are lost when a run stops within an epoch. These are part of the checkpoint, so the
     figures of a resumed epoch equal those of an uninterrupted one.
-
-    Example:
-        >>> means = EpochMeans()
-        >>> means.update({"loss": torch.tensor(1.0)}, samples=3)
-        >>> means.update({"loss": torch.tensor(5.0)}, samples=1)
-        >>> means.local_means()
-        {'loss': 2.0}
     """
 
     def __init__(self) -> None:
