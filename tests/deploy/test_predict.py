@@ -133,7 +133,7 @@ def test_pieces_of_a_long_recording_vote(tmp_path, capsys):
     ("words", "said"),
     [
         (["digits-resnet81", "x.png"], "no network 'digits-resnet81' (did you mean digits-resnet18?)"),
-        (["digits-resnet18", "x.png", "--top", "0"], "--top must be at least 1, got 0"),
+        (["digits-resnet18", "x.png", "--top", "0"], "--top: must be at least 1, got 0"),
         (["digits-resnet18"], "the following arguments are required: FILE"),
         ([".", "x.png"], "holds no network.safetensors"),
     ],

@@ -27,7 +27,6 @@ from ..training import RunFolder, Task
 from ..training.run import initialise_task
 from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
 from ..training.trainer import seeded
-from ._terminal import at_least_one
 
 # Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
 NETWORK_CHANGES = (
@@ -42,7 +41,6 @@ METHODS = {
 
 def run(options: argparse.Namespace) -> int:
     """Measure the gradients; print tables, verdict and remedies; write the files."""
-    at_least_one(options, "batches")
     folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, whose gradients.csv would be replaced: name another folder")

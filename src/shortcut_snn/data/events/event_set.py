@@ -18,7 +18,7 @@ from ..images.image_data import ImageData
 from ..images.image_set import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker, Slicing
-from .formats import check_libraries, read_file
+from .formats import read_file
 from .recording import FileState, Recording, Sensor
 
 
@@ -170,7 +170,6 @@ def read_part(
 ) -> EventImages:
     """List the recordings below the class folders of ``folder``, sorted by path."""
     paths, labels = labelled_files(folder, classes, extensions, "recordings")
-    check_libraries({os.path.splitext(path)[1].lower() for path in paths})
     stems: dict[str, str] = {}
     for path in paths:
         # One copy could be in the training set and the other one in the test set.

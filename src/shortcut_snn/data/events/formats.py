@@ -1,12 +1,11 @@
 """Readers of event files, one function per format; AEDAT has a file of its own."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..reading import DataFileError, one_line, require
+from ..reading import DataFileError, one_line
 from .aedat import read_aedat, read_aedat4
 from .prophesee import read_dat, read_raw, refuse_h5
 from .recording import Events, Sensor, unwrap
@@ -73,12 +72,6 @@ _READERS = {
 }  # fmt: skip
 EXTENSIONS = frozenset({".aedat", *_READERS})
 """File types that can be read; other files in a class folder are ignored."""
-
-
-def check_libraries(extensions: Collection[str]) -> None:
-    """Check that the libraries that read files with these extensions are installed."""
-    if ".aedat4" in extensions:
-        require(".aedat4", "aedat")
 
 
 def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
