@@ -14,8 +14,7 @@ from .._utils.markdown import markdown_table
 from .._utils.random_state import preserve_random_state
 from ..data import Data
 from ..diagnosis import Diagnosis, judge
-from ..diagnosis.diagnosis import diagnose_setup, neuron_remedies
-from ..diagnosis.tips import Remedy
+from ..diagnosis.diagnosis import Remedy, diagnose_setup, neuron_remedies
 from ..measurement import LayerReport, measure_gradients
 from ..measurement.gradients import GradientReport
 from ..measurement.layers import Batch
