@@ -22,14 +22,7 @@ from shortcut_snn.recipes import Recipe, recipe_of
 from shortcut_snn.recipes.entries import PRESETS, built_in
 from shortcut_snn.training import Interrupted
 
-from ..training.small import train
-
-
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    message = capsys.readouterr().err
-    assert message.startswith("shortcut-snn: error: "), message
-    assert message.count("\n") == 1, message
-    return message
+from ..training.small import error_line, train
 
 
 @pytest.mark.parametrize(
