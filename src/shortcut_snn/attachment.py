@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ._utils.calls import Reset, example_of
 from .components.registry import suggestion
 from .introspection import introspect
 from .introspection.answer import OpenQuestion, ask
-from .introspection.infer_criterion import infer_criterion
 from .introspection.inference import reproducing_arguments
 from .introspection.neurons import custom_neurons
+from .introspection.outputs import is_spikes
 from .method import Layout, Method, Shortcut, TimeLoop, method_named
 from .method.taps import Extract, TimeAxis
-from .method.targets import Criterion
+from .method.targets import Criterion, are_classes
 from .wrapping import HeadChoice, placement, wrap
 
 Auto = Literal["auto"]
@@ -141,7 +143,7 @@ def attach(
         layout = question.provisional
     if criterion == "auto":
         try:
-            criterion = infer_criterion(labels, layout)
+            criterion = _infer_criterion(labels, layout)
         except OpenQuestion as question:
             questions += [question] if method is not None else []
     ask(questions)
@@ -156,12 +158,7 @@ def attach(
 
 
 def check_known(known: Known) -> None:
-    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none.
-
-    Raises:
-        TypeError: the message names the argument, and one of a similar name.
-        ValueError: an axis of time is neither 0 nor 1.
-    """
+    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none."""
     for name in known.keys() - Known.__annotations__.keys():
         choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
@@ -189,3 +186,33 @@ def _declared(
         taps = [tap.name for tap in layout.taps]
         declared["time_axis"] = [tap.time_axis for tap in layout.taps]
     return taps, {**declared, **known}
+
+
+def _infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
+    """Return the loss of one prediction, if the labels leave no choice; without a layout the answer is not final."""
+    if labels is None:
+        return F.cross_entropy
+    if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):
+        raise OpenQuestion(
+            "labels are one-hot: pass criterion=torch.nn.functional.cross_entropy, or "
+            "criterion=torch.nn.functional.mse_loss for squared errors, as of firing rates"
+        )
+    if labels.is_floating_point():
+        forms = [labels] if layout is None or layout.step_axis != 0 else []
+        if labels.dim() > 1 and (layout is None or layout.step_axis == 0):
+            forms.append(labels.flatten(0, 1))
+        if any(map(are_classes, forms)):
+            return F.cross_entropy
+        if bool((labels < 0).any() or (labels > 1).any()):
+            return F.mse_loss
+    elif labels.dtype != torch.bool:
+        if layout is None:
+            return F.cross_entropy
+        # Zeros and ones for each output are not indices of classes.
+        flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
+        if layout.num_classes > 1 and not flags:
+            return F.cross_entropy
+    raise OpenQuestion(
+        "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
+        "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
+    )

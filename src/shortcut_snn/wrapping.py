@@ -107,11 +107,7 @@ def _undone_on_error(network: nn.Module) -> Iterator[None]:
 
 
 def make_heads(network: nn.Module, layout: Layout, example: Any, head: HeadChoice = None) -> list[nn.Module]:
-    """Return a head for each tap of a layout, after a pass through a copy of the network that finds their widths.
-
-    Raises:
-        ValueError: a tap does not fit the prediction, or there is no example to run.
-    """
+    """Return a head for each tap of a layout, after a pass through a copy of the network that finds their widths."""
     twin = dry_copy(network, layout.reset)
     probe = Shortcut(twin, layout)
     taps = probe.taps

@@ -64,10 +64,6 @@ def test_a_class_too_small_to_split_is_named() -> None:
         stratified_split(np.array([0, 0, 1, 1]), 0.9, 0, Stream.TEST_SPLIT, NAMES[:2])
 
 
-def test_a_balanced_prefix_of_interleaved_classes_is_the_prefix() -> None:
-    assert balanced_prefix(np.arange(100) % 10, 40).tolist() == list(range(40))
-
-
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 80))
 def test_a_balanced_prefix_takes_the_first_of_each_class_evenly(classes: list[int], limit: int) -> None:
     labels = np.array(classes)

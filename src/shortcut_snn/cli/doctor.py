@@ -20,6 +20,7 @@ from ..neurons import CLIF, LIF, PLIF, NormNeuron, use_backend
 from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
 from ..training.run import converts_bf16, processor_capabilities
+from ..training.steps import wait_for
 from ._run_pool import usable_cores
 from ._terminal import print_line
 
@@ -122,17 +123,12 @@ def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     x = x.detach().requires_grad_()
     times = []
     for _ in range(_ROUNDS + 2):
-        _synchronise(x.device)
+        wait_for(x.device)
         start = time.perf_counter()
         network(x).sum().backward()  # type: ignore[no-untyped-call]
-        _synchronise(x.device)
+        wait_for(x.device)
         times.append(1000 * (time.perf_counter() - start))
     return min(times[2:])
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _compiler() -> str | None:

@@ -22,12 +22,11 @@ from ..deploy.spec import describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
-from ._terminal import UsageError, at_least_one
+from ._terminal import UsageError
 
 
 def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
-    at_least_one(options, "images")
     if options.to is None:
         raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]

@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
 def require(files: str, library: str) -> None:
     """Check that the library that reads files of a kind is installed."""
     if find_spec(library) is None:
-        raise ValueError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
+        raise DataFileError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:

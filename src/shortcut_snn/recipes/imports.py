@@ -89,11 +89,7 @@ def _sha256(path: Path) -> str:
 
 
 def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
-    """Return how to import what a run imported and this process has not, as the end of an error message.
-
-    Args:
-        imports: the run's records, as :func:`import_components` returned them.
-    """
+    """Return how to import what a run imported and this process has not, as the end of an error message."""
     missing = [record for record in imports if not _is_imported(str(record["name"]))]
     names = [str(record["name"]) for record in missing if "package" not in record]
     packages = dict.fromkeys(f"{record['package']} {record['version']}" for record in missing if "package" in record)

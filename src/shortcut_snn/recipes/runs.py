@@ -82,14 +82,7 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
 def load_network(
     recipe: Recipe, run: RunFolder, weights: str = "last", surrogates: bool = True
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a recipe's network with the weights of a run, and the description of the run's data.
-
-    Args:
-        recipe: the run's recipe, or one with a network of the same parameters.
-        run: the run's folder.
-        weights: ``"last"`` or ``"best"``.
-        surrogates: whether it gets the surrogates that the run has set.
-    """
+    """Return a recipe's network with the weights of a run, and the description of the run's data."""
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
     part = path

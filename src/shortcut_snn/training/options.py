@@ -22,11 +22,6 @@ class ProgressiveResizing:
         size: height and width in pixels to which images are reduced, after augmentation; null for full size. Not for
             targets that have the image's height and width.
         time_steps: T of static images; null for the network's.
-
-    Example:
-        >>> import torch
-        >>> ProgressiveResizing(0.5, size=24).resize(torch.rand(2, 3, 32, 32)).shape
-        torch.Size([2, 3, 24, 24])
     """
 
     fraction: Annotated[float, Gt(0), Lt(1)] = 0.5

@@ -121,7 +121,7 @@ class StepCost(Callback):
                 memory.start()
             return
         if module.device.type != "cuda" or batch_idx % _GPU_TIMED_EVERY == memory_step + 1:
-            _wait_for(module.device)
+            wait_for(module.device)
             self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -129,7 +129,7 @@ class StepCost(Callback):
         if self._memory is not None:
             self._peak_bytes, self._memory = self._memory.stop(), None
         if self._start is not None:
-            _wait_for(module.device)
+            wait_for(module.device)
             self._seconds.append(time.perf_counter() - self._start)
             self._start = None
 
@@ -144,7 +144,7 @@ def summarise_step_cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _wait_for(device: torch.device) -> None:
-    # A GPU runs asynchronously; its queue belongs to the step that filled it.
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what is in its queue, which belongs to the step that filled it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
