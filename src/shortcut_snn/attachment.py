@@ -178,7 +178,7 @@ def _declared(
     if not isinstance(layout, Layout):
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
-        raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
+        raise ValueError("layout.run must be a TimeLoop or None: pass a layout with another run to wrap")
     loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:

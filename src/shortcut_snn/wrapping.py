@@ -149,7 +149,7 @@ def _make_head(make: Head, features: Tensor, layout: Layout) -> nn.Module:
 
 
 def _try_loss(model: Shortcut, example: Any, labels: Tensor) -> None:
-    """Compute the loss of a copy's predictions once, so that one that does not fit the labels is refused here."""
+    """Compute the loss of a copy's predictions once, to refuse a loss that does not fit the labels."""
     twin = copy.deepcopy(model)
     with evaluation(twin):
         # Branches predict in training mode alone.

@@ -28,7 +28,7 @@ NO_PROMISE = "A healthy start does not promise accuracy: compare in training"
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and what they do not promise."""
+    """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and their limits."""
 
     examination: Examination
     verdict: Verdict

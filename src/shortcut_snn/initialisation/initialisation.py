@@ -134,7 +134,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     if not samples:
         raise ValueError(f"the batch for initialise has no samples: pass at least {_FEWEST}")
     if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors_in(example)):
-        raise ValueError("the example has one value everywhere, on which nothing can be measured: pass real data")
+        raise ValueError("the example has the same value everywhere, so nothing can be measured: pass real data")
     if not any(parameter.requires_grad for parameter in target.parameters()):
         raise ValueError(
             f"all parameters of {type(target).__name__} are frozen: call requires_grad_(True) before initialise"

@@ -1,4 +1,4 @@
-"""Set the surrogates of an initialisation, and those of another copy of a network that was initialised."""
+"""Set the surrogates of an initialisation, also in another copy of the network."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class NeuronSettings:
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
-    """Set the surrogates of a network, as an initialisation has set those of another copy.
+    """Set the surrogates of a network to those of an initialised copy.
 
     Args:
         network: see :func:`initialise`.

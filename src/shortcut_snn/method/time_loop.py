@@ -73,7 +73,7 @@ class TimeLoop:
         return stacked[0] if self.carry and isinstance(stacked, tuple) and len(stacked) == 1 else stacked
 
     def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """Return the state in what a step returned, as arguments of the next one, and the other entries.
+        """Split the output of a step into its state, as arguments of the next step, and the other entries.
 
         The state is empty if the step returned none. If all entries are state, they are also the output.
         """
@@ -85,7 +85,7 @@ class TimeLoop:
         return {name: parts[key] for name, key in zip(self.carry, keys, strict=True)}, left or parts
 
     def steps_of(self, batch: Any) -> list[Any]:
-        """Return what each call gets of a batch, step by step. Tensors in dictionaries and tuples are split alike.
+        """Split a batch into the arguments of each step, also within dictionaries and tuples.
 
         Raises:
             ValueError: the tensors differ in their number of time steps, or there is none.
