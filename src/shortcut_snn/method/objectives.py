@@ -156,7 +156,7 @@ class LossSum:
 @components.objective("step_loss_sum")
 @dataclass(frozen=True)
 class StepLossSum:
-    """Deep supervision of every time step: :class:`LossSum` of each step's predictions, averaged over the steps.
+    """Deep supervision of every time step: ``loss_sum`` of each step's predictions, averaged over the steps.
 
     DeepTAGE (ICLR 2025) supervises stages and time steps in this way.
 
@@ -244,7 +244,9 @@ class SelfDistillation:
 @components.objective("tet")
 @dataclass(frozen=True)
 class TET:
-    """``(1 - weight) * L_TET + weight * L_MSE`` (Deng et al., ICLR 2022, arXiv 2202.11946)::
+    """Temporal efficient training: ``(1 - weight) * L_TET + weight * L_MSE`` (Deng et al., ICLR 2022).
+
+    The two losses (arXiv 2202.11946)::
 
         L_TET = (1 / T) * sum over t of criterion(O[t], target of the batch)
         L_MSE = (1 / T) * sum over t of MSE(O[t], target)
