@@ -41,7 +41,7 @@ def finish_axes(axes: Axes, *, log: bool = False, legend: bool = False) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure reproducibly, without dates or random names.
+    """Save a figure so that the same figure gives the same file: without dates or random names.
 
     Text in an SVG stays text.
     """
@@ -229,7 +229,7 @@ class Panel:
 
     @property
     def has_values(self) -> bool:
-        """True if the panel shows a value other than 0: without branches lambda is 0 throughout."""
+        """True if it shows anything but zeros: without branches lambda is 0 throughout."""
         values = (value for runs in self.runs.values() for _, ys in runs for value in ys)
         return any(math.isfinite(value) and value != 0 for value in values)
 

@@ -11,7 +11,7 @@ from .integer_reference import Interpreter
 
 
 class IntegerNetwork(nn.Module):
-    """The network of an integer file, with the same inputs as the exported network.
+    """The network of an integer file. It takes what the network takes that it was made from.
 
     Args:
         about: the JSON object of the file.

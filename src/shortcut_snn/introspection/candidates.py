@@ -28,8 +28,8 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events) 
     for name in places:
         if name not in events:
             raise ValueError(
-                f"the tap {name!r} is not called in a pass of the example: name another, or pass taps=3 for three "
-                "evenly spread taps"
+                f"the tap {name!r} is not called in a pass of the example: tap another, as in taps=3 for three that "
+                "are, evenly spread"
             )
     return places
 
@@ -69,7 +69,7 @@ def spread(places: Sequence[str], number: int) -> list[str]:
 
 
 def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
-    """Return a module's name, or for a container that is never called, the name of its last called child.
+    """Return a module's name, or for a container that is never called the name of its last child that is.
 
     A ``ModuleList`` is such a container.
     """

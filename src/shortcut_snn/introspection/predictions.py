@@ -33,7 +33,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Question:
-    """The samples, and the caller's statements about predictions.
+    """The samples and what the caller says of predictions.
 
     Args:
         samples: of the example.

@@ -1,4 +1,4 @@
-"""Targets of a batch, and the losses that compare predictions with them."""
+"""Targets: what the predictions of a batch are compared with, and the losses that compare them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ def are_classes(labels: Tensor) -> bool:
 
 
 def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
-    """Return targets in the shape of an output. If each sample has one number, its axis is optional.
+    """Return targets in the shape of an output. One number of each sample may have an axis of its own, or not.
 
     Raises:
         ValueError: a loss of the two would broadcast one of them.

@@ -21,7 +21,7 @@ class Combination(Protocol):
         """
 
     def training_step(self, step: Callable[..., Any]) -> Callable[..., Any] | None:
-        """Return the replacement of the module's ``training_step``, or None."""
+        """Return what takes the place of the module's ``training_step``, if anything does."""
 
     def begin_batch(self) -> None:
         """Forget the calls of the last batch."""

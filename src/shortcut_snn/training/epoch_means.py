@@ -41,7 +41,7 @@ class EpochMeans:
         self.totals = {}
 
     def local_means(self) -> dict[str, float]:
-        """Return the means of this process only."""
+        """Return the means of this process alone."""
         return _means(self.totals)
 
     def means(self, strategy: Any) -> dict[str, float]:

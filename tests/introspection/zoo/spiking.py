@@ -481,7 +481,7 @@ class RecurrentSpikes(nn.Module):
 
 
 LISTED: dict[str, Any] = {
-    "asks": "any of these may be the logits.*torch.stack",
+    "asks": "which of these are the logits.*torch.stack",
     "cure": {"readout": lambda output: torch.stack(output).mean(0)},
 }
 

@@ -41,7 +41,7 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """The name of the variant's folder."""
+        """The name of its folder."""
         return folder_name(self.label)
 
     def run_folder(self, comparison: Path, seed: int) -> RunFolder:
@@ -54,7 +54,7 @@ class Variant:
             point = dict(zip(self.tuned, values, strict=True))
             recipe = changed(self.recipe, as_entries(point))
             if differences := recipe_differences(self.recipe.to_dict(), recipe.to_dict()).keys() & NOT_TUNED:
-                raise ValueError(f"--tune cannot vary {differences.pop()}, because it defines the metric of a run")
+                raise ValueError(f"{differences.pop()} decides what runs are judged by, so --tune cannot vary it")
             yield point, recipe if epochs is None else changed(recipe, {"training": {"epochs": epochs}})
 
 
@@ -120,7 +120,7 @@ def plan(
             # On some file systems upper and lower case are one.
             other = variants.setdefault(variant.folder.lower(), variant)
             if (other.label, other.recipe) != (variant.label, variant.recipe):
-                raise ValueError(f"two variants would share the folder {variant.folder}: rename the YAML file of one")
+                raise ValueError(f"two different variants would share the folder {variant.folder}: rename a file")
     for variant in variants.values():
         # Wrong values are refused before any run.
         list(variant.candidates(tune_epochs))
@@ -187,7 +187,7 @@ def folder_name(text: str) -> str:
 
 
 def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge, in rising priority: a preset's method, the shared entries, and the preset's other entries.
+    """Lay the shared entries over a preset's method, and the preset's other entries over those.
 
     So a shared objective holds for all methods, while a preset without branches has none.
     """

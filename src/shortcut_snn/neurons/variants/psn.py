@@ -68,5 +68,5 @@ class PSN(Neuron):
             ValueError: an initial state is passed.
         """
         if initial is not None:
-            raise ValueError("PSN computes a whole sequence and cannot start from the state of an earlier sequence")
+            raise ValueError("PSN takes a whole sequence and cannot start from the state of an earlier one")
         return self(current), current.new_empty(0)
