@@ -7,6 +7,7 @@ from argparse import Action, ArgumentParser
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -46,6 +47,7 @@ html_theme = "furo"
 html_title = f"shortcut-snn {release}"
 html_static_path = ["_static"]
 html_css_files = ["page.css"]
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
