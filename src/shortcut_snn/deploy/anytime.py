@@ -162,7 +162,7 @@ def calibrate(
     Args:
         network: from :func:`shortcut_snn.load`, a built-in network, or a wrapper of :func:`shortcut_snn.attach`.
             A branch that the network kept is an exit in depth; a time step is an exit in time.
-        data: batches of inputs, as the network takes them, and labels ``[N]``. Take validation data: on the training
+        data: batches of inputs, as the network takes them, and labels ``[N]``. Use validation data: on the training
             data the network is too certain, and on the test data the result would not be a test.
         drop: permitted loss of accuracy, as a fraction.
         measure: of certainty.

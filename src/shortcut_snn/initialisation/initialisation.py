@@ -97,7 +97,7 @@ def initialise(
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
-    without a skip path become the identity plus a part of what they were. Run it once, before the first step and
+    without a skip path become the identity plus a multiple of their values. Run it once, before the first step and
     before the optimizer is built. If it raises or is interrupted, nothing has changed.
 
     Args:

@@ -31,7 +31,7 @@ class Shortcut(nn.Module):
         network: maps a batch to a prediction, as the layout says.
         layout: how the network is called, reset, read and tapped.
         heads: one module for each tap of the layout.
-        method: objective, branch weight and what else training needs; None for none. It can be set later, once.
+        method: objective, branch weight and other settings of training, or None. It can be set later, once.
 
     Raises:
         TypeError: the network is not a module.

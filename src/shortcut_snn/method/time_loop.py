@@ -17,12 +17,13 @@ class TimeLoop:
     """Call a network once per time step and stack its outputs along a new first axis.
 
     Args:
-        steps: T for a static batch, which every call gets whole; None for a batch with a time axis.
-        carry: the arguments that hold the network's state. Each call gets in them the last entries of what the call
-            before returned, in this order, or the entries of these names in a dictionary. They are not outputs.
+        steps: T for a static batch, which every call receives as a whole; None for a batch with a time axis.
+        carry: the arguments that hold the network's state. Each call receives in them the last entries that the
+            previous call returned, in this order, or the dictionary entries of these names. These entries are not
+            outputs.
         axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
-        sequences: further arguments that have this axis, or one value for each time step, ``[T]``. Each call gets one
-            step of them, as of the batch.
+        sequences: further arguments that have this axis, or one value for each time step, ``[T]``. Each call receives
+            one step of each.
 
     Raises:
         ValueError: fewer than one time step.
