@@ -338,7 +338,7 @@ def draw(records: Path, picture: Path) -> None:
     if not rows:
         raise ValueError(f"{records}: no row has minutes; take docs/results/speedrun.csv or a table like it")
     colours = dict(zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False))
-    runs = {}
+    runs: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for row in rows:
         runs.setdefault((row["track"], row["network"], row["epochs"]), []).append(row)
     means = {key: fmean(100 * float(row["accuracy"]) for row in seeds) for key, seeds in runs.items()}
@@ -351,7 +351,7 @@ def draw(records: Path, picture: Path) -> None:
             axes.plot([minutes, slower], [accuracy, accuracy], ":", color=colour, linewidth=1)
             axes.plot(slower, accuracy, "o", color=colour, fillstyle="none")
         axes.plot(minutes, accuracy, "o", color=colour)
-        place = {"xy": (slower if isfinite(slower) else minutes, accuracy), "xytext": (6, -3)}
+        place: dict[str, Any] = {"xy": (slower if isfinite(slower) else minutes, accuracy), "xytext": (6, -3)}
         # The name of a network just below another goes to its left or, without room there, below it.
         if above - accuracy < 0.3 and minutes > 35:
             place = {"xy": (minutes, accuracy), "xytext": (-6, -3), "horizontalalignment": "right"}

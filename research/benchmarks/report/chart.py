@@ -85,7 +85,8 @@ def draw_rates(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> N
             axis.set_ylim(bottom=0)
             axis.set_xlabel("spikes per neuron and time step, %")
             axis.set_ylabel(f"seconds, {title}")
-            axis.set_title(f"{mine[0].cell.network}, {mine[0].cell.width} wide, batch {mine[0].cell.batch}", fontsize=10)
+            cell = mine[0].cell
+            axis.set_title(f"{cell.network}, {cell.width} wide, batch {cell.batch}", fontsize=10)
             axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=8)
