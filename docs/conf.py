@@ -39,6 +39,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+# A line of prose may start with "%".
+myst_disable_syntax = ["myst_line_comment"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = False
