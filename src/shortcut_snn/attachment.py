@@ -63,12 +63,12 @@ def attach(
 
     Args:
         network: maps a batch, or one time step of it, to logits, perhaps of every time step, perhaps in a tuple.
-        taps: ``"auto"``: the ends of its stages, or else 3 places evenly spread; with a method, where the method has
-            them. A number: as many places. Or ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
+        taps: ``"auto"`` taps the ends of stages, or three evenly spread places; with a method, the method's places. A
+            number asks for that many places. Also ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
         example: a batch as in training; its values do not matter. A tuple or a dictionary of inputs is passed to the
             network as its arguments, if it takes these. Not needed for built-in networks.
-        labels: of the example, or its targets. Their number tells samples from time steps. Their classes and
-            their shape are compared with the output.
+        labels: labels or targets of the example. Their number distinguishes samples from time steps. Their classes and
+            shape are compared with the output.
         method: a :class:`~shortcut_snn.method.Method`, or the name of a preset such as ``"loss_sum"`` or
             ``"initialised"``. ``model.loss`` then is its loss. A method that initialises changes the network's norms
             and surrogates. It needs real data as ``example``, and ``labels``.
@@ -78,19 +78,19 @@ def attach(
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
-            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps. Or a
-            :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
+            ``batch_axis=0``. An integer does the same with a static batch, shown for this number of steps. A
+            :class:`~shortcut_snn.TimeLoop` also names, in ``carry``, the arguments that receive a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
-        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
-            ``"logits"``, or the only tensor, and averages over time what a layer gives, if neurons are SpikingJelly's
-            or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` find them too, and say how they are read over
-            time. None takes the output as it is.
+        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` uses the only tensor, or a
+            tensor with a name such as ``"logits"``, and averages a layer's outputs over time if neurons are
+            SpikingJelly's or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` set how the logits are read over
+            time. None uses the output unchanged.
         step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
             them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
-        channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
+        channel_axis: of tapped outputs; see :class:`Shortcut`. A single axis is used where none can be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
         spiking: classes of custom neurons, for a method that initialises them.
@@ -175,7 +175,7 @@ def _declared(
     if not isinstance(layout, Layout):
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
-        raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
+        raise ValueError("layout.run must be a TimeLoop or None: pass a layout with another run to wrap")
     loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:

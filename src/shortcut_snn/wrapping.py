@@ -49,7 +49,7 @@ def wrap(
             written down. A method without branches ignores its taps.
         method: the method, or the name of a preset; None for branches without a method.
         example: a batch for the pass that finds the width of each head; not needed for built-in networks.
-        labels: targets of the example, which the loss is tried on.
+        labels: targets of the example, to try the loss on.
         head: makes the head of a branch; by default the method's.
         log: takes what an initialisation reports.
 
@@ -145,7 +145,7 @@ def _make_head(make: Head, features: Tensor, layout: Layout) -> nn.Module:
 
 
 def _try_loss(model: Shortcut, example: Any, labels: Tensor) -> None:
-    """Compute the loss of a copy's predictions once, so that one that does not fit the labels is refused here."""
+    """Compute the loss of a copy's predictions once, to refuse a loss that does not fit the labels."""
     twin = copy.deepcopy(model)
     with evaluation(twin):
         # Branches predict in training mode alone.

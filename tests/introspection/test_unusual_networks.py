@@ -221,7 +221,7 @@ def test_an_early_exit_is_refused() -> None:
     torch.manual_seed(4)
     blocks = (nn.Conv2d(16 if number else 3, 16, 3, padding=1) for number in range(3))
     network = EarlyExit(*blocks, *(nn.Linear(16, 3) for _ in range(3)))
-    with pytest.raises(ValueError, match="calls '1', as in an early exit: turn this off"):
+    with pytest.raises(ValueError, match="calls '1' for some inputs only, as with an early exit: turn this off"):
         attach(network, example=torch.rand(2, 3, 8, 8), labels=torch.tensor([0, 2]))
 
 

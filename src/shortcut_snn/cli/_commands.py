@@ -65,7 +65,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--tune", action="append", default=[], metavar="KEY=A,B",
-        help="an entry of which each method gets its own best value, chosen on validation data before the seeds, as "
+        help="an entry that is first tuned for each method, on validation data and with one seed, as "
         "in optimizer.lr=0.03,0.1,0.3; repeatable",
     )  # fmt: skip
     parser.add_argument("--tune-epochs", type=int, default=None, help="epochs of the runs that tune, one seed each")
@@ -146,7 +146,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "write an HTML page of a run or a comparison",
-        "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser.",
+        "Write one HTML page of a run or a comparison. The page contains its figures and opens from disk.",
         _report,
     ),
     "gradients": Command(
@@ -159,7 +159,7 @@ COMMANDS: dict[str, Command] = {
     "energy": Command(
         "operations and energy of a trained network",
         "Count the accumulates (AC) and multiply-accumulates (MAC) of an inference and estimate their energy in 45 nm, "
-        "next to the same network with ReLUs, and with memory traffic next to a quantised one.",
+        "next to the same network with ReLUs. With memory traffic, compare with a quantised network.",
         _energy,
         "run",
     ),

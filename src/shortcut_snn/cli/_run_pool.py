@@ -39,7 +39,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: with a result, or else with an error."""
+    """The outcome of a run: a result, or an error."""
 
     result: Result | None = None
     error: str = ""

@@ -77,7 +77,7 @@ def _outputs(exits: Exits) -> list[tuple[int, int]]:
 
 
 def single_exit(exits: Exits, number: int) -> Exits:
-    """Return exits at which every sample leaves at one of them."""
+    """Return exits with thresholds at which every sample leaves at the given exit."""
     thresholds = [None] * (len(exits.exits) - 1)
     if number < len(thresholds):
         thresholds[number] = -float("inf")  # type: ignore[call-overload]

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
     if RunFolder(folder).is_run:
-        raise ValueError(f"{folder} holds a run, whose network the export would replace: choose another folder")
+        raise ValueError(f"{folder} holds a run, and the export would replace its network: choose another folder")
     batch, _ = data.sample(options.images)
     spec = NetworkSpec(recipe.network, recipe.neuron, _description(dict(data.description) | task.description, batch))
     task.model.strip()

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure the gradients; print tables, verdict and remedies; write the files."""
     folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
     if RunFolder(folder).is_run:
-        raise ValueError(f"{folder} holds a run, whose gradients.csv would be replaced: name another folder")
+        raise ValueError(f"{folder} holds a run, and gradients would replace its gradients.csv: name another folder")
     recipe = options.recipe if run is None else run_recipe(run, options.overrides)
     gradients = measure(recipe, options.batches, run)
     _write(gradients, folder)
@@ -107,7 +107,7 @@ class Source:
                 check_data(self.run, description, self.data)
                 task = build_task(recipe, self.data, network)
         if recipe.method.initialise and self.run is not None and not self.run.surrogates.is_file():
-            raise ValueError(f"the network of {self.run} has been trained and cannot be initialised: leave that out")
+            raise ValueError(f"the network of {self.run} is trained: leave method.initialise out, or leave --run out")
         if recipe.method.initialise and self.run is None:
             initialise_task(task, self.data)
         return task
@@ -146,7 +146,7 @@ def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence
 
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
-    """Return other methods, and changes that rebuild the network, which a trained one cannot get."""
+    """Return the remedies for new networks only: other methods, and changes that rebuild the network."""
     candidates: list[tuple[str, str, Any]]
     candidates = [("preset", f"{text} (--preset {preset})", preset) for preset, text in METHODS.items()]
     if source.run is not None:

@@ -27,7 +27,7 @@ class Slot:
 
 
 def slot(annotation: Any) -> Slot | None:
-    """Return the slot of an annotation, or None if the annotation is that of a plain value.
+    """Return the slot of an annotation, or None for an annotation of a plain value.
 
     A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
     """

@@ -99,8 +99,8 @@ class Config:
         parameters = inspect.signature(self.component.factory).parameters.values()
         if len(named) < len(context) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             raise ValueError(
-                f"{self.component.kind} {self.component.name!r}: name the parameters that it takes of "
-                f"{', '.join(context)}, in place of **"
+                f"{self.component.kind} {self.component.name!r}: replace its ** by named parameters, "
+                f"out of {', '.join(context)}"
             )
         return self.call(**named)
 

@@ -61,7 +61,7 @@ class InputFiles:
         extension = path.suffix.lower()
         if extension not in RECORDING_EXTENSIONS:
             kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
-            raise DataFileError(f"{path} is not a recording of events: their extensions are {kinds}")
+            raise DataFileError(f"{path} is not a recording of events; recordings have the extensions {kinds}")
         rows, columns = self.description["sensor"]
         size, slicing = min(height, width), self.description["slicing"]
         cut: Any = {name: self.description.get(name) for name in ("cut_events", "cut_duration")}

@@ -39,7 +39,7 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     try:
         with np.load(path, allow_pickle=False) as archive:
             if len(set(archive.files)) < len(archive.files):
-                raise ValueError("it has two arrays of one name")
+                raise ValueError("it has two arrays with the same name")
             missing = [name for name in required if name not in archive]
             arrays = {name: archive[name] for name in (*required, *optional) if name in archive}
     # The error that numpy and zipfile raise depends on where the file is damaged.

@@ -19,9 +19,11 @@ def stratified_split(
         members = np.flatnonzero(labels == label)
         count = max(1, int(fraction * len(members) + 0.5))
         if count >= len(members):
-            part = "test" if stream == Stream.TEST_SPLIT else "validation"
+            is_test = stream == Stream.TEST_SPLIT
+            part, remedy = ("test", "add some") if is_test else ("validation", "add some, or set data.validation to 0")
             raise ValueError(
-                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data"
+                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data: "
+                f"{remedy}"
             )
         held_out[members[np.argsort(keys[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -57,7 +57,7 @@ class Tip:
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and what they do not promise."""
+    """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and their limits."""
 
     examination: Examination
     verdict: Verdict
@@ -100,7 +100,7 @@ def diagnose(
     Args:
         network: a network with built-in neurons or those of SpikingJelly, snnTorch or Norse, or a wrapper of
             :func:`shortcut_snn.attach`. Pass the wrapper to specify what cannot be inferred.
-        batches: pairs of inputs and labels. The verdict is that of the first batch; a tip has to help on all of them.
+        batches: pairs of inputs and labels. The verdict is for the first batch; a tip has to help on every batch.
         loss: takes the network's output, of all time steps if it computes one per call, and the labels. The default is
             the cross-entropy of the logits ``[N, classes]``, or the squared error for targets that are not classes. The
             loss of a wrapper takes the wrapper's output.

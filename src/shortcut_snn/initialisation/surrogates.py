@@ -1,4 +1,4 @@
-"""Set the surrogates of an initialisation, and those of another copy of a network that was initialised."""
+"""Set the surrogates of an initialisation, also in another copy of the network."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -57,11 +57,11 @@ class NeuronSettings:
     @classmethod
     def from_entries(cls, entries: Mapping[str, float]) -> "NeuronSettings":
         """Return the settings of :meth:`to_entries`."""
-        return cls(entries["factor"], entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries)
+        return cls(entries.get("factor", 1.0), entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries)
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
-    """Set the surrogates of a network, as an initialisation has set those of another copy.
+    """Set the surrogates of a network to those of an initialised copy.
 
     Args:
         network: see :func:`initialise`.

@@ -26,7 +26,7 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         return Answer(None, "reset=None")
     if not isinstance(reset, str):
         if leaks(probe, reset):
-            raise ValueError(f"{describe_state(probe)}, in spite of reset=...: it must reset all of that")
+            raise ValueError(f"{describe_state(probe)}, although reset=... is given: it must reset this state too")
         if _writes_in_place(probe, reset):
             raise ValueError(
                 "reset=... writes into tensors that the backward pass needs: let it assign new ones, as in self.v = 0.0"

@@ -107,7 +107,7 @@ class TapInference:
         if questions:
             asked = ", ".join(questions.get(name, ("", "'auto'"))[1] for name in names)
             raise OpenQuestion(
-                f"the channel axis of {', '.join(shape for shape, _ in questions.values())} remains open: pass "
+                f"the channel axis of {', '.join(shape for shape, _ in questions.values())} is unknown: pass "
                 f"channel_axis=[{asked}], one for each of the taps {', '.join(names)}"
             )
         self._check_training(taps)
@@ -161,8 +161,8 @@ class TapInference:
         weighted = [other for other, module in modules if has_weights(module) or holds_matrix(module)]
         if not event.same_shape or not event.is_stepped([self._events[one] for one in weighted if one in self._events]):
             raise ValueError(
-                f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: tap "
-                "modules that these have for themselves, such as the containers around them, in taps=[...]"
+                f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: name "
+                "modules in taps=[...] that are not shared, such as the containers around these layers"
             )
 
     def _locate_samples(self, name: str, features: Tensor, extract: Extract) -> _Located:

@@ -177,7 +177,7 @@ class TimeLoopInference:
         return self._arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
 
     def _check_state(self, loop: TimeLoop) -> None:
-        """Ask about arguments in which a step may take back what the step before returned."""
+        """Ask about arguments that may receive what the previous step returned."""
         probe = self._probe(loop)
         if state := self._arguments.possible_state(probe.base.output, loop):
             raise OpenQuestion(
@@ -208,7 +208,7 @@ class TimeLoopInference:
         raise self._question()
 
     def _may_be_a_step(self) -> bool:
-        """Return whether a call may take back what it returns, and does not go through time itself."""
+        """Return whether a call may receive what the previous call returned, and does not loop over time itself."""
         # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
         probe, sequence = self._probe(None), len(self._shape) > 2 or not primary(self.example).is_floating_point()
         if len(self._shape) < 2 or not self._arguments.possible_state(probe.base.output):

@@ -80,7 +80,7 @@ def introspect(
 
 
 def reproducing_arguments(layout: Layout) -> dict[str, str]:
-    """Return the arguments of ``attach`` that lead to a layout without a guess, as they are written in Python.
+    """Return the arguments of ``attach`` that state a layout, as Python text.
 
     An argument that is a function is written as ``...``.
     """
@@ -214,7 +214,7 @@ def infer_call(
     shapes = {one.shape for one in tensors_in(example)} if isinstance(example, list) else set()
     if len(shapes) > 1 == len({shape[1:] for shape in shapes}):
         raise ValueError(
-            "the example is a list of tensors of unlike lengths: pass a network that takes one padded tensor"
+            "the example is a list of tensors of different lengths: pass a network that accepts one padded tensor"
         )
     try:
         copy_network(network)

@@ -1,4 +1,4 @@
-"""The tensors in what a network returns, and their names in messages."""
+"""The tensors in a network's output, and their names in messages."""
 
 from typing import Any
 

@@ -198,8 +198,8 @@ class Probe:
         unscaled = Recorder({}, Pass(self.base.example, self.fresh()), lambda *call: None)
         if names and (missed := [name for name in names if name in self._record(unscaled).events]):
             raise ValueError(
-                f"values decide in evaluation whether {type(self.initial).__name__} calls {missed[0]!r}, as in an "
-                "early exit: turn this off while the network is attached"
+                f"{type(self.initial).__name__} calls {missed[0]!r} for some inputs only, as with an early exit: turn "
+                "this off before you attach the network"
             )
 
     def observe(

@@ -72,7 +72,7 @@ class Pass:
 
 
 class OneChannel:
-    """An edit by which every layer gives what it gave in the base pass, call by call, except for one channel.
+    """An edit that repeats every layer's output of the base pass, call by call, except for one channel.
 
     Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
 

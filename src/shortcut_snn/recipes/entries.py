@@ -44,7 +44,7 @@ def layer(name: str | Path, with_method: bool = True) -> Entries:
 
 
 def _read_file(path: Path, with_method: bool = True) -> Entries:
-    """Read a YAML file of entries. The presets that it names come first, so its own entries override theirs."""
+    """Read a YAML file of entries, which override the entries of the presets that the file names."""
     try:
         entries = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:

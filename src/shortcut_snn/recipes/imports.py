@@ -70,7 +70,7 @@ def _import_file(path: Path) -> None:
     name = path.stem
     loaded = sys.modules.get(name)
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() != path.resolve():
-        raise ValueError(f"another module is called {name}; rename the file")
+        raise ValueError(f"another module has the name {name}; rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError("it is not a Python file")

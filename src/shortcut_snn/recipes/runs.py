@@ -65,7 +65,7 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
     """Return the recipe of a run, with changes laid over it."""
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
-        raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there")
+        raise ValueError(f"the run in {run} was started from Python, without a recipe: load it in Python")
     if isinstance(method := entries.get("method"), dict):
         # Entries of earlier versions, which only training used.
         method.pop("calibrate", None)
@@ -92,7 +92,7 @@ def load_network(
             part = run.surrogates
             set_surrogates(network, run.read_surrogates())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{part} is damaged, or not of the run's recipe: {error}") from None
+        raise ValueError(f"{part} is damaged, or does not fit the run's recipe: {error}") from None
     load_into(network, state, path)
     return network, dict(description)
 

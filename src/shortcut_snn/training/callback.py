@@ -124,7 +124,7 @@ class ShortcutCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """A key of its own in the checkpoint for the callback of each network."""
+        """The callback's key in the checkpoint, a different one for each network."""
         return f"{type(self).__name__}[{self.network}]"
 
     @property

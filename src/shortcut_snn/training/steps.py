@@ -31,7 +31,7 @@ class FiniteSteps(Callback):
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, module: Any, loss: Tensor) -> None:
-        """Keep the loss of the step's last batch; those before it are part of the gradients."""
+        """Keep the loss of the step's last batch; earlier batches are part of the gradients."""
         self._loss = loss.detach()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
@@ -47,7 +47,7 @@ class FiniteSteps(Callback):
             step = f"at step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
             inputs, _ = module.prepare(self._batch)
             if isinstance(inputs, Tensor) and not torch.isfinite(inputs).all():
-                raise NumericsError(f"the data hold NaN or infinity {step}; remove or mend these samples, then resume")
+                raise NumericsError(f"the data hold NaN or infinity {step}; remove or repair these, then resume")
             raise _error(f"{self._cause(gradients)} {step}")
 
     def _cause(self, gradients: dict[str, Tensor]) -> str:

@@ -123,7 +123,7 @@ class Task(pl.LightningModule):
         given = method_named(method)
         if self.model.method is None and given is not None and given.gradient != Method().gradient:
             raise ValueError(
-                f"a wrapper changes how gradients pass ({given}): wrap the network with this method, as attach does"
+                f"only a wrapper can set the gradient mechanism ({given}): pass this method to attach or wrap"
             )
         self.model.method = combine(self.model.method, given, objective, branch_weight, has_branches=has_branches)
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)

@@ -33,7 +33,7 @@ class RunsFailed(ValueError):
 def compare(
     plan: Plan, folder: str | Path, jobs: int = 1, log: Log = print, imported: Sequence[dict[str, Any]] = ()
 ) -> Comparison:
-    """Train what a plan names and has not been trained, and write the comparison.
+    """Train the missing runs of a plan, and write the comparison.
 
     Every run is a process with a folder of its own, so a run that fails or is killed affects no other. The same call
     resumes a comparison that was interrupted.
@@ -95,7 +95,7 @@ def compare(
 
 
 def _check_folder(folder: Path, plan: Plan) -> None:
-    """Refuse a folder with files of something else, which the comparison might overwrite."""
+    """Refuse a folder with other files, which the comparison might overwrite."""
     parts = [folder / name for name in ("comparison.json", *(variant.folder for variant in plan.variants))]
     # A comparison of other methods, stopped before its first run ended, has only the recipes next to its runs.
     if not any(path.exists() for path in (*parts, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/*"))):

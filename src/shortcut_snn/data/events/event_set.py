@@ -147,7 +147,7 @@ class PublicEventSet(EventSet):
         if base is None and self.download:
             if (self.path / self.folder).exists():
                 raise ValueError(
-                    f"{self.path / self.folder} is not a complete {self.name}; move it away to download it"
+                    f"{self.path / self.folder} is not a complete {self.name}; move it away to download again"
                 )
             download(self.path, self.folder, self.archives)
             base = first_with(self.path, (self.folder,), self.content)

@@ -27,7 +27,7 @@ def read_npy(path: Path) -> Events:
     if t.dtype.kind == "f":
         # All of them beyond int64 would become one time.
         if not (np.abs(t) < 2**52).all():
-            raise DataFileError(f"{path} has a t that is not a number of at most 52 bits")
+            raise DataFileError(f"{path} has a time t that is NaN, infinite or beyond 52 bits")
         # Times are seconds if any has a fraction.
         t = np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
     elif t.dtype == np.uint32:

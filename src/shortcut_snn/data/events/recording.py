@@ -103,7 +103,7 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
 
 
 def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) -> NDArray[np.int64]:
-    """Return ``[n, 2]``, the first event of each piece of a recording and the one after its last.
+    """Return ``[n, 2]``, the first event of each piece of a recording, and the first event after the piece.
 
     Pieces have ``count`` events or last for ``duration``. A shorter end is left out, unless it is all there is, and so
     is a piece without events.
