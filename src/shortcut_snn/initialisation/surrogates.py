@@ -57,7 +57,9 @@ class NeuronSettings:
     @classmethod
     def from_entries(cls, entries: Mapping[str, float]) -> "NeuronSettings":
         """Return the settings of :meth:`to_entries`."""
-        return cls(entries.get("factor", 1.0), entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries)
+        return cls(
+            entries.get("factor", 1.0), entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries
+        )
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
