@@ -48,13 +48,6 @@ def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Choose ``limit`` samples, the first of each class, as evenly over the classes as their sizes allow.
 
     Where classes are interleaved and ``limit`` is a multiple of their number, this is the plain prefix.
-
-    Returns:
-        The chosen positions in ascending order; all of them if there are fewer than ``limit``.
-
-    Example:
-        >>> balanced_prefix(np.array([0, 0, 0, 1, 1]), 4).tolist()
-        [0, 1, 3, 4]
     """
     # A sample's turn is the number of samples of its class before it; the limit takes turn after turn.
     order = np.argsort(labels, kind="stable")

@@ -2,10 +2,14 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from sklearn.datasets import load_digits
 
 from research.studies import claim, claim_tables, paper
+from shortcut_snn import initialise, nets
 
 TINY = [
     "--set",
@@ -181,3 +185,29 @@ def test_the_paper_s_table_in_the_time_there_is(data: Path, tmp_path: Path, caps
     assert paper.main(command) == 0
     # Nothing is trained twice.
     assert "test accuracy" not in capsys.readouterr().out
+
+
+def test_an_ablation_leaves_out_the_named_parts() -> None:
+    digits = load_digits()
+    images = torch.tensor(digits.images[:32, None] / 8 - 0.5, dtype=torch.float32)
+    labels = torch.tensor(digits.target[:32])
+
+    def parts_set(*left_out: str) -> set[str]:
+        torch.manual_seed(0)
+        network = nets.SpikingResNet((12, 12), 10, 1, width=2, in_channels=1)
+        with claim.left_out(left_out):
+            report = initialise(network, images, labels)
+        spike: Any = network.get_submodule("layer1.1.spike2")
+        found = {
+            "norms": bool(spike.norm.weight[0] != 1),
+            "weights": bool(report.weights),
+            "surrogates": getattr(spike.neuron.surrogate, "factor", 1.0) != 1,
+            "membranes": spike.neuron.detach_membrane,
+            "fixed": not spike.norm.weight.requires_grad,
+        }
+        return {part for part, is_set in found.items() if is_set}
+
+    assert parts_set() == set(claim.PARTS)
+    for name, left_out in claim.ABLATION_SETTINGS.items():
+        if name.startswith("110"):
+            assert parts_set(*left_out) == set(claim.PARTS) - set(left_out), name

@@ -40,7 +40,7 @@ class CannotTraceError(ValueError):
 
 @dataclass(frozen=True)
 class TracedStep:
-    """A compiled step, and what to pass to it at each call.
+    """A compiled step, and its arguments at each call.
 
     Args:
         text: its program.
