@@ -27,12 +27,7 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of the logits of two networks on a batch.
-
-    Args:
-        agree: number of images for which both predict the same class.
-        moved: number of images whose logits differ by more than rounding.
-    """
+    """The number of images for which two networks predict the same class, and of those moved by more than rounding."""
 
     images: int
     agree: int
@@ -48,14 +43,7 @@ class Agreement:
 
 
 def compare(expected: Tensor, logits: Tensor) -> Agreement:
-    """Compare two tensors of logits ``[N, num_classes]``.
-
-    Example:
-        >>> import torch
-        >>> logits = torch.eye(4)
-        >>> compare(logits, logits * 1.001).moved
-        4
-    """
+    """Compare two tensors of logits ``[N, num_classes]``."""
     largest, differences = expected.abs().max().item(), (logits - expected).abs().amax(-1)
     return Agreement(
         images=len(expected),

@@ -84,12 +84,7 @@ def export_network(
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that has passed its check.
-
-    Args:
-        logits: runs the file.
-        is_rounded: whether its weights are rounded, and may predict other classes than the network's.
-    """
+    """A file that has passed its check; rounded weights may predict other classes than the network's."""
 
     path: Path
     agreement: Agreement

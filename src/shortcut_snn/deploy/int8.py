@@ -21,17 +21,7 @@ no rounded current equals the threshold."""
 class Int8Conv2d(nn.Module):
     """A convolution of integers from 0 to 255: int8 weights, one scale per output channel, sums in int32.
 
-    The current that it returns is rounded to 8 bits as well.
-
-    Args:
-        threshold: threshold of the neurons that take the current; the rounding steps are a fraction of it.
-        span: largest absolute current, in thresholds.
-
-    Example:
-        >>> import torch
-        >>> conv, spikes = nn.Conv2d(8, 4, 3), (torch.rand(2, 8, 9, 9) < 0.2).float()
-        >>> bool((Int8Conv2d(conv, 1.0)(spikes) - conv(spikes)).abs().max() < 0.05)
-        True
+    The current that it returns is clamped to ``span`` thresholds and rounded to 8 bits.
     """
 
     weight: Tensor

@@ -47,11 +47,7 @@ class Integer(Exporter):
         return f"integers, weights of {self.bits} bits, for integer_reference.py"
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
-        """Return the integer network, with its firing rates and test vectors.
-
-        Raises:
-            ValueError: a layer has no integer form, or does not fire with so few bits; the message names it.
-        """
+        """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
         integers, before, after = _integers(network, spec, example, self.bits)
         if silent := _silent(before, after):
             more = range(self.bits + 1, MAX_BITS + 1)
@@ -131,11 +127,7 @@ _SPECK_INPUT, _SPECK_OUTPUT, _SPECK_STATE_BITS = 128, 64, 16
 
 
 def speck_refusals(about: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why SynSense's Speck cannot run a network, layer by layer.
-
-    Args:
-        about: the JSON object of an integer file.
-    """
+    """Yield why SynSense's Speck cannot run the network of an integer file's JSON object, layer by layer."""
     nodes = [*about["nodes"], about["readout"]]
     shapes = {node["name"]: node["shape"] for node in nodes} | {"input": about["input"][-3:]}
     convolutions = [node["name"] for node in nodes if node["op"] == "conv"]

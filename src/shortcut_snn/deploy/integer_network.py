@@ -11,12 +11,7 @@ from .integer_reference import Interpreter
 
 
 class IntegerNetwork(nn.Module):
-    """The network of an integer file. It takes what the network takes that it was made from.
-
-    Args:
-        about: the JSON object of the file.
-        tensors: the tensors of the file.
-    """
+    """The network of an integer file. It takes what the network takes that it was made from."""
 
     def __init__(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -37,11 +32,7 @@ class IntegerNetwork(nn.Module):
 
     @torch.no_grad()
     def run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits, int64 ``[N, classes]``, and spikes ``[T, N, C, H, W]`` by the names of the layers.
-
-        Args:
-            images: uint8 ``[N, C, H, W]``, or frames of counts ``[N, T, C, H, W]``.
-        """
+        """Return logits, int64 ``[N, classes]``, and spikes ``[T, N, C, H, W]`` by the names of the layers."""
         return self.interpreter.run(images)
 
 

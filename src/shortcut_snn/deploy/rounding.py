@@ -9,12 +9,6 @@ def quantise(weight: Tensor, bits: int, smallest_scale: Tensor | float = 0.0) ->
 
     The integers are symmetric about 0. Of 13 scales, the one of the least squared error is taken: with few bits it
     clips the largest weights.
-
-    Example:
-        >>> integers, scale = quantise(torch.tensor([[0.1, -0.7], [1.4, 0.6]]), 4)
-        >>> integers, scale
-        (tensor([[ 1., -7.],
-                [ 7.,  3.]]), tensor([0.1000, 0.2000]))
     """
     most = 2 ** (bits - 1) - 1
     flat = weight.detach().flatten(1)

@@ -117,20 +117,7 @@ def combine(
 ) -> Method:
     """Return the method of a wrapper that already has one, or is given one, or parts of one.
 
-    Args:
-        own: the wrapper's method, or None.
-        method: the method given; it must equal the wrapper's.
-        objective: in place of the method's, or equal to it.
-        branch_weight: in place of the method's, or equal to it.
-        has_branches: whether a method made of these parts has branches.
-
-    Raises:
-        TypeError: the objective or the branch weight cannot be called.
-        ValueError: two of them differ. The message names both.
-
-    Example:
-        >>> combine(None, objective=components.objective.make("loss_sum"))
-        Method(branches=Branches(...), objective=LossSum(average=False), ...)
+    ``own`` is the wrapper's method. ``has_branches`` says whether a method made of the parts has branches.
     """
     if isinstance(objective, type) or not (objective is None or callable(objective)):
         raise TypeError(f"objective must be an object such as LossSum(), got {objective!r}")

@@ -41,10 +41,7 @@ class Verdict:
 class ProvenKernels:
     """The kernels of a device, each proven at its first call; plain PyTorch where one fails.
 
-    Args:
-        kernels: the module that launches them.
-        name: their backend.
-        is_required: returns whether a failure is an error, since the user chose this backend.
+    ``is_required`` returns whether a failure is an error, since the user chose this backend.
     """
 
     def __init__(self, kernels: Implementation, name: str, is_required: Callable[[], bool]) -> None:

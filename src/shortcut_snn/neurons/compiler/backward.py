@@ -26,11 +26,8 @@ from .program import (
 class BackwardStep:
     """The backward pass through one time step.
 
-    Args:
-        saved: values that the forward pass saves, one number each for an element and time step.
-        recomputed: instructions of the forward pass that compute other values from the saved ones.
-        gradient_code: instructions that compute the gradients.
-        gradients: names of the gradients of the current, of each state and of each learned parameter; "0" if none.
+    ``recomputed`` are the instructions of the forward pass that compute values from the ``saved`` ones. ``gradients``
+    names those of the current, of each state and of each learned parameter; "0" if there is none.
     """
 
     saved: tuple[str, ...]
@@ -46,18 +43,13 @@ class BackwardStep:
 
 @cache
 def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> BackwardStep:
-    """Derive the backward pass of a program.
+    """Derive the backward pass of a program; without ``through_time`` no gradient travels to the step before (SLTT).
 
     1. Mark the values between the sources (current, states, learned parameters) and the outputs.
     2. Seed the gradients of the outputs: ``gy`` for the spikes, ``go0, ...`` for the states after the step.
     3. Go through the instructions in reverse, and add each one's gradients to its arguments'.
     4. Drop gradient code that no source needs.
     5. Choose what the forward pass saves, and recompute the rest from that.
-
-    Args:
-        learned: names of the parameters whose gradients are wanted.
-        through_time: whether gradients travel from a step to the one before. If not, this is spatial learning through
-            time (SLTT).
     """
     program = parse(text)
     states = [f"{STATE}{k}" for k in range(program.states)]
@@ -129,14 +121,7 @@ class _GradientCode:
 
 
 def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple[str, ...]) -> dict[int, str]:
-    """Return the gradients of an instruction's arguments by their index.
-
-    Args:
-        code: receives the instructions that compute them.
-        g: the gradient of its value.
-        out: its value.
-        a: its arguments.
-    """
+    """Append the code for the gradients of the arguments ``a`` from ``g``, that of ``out``; return these by index."""
     match op:
         case "add":
             return {0: g, 1: g}

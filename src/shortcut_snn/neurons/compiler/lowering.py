@@ -42,13 +42,8 @@ class CannotTraceError(ValueError):
 class TracedStep:
     """A compiled step, and what to pass to it at each call.
 
-    Args:
-        text: its program.
-        prelude: instructions that compute the program's parameters from the module's, once a call, in plain PyTorch.
-        parameter_names: names in the module of the parameters and buffers ``w0, w1, ...``.
-        scalars: values of the prelude that the program reads as ``p0, p1, ...``.
-        channels: values of the prelude that the program reads as ``q0, q1, ...``.
-        constants: numbers that the program and the prelude read as ``c0, c1, ...``.
+    The instructions of the prelude compute the program's parameters ``p0, ...`` (``scalars``) and ``q0, ...``
+    (``channels``) from the module's ``w0, ...`` (``parameter_names``), once a call, in plain PyTorch.
     """
 
     text: str

@@ -25,12 +25,7 @@ _MAX_PROGRAMS = 1024
 
 
 def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **constants: Any) -> None:
-    """Run a kernel on the device of its first argument.
-
-    Args:
-        grid: numbers of programs.
-        arguments: by the kernel's parameters, in their order.
-    """
+    """Run a kernel on the device of its first argument; arguments come in the order of its parameters."""
     values = list(arguments.values())
     with torch.cuda.device_of(values[0]):  # type: ignore[no-untyped-call]
         # No fused multiply-add: forward and backward must round alike, or they would disagree about spikes.
@@ -88,7 +83,7 @@ def forward(
         "channels": x.shape[2] if by_channel else 1,
         **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
     }
-    kernel = forward_kernel(dynamics.forward_text, len(dynamics.constants))
+    kernel = forward_kernel(dynamics.forward_text, tuple(arguments))
     launch(kernel, (triton.cdiv(row, _TILE // 8),), arguments, BYTES=_TILE // 8)
     return spikes, final, bits, None
 
@@ -147,7 +142,7 @@ def backward(
         "tiles": tiling.tiles,
         **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
     }
-    kernel = backward_kernel(dynamics.text, len(dynamics.constants), dynamics.learned, dynamics.through_time)
+    kernel = backward_kernel(dynamics.text, tuple(arguments), dynamics.learned, dynamics.through_time)
     launch(kernel, tiling.grid, arguments, STATIC=static, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
 
     totals, learned = (None if parts is None else parts.sum(0, dtype=torch.float64) for parts in sums.values())
@@ -186,11 +181,8 @@ def unpack(bits: Tensor, out: Tensor) -> None:
 class Tiling:
     """The tiles of a sequence in memory, ``[rows, channels, run]``, for kernels that sum over channels.
 
-    Args:
-        run: consecutive elements in memory that belong to one channel.
-        positions: rows * run.
-        block_p: positions of a tile.
-        block_c: channels of a tile.
+    ``run`` neighbours belong to one channel, ``positions`` are rows * run. A tile has ``block_p`` positions and
+    ``block_c`` channels.
     """
 
     run: int

@@ -7,12 +7,6 @@ import triton.language as tl
 
 
 @triton.jit
-def where(condition, a, b):
-    """Return a where the condition holds, else b."""
-    return tl.where(condition, a, b)
-
-
-@triton.jit
 def number(condition):
     """Return 1 for true and 0 for false."""
     return condition.to(tl.float32)
@@ -25,12 +19,6 @@ def negation(condition):
 
 
 @triton.jit
-def absolute(x):
-    """Return the absolute value."""
-    return tl.abs(x)
-
-
-@triton.jit
 def maximum(a, b):
     """Return the larger number; NaN if the first is NaN."""
     return tl.where(a < b, b, a)
@@ -40,30 +28,6 @@ def maximum(a, b):
 def minimum(a, b):
     """Return the smaller number; NaN if the first is NaN."""
     return tl.where(a > b, b, a)
-
-
-@triton.jit
-def exp(x):
-    """Return exp(x)."""
-    return tl.exp(x)
-
-
-@triton.jit
-def log(x):
-    """Return the natural logarithm."""
-    return tl.log(x)
-
-
-@triton.jit
-def sqrt(x):
-    """Return the square root."""
-    return tl.sqrt(x)
-
-
-@triton.jit
-def floor(x):
-    """Return the largest integer that is not greater than x."""
-    return tl.floor(x)
 
 
 @triton.jit
@@ -90,6 +54,8 @@ def nearest(x):
 
 
 NAMES: dict[str, Any] = {
-    "where": where, "number": number, "negation": negation, "maximum": maximum, "minimum": minimum, "exp": exp,
-    "sigmoid": sigmoid, "tanh": tanh, "log": log, "sqrt": sqrt, "floor": floor, "round": nearest, "abs": absolute,
+    "number": number, "negation": negation, "maximum": maximum, "minimum": minimum, "sigmoid": sigmoid, "tanh": tanh,
+    "round": nearest,
 }  # fmt: skip
+FUNCTIONS = {op: f"tl.{op}" for op in ("where", "abs", "exp", "log", "sqrt", "floor")}
+"""The operations that Triton has."""
