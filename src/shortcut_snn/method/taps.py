@@ -194,15 +194,13 @@ class Taps:
         # Conversions such as SyncBatchNorm's replace modules, and sinabs' layers copy themselves without their hooks.
         modules = [self.network.get_submodule(name) for name in self.names]
         # torch.compile cannot represent handles.
-        if modules != self._tapped or (not torch.compiler.is_compiling() and self._lacks_hooks()):
+        handles = [] if torch.compiler.is_compiling() else self._handles
+        pairs = zip(handles, modules, strict=False)
+        if modules != self._tapped or any(handle.id not in module._forward_hooks for handle, module in pairs):
             self.install()
         self._pooled = [[] for _ in self.names]
         self._with_gradients, self._without_gradients = torch.is_grad_enabled(), set()
         self.active = True
-
-    def _lacks_hooks(self) -> bool:
-        hooks = zip(self._handles, self._tapped, strict=True)
-        return any(handle.id not in module._forward_hooks for handle, module in hooks)
 
     def stop(self) -> list[Tensor]:
         """Stop listening and return the pooled output of each tap, averaged over its calls.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import run_as_written, run_in_kernels, runs_in_kernels
+from .sequence import residual_fits, run_as_written, run_in_kernels, runs_in_kernels
 
 
 @dataclass
@@ -56,11 +56,7 @@ class CurrentNeuron(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
         """Return whether the kernels can add the residual and run the neuron; for bad inputs the neuron raises."""
-        if residual is not None and (
-            (residual.dtype, residual.device) != (x.dtype, x.device) or residual.shape != (steps, *x.shape[1:])
-        ):
-            return False
-        if not is_plain(self.neuron):
+        if not residual_fits(residual, x, steps) or not is_plain(self.neuron):
             return False
         states = len(self.neuron.states)
         if initial is not None and (initial.device != x.device or initial.shape != state_shape(x, states)):

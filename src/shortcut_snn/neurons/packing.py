@@ -40,12 +40,10 @@ def pack(spikes: Tensor) -> Tensor:
     return implementation(spikes).pack(to_layout(spikes.detach(), is_channels_last(spikes)))
 
 
-def with_bits(spikes: Tensor, bits: Tensor, support: Tensor | None = None) -> Tensor:
+def with_bits(
+    spikes: Tensor, bits: Tensor, support: Tensor | None = None, holders: tuple["ref[Tensor]", ...] = ()
+) -> Tensor:
     """Return spikes ``[T, N, ...]`` or ``[T * N, ...]``, with their bits ``[T, row]`` and those of their support."""
-    return _attach(spikes, bits, support, ())
-
-
-def _attach(spikes: Tensor, bits: Tensor, support: Tensor | None, holders: tuple["ref[Tensor]", ...]) -> Tensor:
     carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
     spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
     return spikes
@@ -87,7 +85,7 @@ def _carried(spikes: Tensor) -> _Carried | None:
 def with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
     """Return a view of spikes, in the same order of memory, to which what they carry is attached."""
     carried = _carried(spikes)
-    return view if carried is None else _attach(view, carried.bits, support_of(spikes), carried.holders)
+    return view if carried is None else with_bits(view, carried.bits, support_of(spikes), carried.holders)
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:

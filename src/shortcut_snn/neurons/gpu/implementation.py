@@ -105,17 +105,12 @@ def backward(
     saved = len(dynamics.backward_step.saved)
 
     outputs = Gradients.buffers(x, source, time_steps, dynamics.program.states, grad_residual)
-    # The sums that this call needs, with their shapes.
-    wanted_sums = {
-        "sums": (affine is not None or channels > 0, (parts, 2 + channels, tiling.channels)),
-        "learned": (scalars > 0, (parts * blocks, scalars)),
-    }
-    sums = {
-        name: x.new_empty(shape, dtype=torch.float32) if wanted else None
-        for name, (wanted, shape) in wanted_sums.items()
-    }
-    scratch = (parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c)
 
+    def sums(*shape: int) -> Tensor:
+        return x.new_empty(shape, dtype=torch.float32)
+
+    by_part = sums(parts, 2 + channels, tiling.channels) if affine is not None or channels else None
+    learned = sums(parts * blocks, scalars) if scalars else None
     arguments = {
         "x": x,
         "residual": _in_layout(source.residual, channels_last, x.dtype),
@@ -129,8 +124,9 @@ def backward(
         "grad_spikes": _in_layout(grad_spikes, channels_last, x.dtype),
         "grad_final": _in_layout(grad_final, channels_last),
         **outputs,
-        **sums,
-        "scratch": x.new_empty(scratch, dtype=torch.float32),
+        "sums": by_part,
+        "learned": learned,
+        "scratch": sums(parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c),
         "time_steps": time_steps,
         "saved_count": saved,
         "elements": elements,
@@ -145,7 +141,7 @@ def backward(
     kernel = backward_kernel(dynamics.text, tuple(arguments), dynamics.learned, dynamics.through_time)
     launch(kernel, tiling.grid, arguments, STATIC=static, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
 
-    totals, learned = (None if parts is None else parts.sum(0, dtype=torch.float64) for parts in sums.values())
+    totals, learned = (None if items is None else items.sum(0, dtype=torch.float64) for items in (by_part, learned))
     return Gradients.of(outputs, totals, learned, affine is not None)
 
 

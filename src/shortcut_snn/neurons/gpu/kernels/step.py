@@ -16,10 +16,10 @@ import triton.language as tl
 from ...compiler.backward import derive_backward
 from ...compiler.program import Instruction, emit, forward_code, inputs_of, is_external, literal, parse
 from ...compiler.simplify import simplify
-from . import elements, primitives
+from . import elements
 
 _NAMES: dict[str, Any] = {
-    **primitives.NAMES, "tl": tl, "tile": elements.tile, "load": elements.load, "store": elements.store,
+    **elements.NAMES, "tl": tl, "tile": elements.tile, "load": elements.load, "store": elements.store,
     "load_bits": elements.load_bits, "__name__": __name__,
 }  # fmt: skip
 
@@ -179,7 +179,7 @@ def _compiled(name: str, source: str) -> Any:
 
 
 def _emit(code: Iterable[Instruction]) -> list[str]:
-    return emit(code, functions=primitives.FUNCTIONS)
+    return emit(code, functions=elements.FUNCTIONS)
 
 
 def _load_scalars(code: Iterable[Instruction], results: Iterable[str]) -> list[str]:
