@@ -1,4 +1,4 @@
-"""What kernels call: loads of elements as float32, stores, and the operations of a program in float32.
+"""Functions that kernels call: loads of elements as float32, stores, and the operations of a program in float32.
 
 bfloat16 is passed as int16, torch's view of it. Its bits are the upper half of a float32's. Rounding is written out,
 since Triton's interpreter rounds ties up and loses the carry into the exponent.
