@@ -20,6 +20,7 @@ from .operators.layout import is_channels_last, run_length, to_layout
 Key = tuple[Any, ...]
 Examples = Iterator[tuple[Any, ...]]
 MakeExamples = Callable[[int], Examples]
+Case = tuple[Tensor, Key, MakeExamples]
 
 # Sizes of a time step. The first is odd and more than one tile of every kernel; Triton compiles a kernel again for
 # sizes that are multiples of 16, as most networks have.
@@ -50,91 +51,13 @@ class ProvenKernels:
         self.is_required = is_required
         self.verdicts: dict[Key, Verdict] = {}
 
-    def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~.operators.interface.Implementation`."""
-        result: tuple[Tensor, Tensor] = self._run(
-            "batch_statistics", x, (x,), (), lambda seed: ((example,) for example in _sequences(x, seed))
-        )
-        return result
+    def __getattr__(self, kernel: str) -> Callable[..., Any]:
+        """Return a function of :class:`~.operators.interface.Implementation`."""
+        if kernel not in _CASES:
+            raise AttributeError(kernel)
+        return lambda *arguments: self._run(kernel, arguments, *_CASES[kernel](*arguments))
 
-    def forward(
-        self,
-        source: Source,
-        time_steps: int,
-        dynamics: Dynamics,
-        want_final: bool,
-        want_bits: bool,
-        want_support: bool = False,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """See :class:`~.operators.interface.Implementation`."""
-        wanted = (want_final, want_bits, want_support)
-        text = dynamics.text if want_support else dynamics.forward_text
-
-        def examples(seed: int) -> Examples:
-            for example, steps, step in _sources(source, time_steps, dynamics, seed):
-                yield example, steps, step, *wanted
-
-        result: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] = self._run(
-            "forward",
-            source.x,
-            (source, time_steps, dynamics, *wanted),
-            (text, *_form(source, time_steps, dynamics), *wanted),
-            examples,
-        )
-        return result
-
-    def backward(
-        self, grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
-    ) -> Gradients:
-        """See :class:`~.operators.interface.Implementation`."""
-        time_steps = grad_spikes.shape[0]
-
-        def examples(seed: int) -> Examples:
-            for example, steps, step in _sources(source, time_steps, dynamics, seed):
-                x, channels_last = example.x, is_channels_last(example.x)
-                generator = torch.Generator().manual_seed(seed)
-                shapes = [(steps, *x.shape[1:]), (dynamics.program.states, *x.shape[1:])]
-                grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
-                yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
-
-        wanted = (dynamics.learn_scalars, dynamics.learn_channels, dynamics.through_time, grad_final is None)
-        result: Gradients = self._run(
-            "backward",
-            source.x,
-            (grad_spikes, grad_final, source, dynamics, grad_residual),
-            (dynamics.text, *_form(source, time_steps, dynamics), *wanted, grad_residual),
-            examples,
-        )
-        return result
-
-    def input_grad(self, grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
-        """See :class:`~.operators.interface.Implementation`."""
-
-        def examples(seed: int) -> Examples:
-            for example in _sequences(x, seed):
-                factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
-                yield example.clone(), example, *factors, in_place
-
-        result: Tensor = self._run("input_grad", x, (grad, x, a, b, c, in_place), (in_place,), examples)
-        return result
-
-    def pack(self, spikes: Tensor) -> Tensor:
-        """See :class:`~.operators.interface.Implementation`."""
-        result: Tensor = self._run(
-            "pack", spikes, (spikes,), (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
-        )
-        return result
-
-    def unpack(self, bits: Tensor, out: Tensor) -> None:
-        """See :class:`~.operators.interface.Implementation`."""
-
-        def examples(seed: int) -> Examples:
-            for x in _sequences(out, seed):
-                yield plain.pack(x.gt(0).to(x)), torch.zeros_like(x)
-
-        self._run("unpack", out, (bits, out), (), examples)
-
-    def _run(self, kernel: str, x: Tensor, arguments: tuple[Any, ...], form: Key, examples: MakeExamples) -> Any:
+    def _run(self, kernel: str, arguments: tuple[Any, ...], x: Tensor, form: Key, examples: MakeExamples) -> Any:
         """Call a kernel, after its proof at the first call of this form, or plain PyTorch if it fails."""
         # Each call makes it, so it is of what is cheap to ask.
         key = (kernel, x.dtype, x.device, x.dim(), x.is_contiguous(), x.shape[3:].numel() == 1, *form)
@@ -179,6 +102,64 @@ class ProvenKernels:
                 stacklevel=2,
             )
         return verdict
+
+
+# For the arguments of each function: a sequence among them, what else its kernel is compiled for, and examples.
+
+
+def _statistics_case(x: Tensor) -> Case:
+    return x, (), lambda seed: ((example,) for example in _sequences(x, seed))
+
+
+def _forward_case(source: Source, time_steps: int, dynamics: Dynamics, *wanted: bool) -> Case:
+    want_support = wanted[2:] == (True,)
+    text = dynamics.text if want_support else dynamics.forward_text
+
+    def examples(seed: int) -> Examples:
+        return ((*each, *wanted) for each in _sources(source, time_steps, dynamics, seed))
+
+    return source.x, (text, *_form(source, time_steps, dynamics), *wanted), examples
+
+
+def _backward_case(
+    grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
+) -> Case:
+    time_steps = grad_spikes.shape[0]
+
+    def examples(seed: int) -> Examples:
+        for example, steps, step in _sources(source, time_steps, dynamics, seed):
+            x, channels_last = example.x, is_channels_last(example.x)
+            generator = torch.Generator().manual_seed(seed)
+            shapes = [(steps, *x.shape[1:]), (dynamics.program.states, *x.shape[1:])]
+            grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
+            yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
+
+    wanted = (dynamics.learn_scalars, dynamics.learn_channels, dynamics.through_time, grad_final is None)
+    form = (dynamics.text, *_form(source, time_steps, dynamics), *wanted, grad_residual)
+    return source.x, form, examples
+
+
+def _input_grad_case(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Case:
+    def examples(seed: int) -> Examples:
+        for example in _sequences(x, seed):
+            factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
+            yield example.clone(), example, *factors, in_place
+
+    return x, (in_place,), examples
+
+
+def _pack_case(spikes: Tensor) -> Case:
+    return spikes, (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
+
+
+def _unpack_case(bits: Tensor, out: Tensor) -> Case:
+    return out, (), lambda seed: ((plain.pack(x.gt(0).to(x)), torch.zeros_like(x)) for x in _sequences(out, seed))
+
+
+_CASES: dict[str, Callable[..., Case]] = {
+    "batch_statistics": _statistics_case, "forward": _forward_case, "backward": _backward_case,
+    "input_grad": _input_grad_case, "pack": _pack_case, "unpack": _unpack_case,
+}  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
