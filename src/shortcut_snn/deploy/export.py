@@ -69,7 +69,13 @@ def compare(expected: Tensor, logits: Tensor) -> Agreement:
 
 
 def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tensor) -> Agreement:
-    """Compare an exported network with the network that it was made from."""
+    """Compare an exported network with the network that it was made from.
+
+    Rounding can flip a spike whose membrane potential lies at the threshold, and that spike flips others. The logits of
+    an image therefore differ either by rounding alone or by a lot. How many images rounding moves depends on the
+    network, so it is measured: torch runs the network a second time, its convolutions channels-last, which computes the
+    same sums in another order. A wrong export, such as one whose weights are off by 0.1 %, moves nearly every image.
+    """
     expected, logits = network_logits(network, spec, images), in_chunks(exported, images)
     if logits.shape != expected.shape:
         raise ValueError(f"the export returns logits {list(logits.shape)}, the network {list(expected.shape)}")

@@ -17,13 +17,12 @@ from ..introspection.neurons import spiking_layers
 from . import integer_reference as reference
 from .exporter import Exporter, Logits
 from .integer_graph import integer_graph, mean_inputs
-from .integer_reference import Interpreter
 from .safetensors_files import read_network, save_tensors
 from .spec import NetworkSpec
 
 
 class IntegerNetwork(nn.Module):
-    """The network of an integer file. It takes what the network takes that it was made from."""
+    """The network of an integer file in torch, equal to the interpreter, bit for bit. It takes normalised inputs."""
 
     def __init__(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class IntegerNetwork(nn.Module):
         return self.interpreter.run(images)
 
 
-class _TorchInterpreter(Interpreter):
+class _TorchInterpreter(reference.Interpreter):
     """The operations that torch computes faster.
 
     Floating point is exact where no sum can be larger: up to ``2 ** 24`` in float32, up to ``2 ** 53`` in float64.

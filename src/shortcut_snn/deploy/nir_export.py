@@ -1,4 +1,11 @@
-"""NIR files: written by nir, run by nirtorch with neurons as NIR specifies them."""
+"""NIR files: written by nir, run by nirtorch with neurons as NIR specifies them.
+
+Nodes are layers, edges are currents and spikes, and edges that meet are summed. NIR (Pedersen et al., "Neuromorphic
+Intermediate Representation", Nature Communications 2024) describes neurons by differential equations: ``tau dv/dt =
+(v_leak - v) + r I`` for LIF and ``dv/dt = r I`` for IF, with a spike where ``v > v_threshold`` and then ``v =
+v_reset``. With a step ``dt`` they equal the neurons of this package for ``tau = dt / (1 - decay)`` and ``r = tau /
+dt``, and for IF ``r = 1 / dt``. An I-LIF neuron without memory is one LIF neuron for each of its spikes.
+"""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""ONNX graphs: written by torch's exporter, run by onnxruntime."""
+"""ONNX graphs: written by torch's exporter, run by onnxruntime; convolutions of spikes may have int8 weights."""
 
 import copy
 import json
