@@ -57,32 +57,14 @@ def forward(
     """See :class:`~..operators.interface.Implementation`; no layer on a GPU reads the support."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    elements = x[0].numel()
-    row = bit_row(elements)
+    row = bit_row(x[0].numel())
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, dynamics.program.states, channels_last, torch.float32) if want_final else None
     bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
     by_channel = source.affine is not None or dynamics.channels is not None
-    arguments = {
-        "x": x,
-        "residual": _in_layout(source.residual, channels_last, x.dtype),
-        "residual_bits": source.residual_bits,
-        "scale": source.affine and source.affine.scale,
-        "shift": source.affine and source.affine.shift,
-        "initial": _in_layout(source.initial, channels_last),
-        "scalars": _parameters(dynamics.scalars, x),
-        "by_channel": _parameters(dynamics.channels, x),
-        "spikes": spikes,
-        "bits": bits,
-        "final": final,
-        "time_steps": time_steps,
-        "elements": elements,
-        "x_step": elements if x.shape[0] == time_steps else 0,
-        "bits_step": row,
-        "run": run_length(x, channels_last),
-        "channels": x.shape[2] if by_channel else 1,
-        **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
-    }
+    outputs = {"spikes": spikes, "bits": bits, "final": final}
+    sizes = {"run": run_length(x, channels_last), "channels": x.shape[2] if by_channel else 1}
+    arguments = _inputs(source, x, time_steps, dynamics) | outputs | sizes
     kernel = forward_kernel(dynamics.forward_text, tuple(arguments))
     launch(kernel, (triton.cdiv(row, _TILE // 8),), arguments, BYTES=_TILE // 8)
     return spikes, final, bits, None
@@ -95,7 +77,6 @@ def backward(
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
     elements, time_steps = x[0].numel(), grad_spikes.shape[0]
-    static = x.shape[0] != time_steps
     affine = source.affine
     by_channel = affine is not None or dynamics.channels is not None
     run, tiled_channels = (run_length(x, channels_last), x.shape[2]) if by_channel else (elements, 1)
@@ -112,37 +93,47 @@ def backward(
     by_part = sums(parts, 2 + channels, tiling.channels) if affine is not None or channels else None
     learned = sums(parts * blocks, scalars) if scalars else None
     arguments = {
-        "x": x,
-        "residual": _in_layout(source.residual, channels_last, x.dtype),
-        "residual_bits": source.residual_bits,
-        "scale": affine and affine.scale,
-        "shift": affine and affine.shift,
+        **_inputs(source, x, time_steps, dynamics),
         "mean": affine and affine.mean,
-        "initial": _in_layout(source.initial, channels_last),
-        "scalars": _parameters(dynamics.scalars, x),
-        "by_channel": _parameters(dynamics.channels, x),
         "grad_spikes": _in_layout(grad_spikes, channels_last, x.dtype),
         "grad_final": _in_layout(grad_final, channels_last),
         **outputs,
         "sums": by_part,
         "learned": learned,
         "scratch": sums(parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c),
-        "time_steps": time_steps,
         "saved_count": saved,
-        "elements": elements,
-        "x_step": 0 if static else elements,
-        "bits_step": bit_row(elements),
         "run": tiling.run,
         "channels": tiling.channels,
         "positions": tiling.positions,
         "tiles": tiling.tiles,
-        **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
     }
     kernel = backward_kernel(dynamics.text, tuple(arguments), dynamics.learned, dynamics.through_time)
-    launch(kernel, tiling.grid, arguments, STATIC=static, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
+    launch(
+        kernel, tiling.grid, arguments, STATIC=x.shape[0] != time_steps, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c
+    )
 
     totals, learned = (None if items is None else items.sum(0, dtype=torch.float64) for items in (by_part, learned))
     return Gradients.of(outputs, totals, learned, affine is not None)
+
+
+def _inputs(source: Source, x: Tensor, time_steps: int, dynamics: Dynamics) -> dict[str, Any]:
+    """Return the arguments of both passes; x is that of the source, in a layout."""
+    channels_last, affine, elements = is_channels_last(x), source.affine, x[0].numel()
+    return {
+        "x": x,
+        "residual": _in_layout(source.residual, channels_last, x.dtype),
+        "residual_bits": source.residual_bits,
+        "scale": affine and affine.scale,
+        "shift": affine and affine.shift,
+        "initial": _in_layout(source.initial, channels_last),
+        "scalars": _parameters(dynamics.scalars, x),
+        "by_channel": _parameters(dynamics.channels, x),
+        "time_steps": time_steps,
+        "elements": elements,
+        "x_step": elements if x.shape[0] == time_steps else 0,
+        "bits_step": bit_row(elements),
+        **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
+    }
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
