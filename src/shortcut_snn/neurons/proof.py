@@ -280,5 +280,7 @@ def _compare(value: Tensor | None, expected: Tensor | None, *, exactly: bool) ->
     try:
         torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance, equal_nan=True)
     except AssertionError as error:
-        return f"differs from plain PyTorch's: {' '.join(str(error).split())}"
+        # Without its heading.
+        details = str(error).rpartition("!\n\n")[2]
+        return f"differs from plain PyTorch's: {' '.join(details.split())}"
     return ""
