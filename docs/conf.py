@@ -7,6 +7,7 @@ from argparse import Action, ArgumentParser
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -38,6 +39,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+# A line of prose may start with "%".
+myst_disable_syntax = ["myst_line_comment"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = False
@@ -46,6 +49,7 @@ html_theme = "furo"
 html_title = f"shortcut-snn {release}"
 html_static_path = ["_static"]
 html_css_files = ["page.css"]
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
@@ -58,6 +62,17 @@ napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"
+
+# The side bar: index.md names the pages of each group, this names those below another page.
+BELOW = {
+    "attach": ["attach-tests"],
+    "method": ["gradients"],
+    "speed": ["benchmark"],
+    "anytime": ["anytime-figures"],
+    "evidence": ["evidence-details", "protocol", "gradient-signal"],
+    "results": ["speedrun"],
+    "api": ["api-neurons", "api-nets", "api-data", "api-training", "api-tools"],
+}
 
 
 def cell(text: Any) -> str:
@@ -238,8 +253,15 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def add_pages_below(_: Sphinx, page: str, source: list[str]) -> None:
+    """Add to a page the tree of the pages below it, which no reader of the Markdown needs."""
+    if page in BELOW:
+        source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *BELOW[page], "```", ""])
+
+
 def setup(app: Sphinx) -> None:
-    """Register the directives and the renderer of formulas."""
+    """Register the directives, the side bar's nested pages and the renderer of formulas."""
+    app.connect("source-read", add_pages_below)
     app.add_directive("api", Api)
     app.add_directive("commands", Commands)
     app.add_directive("components", Components)

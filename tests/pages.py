@@ -134,7 +134,7 @@ def _run_ours(words: list[str], page: str) -> None:
     if words[0] == "anytime":
         # Of a run that was made short, with few samples; of one whose data has to be downloaded the words are checked.
         arguments = [*words, *(["--drop", "0.5", "--samples", "8"] if Path(words[1]).exists() else ["--help"])]
-    if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
+    if words[0] == "compare" and "vanilla,initialised,loss_sum" not in words:
         # Each of its runs is a process that imports everything: one page runs them, elsewhere the words are checked.
         arguments = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."

@@ -119,7 +119,7 @@ def test_parameters_are_named_in_the_signature():
     assert body.make("vague").call(colour="red") == {"colour": "red"}
     with pytest.raises(ValueError, match=r"shell.*mass"):
         body.make("shell").call(mass=2.0)
-    with pytest.raises(ValueError, match=r"'vague': name the parameters that it takes of mass, colour"):
+    with pytest.raises(ValueError, match=r"'vague': replace its \*\* by named parameters, out of mass, colour"):
         body.make("vague").build(mass=2.0, colour="red")
 
 

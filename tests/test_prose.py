@@ -40,6 +40,10 @@ def test_pages_are_short_and_their_prose_is_wrapped(path: Path) -> None:
     assert max(map(len, page.splitlines())) <= 120
 
 
+def test_no_page_has_the_name_of_one_that_sphinx_writes() -> None:
+    assert not {path.stem for path in PAGES} & {"search", "genindex", "py-modindex"}
+
+
 def test_the_prose_of_a_page_is_read() -> None:
     page = "# Title\n\n- Nothing is [put to rest](page.md).\n\n```text\nput to rest\n```\n"
     assert "Nothing is put to rest." in paragraphs(page)

@@ -20,7 +20,8 @@ best of the previous one:
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
 that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-*`` have basic blocks
 with zero-initialised residuals and a threshold of 0.999. ``transformer`` compares QKFormer with a ResNet-18 with
-membrane shortcuts, for equally many steps and for equal time.
+membrane shortcuts, for equally many steps and for equal time. ``ablation`` leaves out one part of a measured
+initialisation (``34-without-norms``), or all but one (``34-only-norms``).
 """
 
 import argparse
@@ -31,11 +32,13 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 from torch import nn
@@ -43,6 +46,9 @@ from torch import nn
 from shortcut_snn import components, nets
 from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli.gradients import examine_new_network
+from shortcut_snn.initialisation import initialisation
+from shortcut_snn.initialisation.norms import Norms
+from shortcut_snn.initialisation.surrogates import RULES
 from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of, train
 from shortcut_snn.recipes.entries import merged
 from shortcut_snn.training import Interrupted, NumericsError, RunFolder, read_rows
@@ -196,7 +202,8 @@ class Lab:
         if not (self.options.dead or folder.is_run):
             check_alive(run.recipe)
         try:
-            result = train(run.recipe, folder.path, resume=True, log=_log)
+            with left_out(ABLATION_SETTINGS.get(run.setting, ())):
+                result = train(run.recipe, folder.path, resume=True, log=_log)
         except NumericsError as error:
             print(f"  failed: {error}", flush=True)
             return row | {"failed": str(error).partition(";")[0], "recipe": run.key}
@@ -418,6 +425,46 @@ DEPTH_SETTINGS["1000-basic"] = {"network": {"kind": "resnet1000_basic", "width":
 components.network("resnet1000_basic")(partial(nets.SpikingResNet, (166, 166, 167), width=8))
 
 
+PARTS = ("norms", "weights", "surrogates", "membranes", "fixed")
+"""Scales and shifts of norms; larger weights; surrogates; detached membranes; norms that are not trained."""
+ABLATION_SETTINGS: dict[str, tuple[str, ...]] = {
+    f"{layers}-{which}-{part}": (part,) if which == "without" else tuple(other for other in PARTS if other != part)
+    for layers, which, part in itertools.product(("34", "110"), ("without", "only"), PARTS)
+    # At 34 layers all norms are trained.
+    if (layers, part) != ("34", "fixed")
+}
+"""By setting, the parts of a measured initialisation that are left out."""
+for _name in ABLATION_SETTINGS:
+    # The kind of the network tells the recipes apart.
+    _blocks = (3, 4, 6, 3) if _name.startswith("34") else (18, 18, 18)
+    components.network(f"resnet{_name}")(partial(nets.SpikingResNet, _blocks, width=16))
+
+
+@contextmanager
+def left_out(parts: Iterable[str]) -> Iterator[None]:
+    """Leave parts out of each measured initialisation in the block. The others are measured without them."""
+    rules: dict[str, Mapping[str, Any]] = {
+        "surrogates": {"flat": False, "factor": None},
+        "membranes": {"detach_membrane": False},
+        "fixed": {"fixed_norm": False},
+    }
+    unchanged = {"norms": (Norms, "set"), "weights": (Norms, "multiply"), "surrogates": (initialisation, "set_heights")}
+    with ExitStack() as stack:
+        for part in parts:
+            if part in unchanged:
+                stack.enter_context(patch.object(*unchanged[part], lambda *args: None))
+            changes = {key: dataclasses.replace(rule, **rules.get(part, {})) for key, rule in RULES.items()}
+            stack.enter_context(patch.dict(RULES, changes))
+        yield
+
+
+def ablation(lab: Lab) -> None:
+    """Leave out one part of a measured initialisation, or all but one; the whole is a row of ``depth``."""
+    widths = {name: 16 if name.startswith("34") else 8 for name in ABLATION_SETTINGS}
+    settings = {name: {"network": {"kind": f"resnet{name}", "width": width}} for name, width in widths.items()}
+    lab.compare(settings, ["initialised"])
+
+
 DYNAMIC_METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
 # Digits must not be flipped. N-MNIST's frames are those of three saccades.
 _CAMERAS: dict[str, Entries] = {
@@ -464,6 +511,7 @@ def transformer(lab: Lab) -> None:
 
 TABLES: dict[str, Callable[[Lab], None]] = {
     "recipes": recipes, "paper": paper, "depth": depth, "transformer": transformer, "dynamic": dynamic,
+    "ablation": ablation,
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ METHODS = {
     "vanilla": "baseline",
     "loss_sum": "loss_sum",
     "initialised": "initialised",
-    "calibrated": "calibrated",
+    "initialised, Muon": "initialised, Muon",
     "stages_and_steps": "stages_and_steps",
     "evolutionary": "evolutionary (the paper's)",
 }
@@ -101,15 +101,18 @@ def tuning(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw accuracy by block: a panel for each depth, and a colour and a marker for each method.
 
-    Networks of different depth are not joined, for they differ in width and number of steps too. Another optimizer,
-    another neuron and controls of one method are left to the tables.
+    Networks of different depth are not joined, for they differ in width and number of steps too. Other optimizers,
+    another neuron and controls of one method are left to the tables, but for Muon where nothing else was run.
     """
     panels: dict[int, dict[str, dict[str, list[Row]]]] = {}
     for setting, methods in grouped(rows, "final").items():
         layers, _, block = setting.partition("-")
+        if setting == "110-basic-muon":
+            # Networks of this depth were initialised with Muon only.
+            block, methods = "basic", {"initialised, Muon": methods["initialised"]}
         if layers.isdigit() and "-" not in block:
             shown = {name: runs for name, runs in methods.items() if name in METHODS}
-            panels.setdefault(int(layers), {})[block] = shown
+            panels.setdefault(int(layers), {}).setdefault(block, {}).update(shown)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     sizes = [len(panels[depth]) for depth in sorted(panels)]
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=sizes)[0]
@@ -134,7 +137,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         for style, (method, label) in enumerate(METHODS.items())
         if method in drawn
     ]
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize="small")
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
 
 

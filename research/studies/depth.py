@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -40,6 +39,7 @@ from shortcut_snn.measurement import examine
 from shortcut_snn.measurement.layers import chain
 from shortcut_snn.nets import SpikingNetwork
 from shortcut_snn.neurons import LIF, Triangle
+from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
 from shortcut_snn.recipes import Recipe, build, recipe_of
 
 MEASURES = ("kept_last", "kept_mean", "lost", "gradient")
@@ -83,26 +83,28 @@ def figure(out: Path) -> None:
     print(initialise(initialised, *batch))
     branches = wrapped(usual())
     starts: dict[str, tuple[nn.Module, Any]] = {
-        "usual start": (usual(), None),
-        "usual start, a loss at every block": (branches, lambda output, labels: LossSum()(output, labels, 0.25)),
+        "baseline": (usual(), None),
+        "baseline, a loss at every block": (branches, lambda output, labels: LossSum()(output, labels, 0.25)),
         "initialised": (initialised, None),
-        "usual start, scaled surrogates": (with_even_surrogates(usual(), batch), None),
+        "baseline, scaled surrogates": (with_even_surrogates(usual(), batch), None),
     }
-    plots: Any
-    _, plots = plt.subplots(2, 1, figsize=(7, 5.5), sharex=True, layout="constrained")
-    # Some curves lie on one another: three starts keep the same input.
-    for (name, (model, loss)), style in zip(starts.items(), ("-", "--", "-", ":"), strict=True):
+    picture = new_figure(7, 5.5)
+    plots = picture.subplots(2, 1, sharex=True)
+    for index, (name, (model, loss)) in enumerate(starts.items()):
         network = getattr(model, "network", model)
         layers = chain(examine(model, [batch], loss or F.cross_entropy, network=network).layers)
         layers = [layer for layer in layers if not layer.layer.endswith("spike1")]
-        plots[0].plot([layer.kept for layer in layers], style, label=name)
-        plots[1].plot([layer.norm / layers[-1].norm for layer in layers], style, label=name)
+        # Three starts keep the same input; dashes and marks at different blocks show every curve.
+        style: Any = {"color": COLOURS[index], "marker": "osvD"[index], "markevery": (index, 4), "label": name}
+        style["linestyle"] = "-" if index in (0, 2) else (4 * (index == 3), (4, 6))
+        plots[0].plot([layer.kept for layer in layers], **style)
+        plots[1].plot([layer.norm / layers[-1].norm for layer in layers], **style)
         print(f"{name}: kept {layers[-1].kept:.2f}, gradient {layers[0].norm / layers[-1].norm:.3g}")
-    plots[0].set(ylabel="input kept", ylim=(0, 1))
-    plots[1].set(ylabel="gradient norm / last", xlabel="residual block, from the stem (0)", yscale="log")
-    plots[0].legend()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    plt.savefig(out, dpi=110)
+    plots[0].set(ylabel="share of the input kept", ylim=(0, 1))
+    plots[1].set(ylabel="gradient norm, last block = 1", xlabel="residual block, from the stem (0)")
+    finish_axes(plots[0], legend=True)
+    finish_axes(plots[1], log=True)
+    save_figure(picture, out)
 
 
 def through_time() -> None:

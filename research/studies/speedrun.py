@@ -17,7 +17,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -337,21 +337,31 @@ def draw(records: Path, picture: Path) -> None:
     rows = [row for row in read_rows(records) if isfinite(row["minutes_of_two_idle_cores"])]
     if not rows:
         raise ValueError(f"{records}: no row has minutes; take docs/results/speedrun.csv or a table like it")
-    for track, colour in zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False):
-        runs = [row for row in rows if row["track"] == track]
-        for network, epochs in dict.fromkeys((row["network"], row["epochs"]) for row in runs):
-            seeds = [row for row in runs if (row["network"], row["epochs"]) == (network, epochs)]
-            name = f"{network}, {epochs:g} epochs"
-            accuracy = fmean(100 * float(row["accuracy"]) for row in seeds)
-            last = minutes = float(seeds[0]["minutes_of_two_idle_cores"])
-            if isfinite(seeds[0]["with_spikingjelly"]):
-                last = float(seeds[0]["with_spikingjelly"])
-                axes.plot([minutes, last], [accuracy, accuracy], ":", color=colour, linewidth=1)
-                axes.plot(last, accuracy, "o", color=colour, fillstyle="none")
-            axes.plot(minutes, accuracy, "o", color=colour)
-            axes.annotate(name, (last, accuracy), (6, -3), textcoords="offset points", fontsize="x-small")
+    colours = dict(zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False))
+    runs: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for row in rows:
+        runs.setdefault((row["track"], row["network"], row["epochs"]), []).append(row)
+    means = {key: fmean(100 * float(row["accuracy"]) for row in seeds) for key, seeds in runs.items()}
+    above = inf
+    for key in sorted(runs, key=means.__getitem__, reverse=True):
+        track, network, epochs = key
+        minutes, slower = (float(runs[key][0][name]) for name in ("minutes_of_two_idle_cores", "with_spikingjelly"))
+        accuracy, colour = means[key], colours[track]
+        if isfinite(slower):
+            axes.plot([minutes, slower], [accuracy, accuracy], ":", color=colour, linewidth=1)
+            axes.plot(slower, accuracy, "o", color=colour, fillstyle="none")
+        axes.plot(minutes, accuracy, "o", color=colour)
+        place: dict[str, Any] = {"xy": (slower if isfinite(slower) else minutes, accuracy), "xytext": (6, -3)}
+        # The name of a network just below another goes to its left or, without room there, below it.
+        if above - accuracy < 0.3 and minutes > 35:
+            place = {"xy": (minutes, accuracy), "xytext": (-6, -3), "horizontalalignment": "right"}
+        elif above - accuracy < 0.3:
+            place["xytext"] = (6, -12)
+        axes.annotate(f"{network}, {epochs:g} epochs", **place, textcoords="offset points", fontsize="x-small")
+        above = accuracy
+    for track, colour in colours.items():
         axes.plot([], [], "o", color=colour, label=track)
-    axes.plot([], [], "o", color="grey", fillstyle="none", label="the same with SpikingJelly's neurons")
+    axes.plot([], [], "o", color="grey", fillstyle="none", label="with SpikingJelly's neurons")
     axes.set_xlim(0, 1.35 * axes.get_xlim()[1])
     axes.set_xlabel("minutes of two idle cores")
     axes.set_ylabel("test accuracy after the last epoch, %")

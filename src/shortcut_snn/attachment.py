@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ._utils.calls import Reset, example_of
 from .components.registry import suggestion
 from .introspection import introspect
 from .introspection.answer import OpenQuestion, ask
-from .introspection.infer_criterion import infer_criterion
 from .introspection.inference import reproducing_arguments
 from .introspection.neurons import custom_neurons
+from .introspection.outputs import is_spikes
 from .method import Layout, Method, Shortcut, TimeLoop, method_named
 from .method.taps import Extract, TimeAxis
-from .method.targets import Criterion
+from .method.targets import Criterion, are_classes
 from .wrapping import HeadChoice, placement, wrap
 
 Auto = Literal["auto"]
@@ -61,12 +63,12 @@ def attach(
 
     Args:
         network: maps a batch, or one time step of it, to logits, perhaps of every time step, perhaps in a tuple.
-        taps: ``"auto"``: the ends of its stages, or else 3 places evenly spread; with a method, where the method has
-            them. A number: as many places. Or ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
+        taps: ``"auto"`` taps the ends of stages, or three evenly spread places; with a method, the method's places. A
+            number asks for that many places. Also ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
         example: a batch as in training; its values do not matter. A tuple or a dictionary of inputs is passed to the
             network as its arguments, if it takes these. Not needed for built-in networks.
-        labels: of the example, or its targets. Their number tells samples from time steps. Their classes and
-            their shape are compared with the output.
+        labels: labels or targets of the example. Their number distinguishes samples from time steps. Their classes and
+            shape are compared with the output.
         method: a :class:`~shortcut_snn.method.Method`, or the name of a preset such as ``"loss_sum"`` or
             ``"initialised"``. ``model.loss`` then is its loss. A method that initialises changes the network's norms
             and surrogates. It needs real data as ``example``, and ``labels``.
@@ -76,19 +78,19 @@ def attach(
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
-            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps. Or a
-            :class:`~shortcut_snn.TimeLoop`, whose ``carry`` names the arguments that take back a step's state.
+            ``batch_axis=0``. An integer does the same with a static batch, shown for this number of steps. A
+            :class:`~shortcut_snn.TimeLoop` also names, in ``carry``, the arguments that receive a step's state.
         batch_axis: the axis of samples in the example, 0 or 1.
-        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds logits of a name such as
-            ``"logits"``, or the only tensor, and averages over time what a layer gives, if neurons are SpikingJelly's
-            or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` find them too, and say how they are read over
-            time. None takes the output as it is.
+        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` uses the only tensor, or a
+            tensor with a name such as ``"logits"``, and averages a layer's outputs over time if neurons are
+            SpikingJelly's or built in. ``"mean"``, ``"last"``, ``"max"`` and ``"sum"`` set how the logits are read over
+            time. None uses the output unchanged.
         step_axis: the axis of time in the prediction, if labels have values for each time step; None to predict all of
             them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
-        channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
+        channel_axis: of tapped outputs; see :class:`Shortcut`. A single axis is used where none can be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
         spiking: classes of custom neurons, for a method that initialises them.
@@ -141,7 +143,7 @@ def attach(
         layout = question.provisional
     if criterion == "auto":
         try:
-            criterion = infer_criterion(labels, layout)
+            criterion = _infer_criterion(labels, layout)
         except OpenQuestion as question:
             questions += [question] if method is not None else []
     ask(questions)
@@ -156,12 +158,7 @@ def attach(
 
 
 def check_known(known: Known) -> None:
-    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none.
-
-    Raises:
-        TypeError: the message names the argument, and one of a similar name.
-        ValueError: an axis of time is neither 0 nor 1.
-    """
+    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none."""
     for name in known.keys() - Known.__annotations__.keys():
         choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
@@ -178,7 +175,7 @@ def _declared(
     if not isinstance(layout, Layout):
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
-        raise ValueError("a declared layout calls the network once or with a TimeLoop: pass wrap such a run instead")
+        raise ValueError("layout.run must be a TimeLoop or None: pass a layout with another run to wrap")
     loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run
     declared: Known = {"loop": loop, "readout": layout.readout, "reset": layout.reset, "step_axis": layout.step_axis}
     if layout.batch_axis is not None:
@@ -189,3 +186,33 @@ def _declared(
         taps = [tap.name for tap in layout.taps]
         declared["time_axis"] = [tap.time_axis for tap in layout.taps]
     return taps, {**declared, **known}
+
+
+def _infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
+    """Return the loss of one prediction, if the labels leave no choice; without a layout the answer is not final."""
+    if labels is None:
+        return F.cross_entropy
+    if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):
+        raise OpenQuestion(
+            "labels are one-hot: pass criterion=torch.nn.functional.cross_entropy, or "
+            "criterion=torch.nn.functional.mse_loss for squared errors, as of firing rates"
+        )
+    if labels.is_floating_point():
+        forms = [labels] if layout is None or layout.step_axis != 0 else []
+        if labels.dim() > 1 and (layout is None or layout.step_axis == 0):
+            forms.append(labels.flatten(0, 1))
+        if any(map(are_classes, forms)):
+            return F.cross_entropy
+        if bool((labels < 0).any() or (labels > 1).any()):
+            return F.mse_loss
+    elif labels.dtype != torch.bool:
+        if layout is None:
+            return F.cross_entropy
+        # Zeros and ones for each output are not indices of classes.
+        flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
+        if layout.num_classes > 1 and not flags:
+            return F.cross_entropy
+    raise OpenQuestion(
+        "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
+        "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
+    )

@@ -49,7 +49,7 @@ def wrap(
             written down. A method without branches ignores its taps.
         method: the method, or the name of a preset; None for branches without a method.
         example: a batch for the pass that finds the width of each head; not needed for built-in networks.
-        labels: targets of the example, which the loss is tried on.
+        labels: targets of the example, to try the loss on.
         head: makes the head of a branch; by default the method's.
         log: takes what an initialisation reports.
 
@@ -107,11 +107,7 @@ def _undone_on_error(network: nn.Module) -> Iterator[None]:
 
 
 def make_heads(network: nn.Module, layout: Layout, example: Any, head: HeadChoice = None) -> list[nn.Module]:
-    """Return a head for each tap of a layout, after a pass through a copy of the network that finds their widths.
-
-    Raises:
-        ValueError: a tap does not fit the prediction, or there is no example to run.
-    """
+    """Return a head for each tap of a layout, after a pass through a copy of the network that finds their widths."""
     twin = dry_copy(network, layout.reset)
     probe = Shortcut(twin, layout)
     taps = probe.taps
@@ -149,7 +145,7 @@ def _make_head(make: Head, features: Tensor, layout: Layout) -> nn.Module:
 
 
 def _try_loss(model: Shortcut, example: Any, labels: Tensor) -> None:
-    """Compute the loss of a copy's predictions once, so that one that does not fit the labels is refused here."""
+    """Compute the loss of a copy's predictions once, to refuse a loss that does not fit the labels."""
     twin = copy.deepcopy(model)
     with evaluation(twin):
         # Branches predict in training mode alone.

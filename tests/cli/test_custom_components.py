@@ -22,6 +22,7 @@ from shortcut_snn.recipes.imports import missing_imports
 from shortcut_snn.training.callbacks import SaveRun
 
 from ..training.same import assert_same_run
+from ..training.small import error_line
 
 NETWORK = '''
 import torch
@@ -138,13 +139,6 @@ def forgotten():
     forget()
     yield
     forget()
-
-
-def error_line(capsys):
-    message = capsys.readouterr().err
-    assert message.startswith("shortcut-snn: error: "), message
-    assert message.count("\n") == 1, message
-    return message
 
 
 def test_help_describes_options_of_a_custom_component(tmp_path, capsys):

@@ -73,4 +73,4 @@ def test_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--device", "cuda"]) == 1
-    assert "PyTorch sees no GPU" in capsys.readouterr().err
+    assert "PyTorch finds no GPU" in capsys.readouterr().err

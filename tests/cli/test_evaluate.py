@@ -21,7 +21,7 @@ from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.recipes import build, load_run
 from shortcut_snn.training.result import ENERGY_SAMPLES
 
-from ..training.small import train
+from ..training.small import error_line, train
 
 SETTINGS = {"training__epochs": 1, "neuron__surrogate__kind": "rectangle"}
 
@@ -77,18 +77,14 @@ def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, 
     copy = shutil.copytree(run, tmp_path / "run")
     save_file(state, copy / "network.safetensors", metadata={"about": json.dumps({**metadata, **changes})})
     assert main(["evaluate", str(copy)]) == 1
-    message = capsys.readouterr().err
-    assert "network.safetensors" in message
-    assert message.count("\n") == 1
+    assert "network.safetensors" in error_line(capsys)
 
 
 def test_damaged_surrogates_are_named(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "surrogates.json").write_text('{"stem.spike": "wide"}')
     assert main(["evaluate", str(copy)]) == 1
-    message = capsys.readouterr().err
-    assert "surrogates.json is damaged" in message
-    assert message.count("\n") == 1
+    assert "surrogates.json is damaged" in error_line(capsys)
 
 
 def test_invalid_changes_do_not_blame_the_recipe_file(run, capsys):

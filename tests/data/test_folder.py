@@ -193,7 +193,7 @@ def test_parts_must_be_called_train_test_and_val(split: Path, names: tuple[str, 
         (split / f"{name}-now").rename(split / name)
     for name in others:
         shutil.copytree(split / names[0] / "cat", split / name)
-    with pytest.raises(ValueError, match=f"name the parts .*{names[1]}"):
+    with pytest.raises(ValueError, match=f"must call its parts train, test and val.*{names[1]}"):
         config(split).load()
 
 

@@ -99,7 +99,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "empty").mkdir()
     Image.fromarray(COLOUR).save(tmp_path / "good.tif")
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing at all")
-    (tmp_path / "events.aedat4").write_bytes(b"")
+    (tmp_path / "events.aedat4").write_bytes(b"#")
     events = InputFiles({"kind": "events", "image_size": [8, 8], "sensor": [34, 34], "slicing": "time"}, 3)
     monkeypatch.setitem(sys.modules, "aedat", None)
     for files, name, keyword in [

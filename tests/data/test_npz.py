@@ -111,7 +111,7 @@ def test_foreign_files_are_refused(colour: Colour, tmp_path: Path) -> None:
         file.writestr("y_test.npy", file.read("y_train.npy"))
     unreadable = "is not a readable"
     for path, reason in (
-        (single, unreadable), (other, "lacks x_train"), (text, unreadable), (twice, "two arrays of one name")
+        (single, unreadable), (other, "lacks x_train"), (text, unreadable), (twice, "two arrays with the same name")
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason) as caught:
             read(path)

@@ -58,14 +58,12 @@ def test_a_split_is_the_same_for_ever() -> None:
 
 
 def test_a_class_too_small_to_split_is_named() -> None:
-    with pytest.raises(ValueError, match=r"class '1' has too few samples \(1\) to hold out 0.1 of them as validation"):
+    with pytest.raises(
+        ValueError, match=r"class '1' has too few samples \(1\) .* as validation .* data.validation to 0"
+    ):
         stratified_split(np.array([0, 0, 1, 0]), 0.1, 0, Stream.VALIDATION_SPLIT, NAMES[:2])
     with pytest.raises(ValueError, match=r"class '0' has too few samples \(2\) .* as test data"):
         stratified_split(np.array([0, 0, 1, 1]), 0.9, 0, Stream.TEST_SPLIT, NAMES[:2])
-
-
-def test_a_balanced_prefix_of_interleaved_classes_is_the_prefix() -> None:
-    assert balanced_prefix(np.arange(100) % 10, 40).tolist() == list(range(40))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 80))

@@ -21,6 +21,8 @@ from shortcut_snn.deploy.nir_export import DT
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.recipes import open_run
 
+from ..training.small import error_line
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -182,13 +184,6 @@ def test_a_run_and_another_readme_are_not_replaced(trained, tmp_path, capsys):
     assert export(run, tmp_path, "--to", "safetensors") == 1
     assert "README.md" in error_line(capsys)
     assert (tmp_path / "README.md").read_text() == "# My project"
-
-
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert error.startswith("shortcut-snn: error: "), error
-    assert error.count("\n") == 1, error
-    return error
 
 
 @pytest.mark.parametrize(

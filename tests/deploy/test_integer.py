@@ -173,7 +173,9 @@ def test_a_layer_that_falls_silent_names_the_bits_that_mend_it():
         if layer_spikes(folded, x)["layer1.0.spike1"].mean() < 0.02:
             break
     assert layer_spikes(folded, x)["layer1.0.spike1"].any()
-    with pytest.raises(ValueError, match=r"layer1\.0\.spike1 never fires with weights of 2 bits.*use --bits [3-5]"):
+    with pytest.raises(
+        ValueError, match=r"layer1\.0\.spike1 fires with float weights, but never with 2 bits.*use --bits [3-5]"
+    ):
         Integer(2).rounded(folded, spec, x)
     assert Integer(8).rounded(folded, spec, x).about["firing_rates"]["layer1.0.spike1"][1] > 0
 
@@ -226,7 +228,7 @@ def test_other_families_are_refused():
 
 def test_counts_that_overflow_are_refused():
     network, _ = small()
-    with pytest.raises(ValueError, match="features: its values may need 17 bits, and integer files have 16"):
+    with pytest.raises(ValueError, match="features may need 17 bits for its values, but integer files have 16"):
         integer_graph(fold(network), make_spec(image_size=[400, 400]), 8)
 
 

@@ -17,7 +17,7 @@ from shortcut_snn.deploy import card, export_network, predict
 from shortcut_snn.recipes import open_run
 
 from ..data.events.recordings import atis_bin, long_recordings, nmnist, write, write_folder
-from ..training.small import train
+from ..training.small import error_line, train
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_pieces_of_a_long_recording_vote(tmp_path, capsys):
     ("words", "said"),
     [
         (["digits-resnet81", "x.png"], "no network 'digits-resnet81' (did you mean digits-resnet18?)"),
-        (["digits-resnet18", "x.png", "--top", "0"], "--top must be at least 1, got 0"),
+        (["digits-resnet18", "x.png", "--top", "0"], "--top: must be at least 1, got 0"),
         (["digits-resnet18"], "the following arguments are required: FILE"),
         ([".", "x.png"], "holds no network.safetensors"),
     ],
@@ -141,10 +141,7 @@ def test_pieces_of_a_long_recording_vote(tmp_path, capsys):
 def test_bad_arguments(words, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["predict", *words]) == (2 if "--top" in words or len(words) == 1 else 1)
-    error = capsys.readouterr().err
-    assert error.startswith("shortcut-snn: error: ")
-    assert error.count("\n") == 1
-    assert said in error
+    assert said in error_line(capsys)
 
 
 def test_a_network_that_is_no_classifier(digits, monkeypatch):

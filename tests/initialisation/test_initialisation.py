@@ -453,5 +453,5 @@ def test_a_neuron_of_steps_keeps_its_states() -> None:
 
 def test_an_example_of_one_value_is_refused() -> None:
     net = resnet("basic", lif, name="resnet8")
-    with pytest.raises(ValueError, match="one value everywhere"):
+    with pytest.raises(ValueError, match="same value everywhere"):
         initialise(net, torch.zeros(16, 3, 8, 8), torch.arange(16) % 10)

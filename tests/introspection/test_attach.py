@@ -8,13 +8,12 @@ from typing import Any
 import norse.torch as norse
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, Shortcut, TimeLoop, attach, measure_energy
 from shortcut_snn.method.taps import Unfold
-from shortcut_snn.neurons import LIF
 
 from ..method.peers import (
     CLASSES,
@@ -153,17 +152,6 @@ def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
     assert torch.equal(output.branches[0], expected.branches[0])
 
 
-def test_a_batch_may_have_a_name_where_a_network_takes_one_step() -> None:
-    network = nn.Sequential()
-    network.layer1 = nn.Sequential(nn.Conv2d(2, 4, 3), neuron.LIFNode())
-    network.layer2 = nn.Sequential(nn.Conv2d(4, 4, 3), neuron.LIFNode(), nn.Flatten(), nn.Linear(64, 3))
-    batch = {"input": 9 * torch.rand(4, 6, 2, 8, 8)}
-    model = attach(network, example=batch, labels=torch.arange(6) % 3)
-    assert model.layout.time_steps == 4
-    assert torch.equal(model(**batch).main, model(batch["input"]).main)
-    assert model.strip(check=batch) is network
-
-
 def test_the_membrane_potential_may_be_the_readout() -> None:
     network, x = snntorch_step(), frames()
     model = attach(network, example=x, batch_axis=1, readout=lambda output: output[1][-1])
@@ -276,45 +264,6 @@ def test_ambiguous_axes_raise() -> None:
         torch.testing.assert_close(model(x).branches[0], model.branches[0](behind[0](x).mean(other)))
     with pytest.raises(ValueError, match="batch_axis must be 0 or 1, got 2"):
         attach(behind, ["0"], example=x, batch_axis=2)
-
-
-class Places(nn.Module):
-    """Gives ``[N, H, W, classes]``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.Conv2d(5, CLASSES, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.conv2(self.conv1(x).relu()).relu()).permute(0, 2, 3, 1)
-
-
-def test_an_output_without_logits_needs_a_readout() -> None:
-    x = torch.rand(2, 1, 8, 8)
-    with pytest.raises(ValueError, match="readout="):
-        attach(Places(), example=x)
-    model = attach(Places(), example=x, readout=lambda y: y.mean((1, 2)))
-    assert model(x).main.shape == (2, CLASSES)
-    with pytest.raises(ValueError, match=r"readout=.*output\.mean\(1\)"):
-        attach(Places(), example=x, readout=lambda y: y.mean(0).flatten(0, 1))
-
-
-def test_predictions_at_positions_over_time_keep_their_positions() -> None:
-    """``[T, N, places, classes]``, and with classes first, as convolutions give them."""
-    network = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 7), LIF(), nn.Linear(7, CLASSES))
-    x = torch.rand(STEPS, 2, 5, 6) * 3
-    with pytest.raises(ValueError, match="readout="):
-        attach(network, ["1"], example=x, time_axis=0, channel_axis=3)
-    options = {"labels": torch.zeros(2, 5, dtype=torch.long), "time_axis": 0, "channel_axis": 3, "readout": "mean"}
-    options["step_axis"] = None
-    model = attach(nn.Sequential(*network, Turned()), ["1"], example=x, **options)
-    assert model(x).main.shape == (2, CLASSES, 5)
-    assert model(x).branches[0].shape[:2] == (2, CLASSES)
-
-
-class Turned(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.transpose(-1, -2)
 
 
 def test_taps_without_gradient_are_refused() -> None:
@@ -450,26 +399,6 @@ def test_overridden_modules_and_parameters_are_supported() -> None:
     model.strip(check=x)
 
 
-class Container(nn.Module):
-    """What its neurons give, and nothing else, as a recurrent container does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before, self.inside = nn.Linear(6, 6), neuron.LIFNode(step_mode="m")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inside(self.before(x))
-
-
-def test_named_taps_get_a_branch_even_with_equal_outputs() -> None:
-    network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
-    # Neurons that never fire all give the same.
-    for container in list(network)[:3]:
-        container.inside.v_threshold = 1e9
-    names = ["0.inside", "0", "1"]
-    assert attach(network, names, example=2 * torch.rand(4, 3, 6), batch_axis=1, time_axis=0).taps.names == names
-
-
 class TwoAxes(nn.Module):
     """``[N, T, C]`` behind matrices that are no layers of PyTorch's."""
 
@@ -509,31 +438,3 @@ def test_state_of_a_compiled_network_is_carried() -> None:
     assert compiled.layout.run.carry
     with torch.compiler.set_stance("force_eager"):
         assert torch.equal(compiled(frames).main, plain(frames).main)
-
-
-class Encoded(nn.Module):
-    """Neurons encode the input; the layers behind them learn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encode, self.spike1, self.spike2, self.spike3 = (LIF() for _ in range(4))
-        self.layer1, self.layer2, self.layer3, self.head = *(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.spike1(self.layer1(self.encode(x)))
-        return self.head(self.spike3(self.layer3(self.spike2(self.layer2(x)))).mean(0))
-
-
-@pytest.mark.parametrize("frozen", ["encode", "layer1", "layer2"])
-@pytest.mark.parametrize("taps", ["auto", 2])
-def test_no_branch_where_nothing_is_trained_before_it(frozen: str, taps: Any) -> None:
-    network = Encoded()
-    for layer in ("layer1", "layer2")[: {"encode": 0, "layer1": 1, "layer2": 2}[frozen]]:
-        getattr(network, layer).requires_grad_(False)
-    example = 4 * torch.rand(4, 6, 8)
-    model = attach(network, taps, example=example, labels=torch.arange(6) % 3, log=lambda line: None)
-    for branch in model(example).branches:
-        model.zero_grad()
-        branch.sum().backward(retain_graph=True)
-        assert any(parameter.grad is not None for parameter in network.parameters())
-    assert all(name not in model.taps.names for name in ("encode", frozen))

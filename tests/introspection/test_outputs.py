@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import snntorch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,25 +63,7 @@ class MeanBeside(Spiking):
         return potentials, potentials.mean(0)
 
 
-class Features(Spiking):
-    def forward(self, x: Tensor) -> Any:
-        hidden, potentials = self.sequence(x)
-        return hidden.mean(0), potentials.mean(0)
-
-
-class Critic(Spiking):
-    """A value after the layer of the policy."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.value = nn.Linear(12, 1)
-
-    def forward(self, x: Tensor) -> Any:
-        hidden, potentials = self.sequence(x)
-        return potentials.mean(0), self.value(hidden.mean(0))
-
-
-@pytest.mark.parametrize("kind", [HiddenFirst, MeanBeside, Features, Critic])
+@pytest.mark.parametrize("kind", [HiddenFirst, MeanBeside])
 def test_which_tensor_holds_the_logits_is_asked(kind: Callable[[], nn.Module]) -> None:
     network = kind()
     with pytest.raises(ValueError, match=r"output\[0\] of .*which of these are the logits.*output\[0\], say"):
@@ -201,23 +182,6 @@ class Outside(nn.Module):
 def test_neurons_may_be_stepped_while_layers_are_not() -> None:
     model = wrapped(Outside(), taps=["neurons.0", "neurons.1"])
     assert [(tap.calls, tap.channels) for tap in model.layout.taps] == [(7, 16), (7, 12)]
-
-
-class OneStep(nn.Module):
-    """A step that begins from nothing each time, and flattens its images by their size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.spiking, self.head = nn.Linear(36, 16), snntorch.Leaky(0.8, threshold=0.1), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        spikes, _ = self.spiking(self.first(x.view(-1, 36)), self.spiking.reset_mem())
-        return self.head(spikes)
-
-
-def test_a_step_that_keeps_nothing_may_be_shown_several_times() -> None:
-    with pytest.raises(ValueError, match=r"loop=4, say.*loop='network'"):
-        wrapped(OneStep(), 3 * torch.rand(5, 1, 6, 6))
 
 
 # States that a step returns

@@ -221,7 +221,7 @@ def test_an_early_exit_is_refused() -> None:
     torch.manual_seed(4)
     blocks = (nn.Conv2d(16 if number else 3, 16, 3, padding=1) for number in range(3))
     network = EarlyExit(*blocks, *(nn.Linear(16, 3) for _ in range(3)))
-    with pytest.raises(ValueError, match="calls '1', as in an early exit: turn this off"):
+    with pytest.raises(ValueError, match="calls '1' for some inputs only, as with an early exit: turn this off"):
         attach(network, example=torch.rand(2, 3, 8, 8), labels=torch.tensor([0, 2]))
 
 
@@ -306,22 +306,3 @@ def test_time_is_known_where_an_input_acts_two_steps_late() -> None:
     torch.manual_seed(0)
     (tap,) = attach(Network(), example=torch.rand(5, 9, 6), labels=LABELS, log=len).layout.taps
     assert (tap.name, tap.time_axis, tap.channel_axis) == ("late", 1, 2)
-
-
-def test_a_pair_as_one_input_is_stepped() -> None:
-    class Pair(Step):
-        """One time step, whose one input is a pair of flat frames and their mask."""
-
-        def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
-            frames, mask = pair
-            if frames.dim() != 2:
-                raise ValueError("frames of one time step are [N, 6]")
-            spikes, _ = self.spiking(self.first(frames * mask))
-            logits: Tensor = self.head(spikes)
-            return logits
-
-    network, x = Pair(), torch.rand(7, 5, 6)
-    network.spiking = snntorch.Leaky(0.9, threshold=0.1, init_hidden=True, output=True)
-    model = attach(network, example=(x, torch.ones_like(x)), labels=LABELS, readout="mean", log=len)
-    assert isinstance(model.layout.run, TimeLoop)
-    assert model((x, torch.ones_like(x))).main.shape == (5, 4)

@@ -29,7 +29,7 @@ class Summing(LIF):
         return super().step(current - membrane.mean(), membrane)
 
 
-@pytest.mark.parametrize(("kind", "reason"), [(Branching, "depends on values"), (Summing, "mean")])
+@pytest.mark.parametrize(("kind", "reason"), [(Branching, "operations depend on values"), (Summing, "mean")])
 def test_a_step_that_cannot_be_traced_runs_and_warns_once(kind: type[LIF], reason: str) -> None:
     current = currents(4, 2, 5).requires_grad_()
     with warnings.catch_warnings(record=True) as caught:

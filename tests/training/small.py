@@ -31,6 +31,14 @@ def train(folder: Path, *more: str, **changes: object) -> int:
     return main(["train", "--out", str(folder), *options(**changes), *more])
 
 
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the command printed on stderr: one line of an error."""
+    message = capsys.readouterr().err
+    assert message.startswith("shortcut-snn: error: "), message
+    assert message.count("\n") == 1, message
+    return message
+
+
 def interrupt_after_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Train until the first epoch is saved."""
     end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")

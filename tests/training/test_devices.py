@@ -14,7 +14,7 @@ import torch
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.data import Digits
 from shortcut_snn.training import Training
-from shortcut_snn.training.epoch_means import EpochMeans
+from shortcut_snn.training.task import EpochMeans
 from shortcut_snn.training.trainer import make_trainer
 
 from . import joined

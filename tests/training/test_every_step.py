@@ -12,7 +12,7 @@ from shortcut_snn import TET, nets
 from shortcut_snn.data import as_data
 from shortcut_snn.training import Classification, Training
 
-from .tiny import Sides, network, run
+from .tiny import Sides, run
 
 pytestmark = pytest.mark.usefixtures("bare")
 
@@ -59,8 +59,3 @@ def test_an_exception_restores_the_readout(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="failed"):
         run(tmp_path / "run", task(net), data())
     assert net.readout == "mean"
-
-
-def test_a_network_without_such_logits_is_refused() -> None:
-    with pytest.raises(ValueError, match="which Net does not return"):
-        task(network())

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, initialise, nets, wrap
 from shortcut_snn.method import Branches, Layout, Method, Tap
 from shortcut_snn.method.method import METHODS
-from shortcut_snn.recipes import build, recipe_of
 
 LABELS = torch.tensor([0, 2, 1, 1])
 
@@ -101,16 +100,6 @@ def test_methods_of_every_step_train_any_network_that_has_steps(kind: str, name:
     assert getattr(model.network, "readout", "mean") == "mean"
 
 
-@pytest.mark.parametrize("name", ["tet", "stages_and_steps"])
-def test_a_recipe_trains_with_every_step(name: str) -> None:
-    small = {"network": {"kind": "resnet8", "width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}}
-    task, data = build(recipe_of(small, name))
-    inputs, target = task.prepare_batch(data.sample(4))
-    assert task.model(inputs).main.shape == (2, 4, 10)
-    assert task.method == METHODS[name]
-    assert target.shape == (4,)
-
-
 def test_branches_that_eval_mode_leaves_out_are_warned_of() -> None:
     model, x = attached("built-in", "loss_sum")
     with pytest.warns(UserWarning, match=r"call model\.train\(\)"):
@@ -126,7 +115,7 @@ def test_a_method_that_the_wrapper_cannot_have_is_refused() -> None:
             Classification(network, method=name)
         with pytest.raises(ValueError, match="the wrapper has none"):
             wrap(network, network.layout(), name)  # type: ignore[operator]
-    with pytest.raises(ValueError, match="wrap the network with this method"):
+    with pytest.raises(ValueError, match="only a wrapper can set"):
         Classification(network, method="sltt")
     assert Classification(wrap(network, network.layout(), "sltt")).method == METHODS["sltt"]  # type: ignore[operator]
     assert not any(module._forward_hooks for module in network.modules())
@@ -149,16 +138,6 @@ def test_a_method_of_every_step_is_refused_without_steps_and_leaves_no_trace() -
     with pytest.raises(ValueError, match="every time step, which Sequential"):
         Classification(network, method="tet")
     assert not any(module._forward_hooks for module in network.modules())
-
-
-def test_a_declared_layout_is_verified() -> None:
-    network, x = sequential()
-    inferred = attach(network, method="loss_sum", example=x, labels=LABELS, log=len).layout
-    again = attach(sequential()[0], method="loss_sum", example=x, labels=LABELS, layout=inferred, log=len)
-    assert again.layout == inferred
-    wrong = Layout(num_classes=3, batch_axis=0, reset=inferred.reset, readout=inferred.readout, taps=inferred.taps)
-    with pytest.raises(ValueError, match="samples of Sequential influence"):
-        attach(sequential()[0], method="loss_sum", example=x, labels=LABELS, layout=wrong, log=len)
 
 
 def test_what_fails_while_wrapping_changes_nothing() -> None:

@@ -2,21 +2,19 @@
 
 import pytest
 
-from shortcut_snn._utils.files import replacing, write_csv, write_text
+from shortcut_snn._utils.files import WriteError, replacing, write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
 
 
-def fail_half_way(path):
-    with replacing(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError("half way")
-
-
-def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "raised"), [(RuntimeError("half way"), RuntimeError), (OSError(28, "No space left half way"), WriteError)]
+)
+def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, error, raised):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError, match="half way"):
-        fail_half_way(path)
+    with pytest.raises(raised, match="half way"), replacing(path) as temporary:  # noqa: PT012
+        temporary.write_text("half of the n")
+        raise error
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
 

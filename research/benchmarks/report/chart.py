@@ -4,18 +4,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from shortcut_snn.plots import COLOURS
+
 from ..plan import NETWORKS
 from .figures import Figure
 
 # What is drawn, by the start of a contender's name; of several variants, the one with the least median.
 SERIES = {
-    "shortcut-snn": ("shortcut-snn", "#1b6ca8"),
-    "spikingjelly": ("SpikingJelly, best setting", "#d1495b"),
-    "snntorch, loop": ("snnTorch, loop over time", "#edae49"),
-    "snntorch": ("snnTorch, best setting", "#b07d2b"),
-    "norse": ("Norse", "#66a182"),
-    "dense convolutions": ("dense convolutions alone", "#9a9a9a"),
-    "dense linear layer": ("dense linear layer alone", "#9a9a9a"),
+    "shortcut-snn": ("shortcut-snn", COLOURS[0]),
+    "spikingjelly": ("SpikingJelly, faster memory layout", COLOURS[1]),
+    "snntorch, loop": ("snnTorch, loop over time", COLOURS[4]),
+    "snntorch": ("snnTorch, fused in time, faster layout", COLOURS[3]),
+    "norse": ("Norse", COLOURS[2]),
+    "dense convolutions": ("dense convolutions alone", "0.5"),
+    "dense linear layer": ("dense linear layer alone", "0.5"),
 }
 TIME_STEPS = 4
 ORDER = [f"{network}-{width}" for network, width, _ in NETWORKS]
@@ -83,7 +85,8 @@ def draw_rates(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> N
             axis.set_ylim(bottom=0)
             axis.set_xlabel("spikes per neuron and time step, %")
             axis.set_ylabel(f"seconds, {title}")
-            axis.set_title(workload, fontsize=10)
+            cell = mine[0].cell
+            axis.set_title(f"{cell.network}, {cell.width} wide, batch {cell.batch}", fontsize=10)
             axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=8)

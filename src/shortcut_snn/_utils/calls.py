@@ -104,14 +104,7 @@ def call_by_name(network: nn.Module, arguments: Mapping[str, Any]) -> Any:
 
 
 def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return an example as the positional and keyword arguments of a network's ``forward``.
-
-    Example:
-        >>> inputs_of(nn.Bilinear(2, 3, 4), {"input1": 1, "input2": 2})
-        ((), {'input1': 1, 'input2': 2})
-        >>> inputs_of(nn.ReLU(), {"image": 1})
-        (({'image': 1},), {})
-    """
+    """Return an example as the positional and keyword arguments of a network's ``forward``."""
     try:
         signature = signature_of(network)
         if isinstance(example, tuple):

@@ -83,12 +83,7 @@ def remove_strays(folder: Path, older_than: float = 3600.0) -> None:
 
 
 def refuse_others(folder: Path, message: str, expected: Container[str] = ()) -> None:
-    """Raise an error if a folder holds files that this package did not write and might replace.
-
-    Args:
-        folder: it may be missing.
-        expected: names of files that may be there.
-    """
+    """Raise an error if a folder holds files that this package did not write and might replace."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in expected and not _STRAY.match(path.name):
             raise FileExistsError(f"{message}, but {path.name}; name another folder")

@@ -12,10 +12,6 @@ def printable(text: str, keep: str = "") -> str:
 
     Args:
         keep: control characters that stay, such as new lines in text of several lines.
-
-    Example:
-        >>> print(printable("cat\x1b[2J"))
-        cat\x1b[2J
     """
     return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
@@ -26,25 +22,12 @@ def shortened(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return text that Markdown shows as it is: no name becomes a link, an image, HTML or emphasis.
-
-    Example:
-        >>> print(escaped("[cat](https://example.org) <b>"))
-        \[cat\](https:\//example.org) \<b\>
-    """
+    r"""Return text that Markdown shows as it is: no name becomes a link, an image, HTML or emphasis."""
     return re.sub(r"[\\`*_\[\]<>|]|(?<=:)//|^[#+-](?= )", r"\\\g<0>", printable(text))
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown with aligned columns; control characters and bars in cells are escaped,
-    long words cut.
-
-    Example:
-        >>> print(markdown_table(["layer", "rate"], [["conv1", "0.12"]]))
-        | layer | rate |
-        | ----- | ---- |
-        | conv1 | 0.12 |
-    """
+    """Return a table in Markdown with aligned columns, control characters and bars in cells escaped, long words cut."""
     columns, *rows = [[shortened(printable(cell)).replace("|", r"\|") for cell in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]

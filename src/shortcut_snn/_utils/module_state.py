@@ -17,12 +17,7 @@ def hooked(
     forward: Callable[[str, Any, Any, Any], Any] | None = None,
     pre: Callable[[str, Any, Any], Any] | None = None,
 ) -> Iterator[None]:
-    """Hook modules for a block, and remove the hooks afterwards, also after an error.
-
-    Args:
-        forward: called with a module's name, the module, its arguments and its output, after its forward pass.
-        pre: called with a module's name, the module and its arguments, before its forward pass.
-    """
+    """Hook modules for a block, also if it raises. The functions get a module's name before what torch passes."""
     handles = []
     try:
         for name, module in modules.items():
@@ -38,17 +33,7 @@ def hooked(
 
 @contextmanager
 def restored_on_error(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes of all modules, and values and flags of parameters, if a block raises or is interrupted.
-
-    Example:
-        >>> import contextlib
-        >>> net = nn.Linear(2, 2)
-        >>> with contextlib.suppress(KeyboardInterrupt), restored_on_error(net):
-        ...     net.out_features, net.bias.requires_grad = 3, False
-        ...     raise KeyboardInterrupt
-        >>> net.out_features, net.bias.requires_grad
-        (2, True)
-    """
+    """Restore attributes of all modules, and values and flags of parameters, if a block raises or is interrupted."""
     parameters = [(p, p.detach().clone(), p.requires_grad) for p in model.parameters()]
     tables = [vars(module) for module in nn.Module.modules(model)]
     tables += [table[key] for table in tables for key in ("_parameters", "_buffers", "_modules")]
@@ -74,13 +59,6 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
 
     Args:
         training: its mode in the block; with True, batch norm uses the statistics of the batch.
-
-    Example:
-        >>> net = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Dropout())
-        >>> with preserving_state(net):
-        ...     net(torch.randn(4, 3)).sum().backward()
-        >>> net[0].training, net[1].training, int(net[0].num_batches_tracked), net[0].weight.grad
-        (False, True, 0, None)
     """
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}

@@ -4,13 +4,6 @@ from torch import Tensor
 
 
 def normalise(x: Tensor, mean: Tensor, std: Tensor, kind: str | None) -> Tensor:
-    """Return images or frames ``[..., C, H, W]`` as floats of the given mean and deviation ``[C, 1, 1]``.
-
-    Args:
-        x: bytes of images, or counts of events.
-        mean: of the channels, on the scale 0 to 1 for images.
-        std: likewise.
-        kind: of the data, ``"static"`` or ``"events"``.
-    """
+    """Return images, on the scale 0 to 1, or counts of events as floats of a mean and a deviation ``[C, 1, 1]``."""
     x = x.to(mean.dtype)
     return ((x if kind == "events" else x / 255) - mean) / std

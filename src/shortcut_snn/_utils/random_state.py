@@ -63,16 +63,6 @@ def seeded(seed: int) -> Iterator[None]:
 
     It is faster than :func:`preserve_random_state` and leaves accelerators alone, so it can wrap every sample of a data
     set, also in a worker process that was forked.
-
-    Args:
-        seed: of torch, NumPy and Python; from 0 to below 2**63.
-
-    Example:
-        >>> with seeded(3):
-        ...     first = torch.rand(1)
-        >>> with seeded(3):
-        ...     bool(first == torch.rand(1))
-        True
     """
     import numpy
 

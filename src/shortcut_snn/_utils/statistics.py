@@ -21,13 +21,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def share_interval(count: int, of: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share of counts (Wilson, 1927).
-
-    Example:
-        >>> low, high = share_interval(90, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.826, 0.945)
-    """
+    """Return the 95 % confidence interval of a share of counts (Wilson, 1927)."""
     from scipy import stats
 
     if of < 1:

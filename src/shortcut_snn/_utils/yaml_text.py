@@ -58,12 +58,7 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def parse(text: str) -> Any:
-    """Return the value of YAML text.
-
-    Example:
-        >>> parse("{lr: 1e-3, at: 1:30}")
-        {'lr': 0.001, 'at': '1:30'}
-    """
+    """Return the value of YAML text."""
     try:
         return yaml.load(text, _Loader)
     # Deep nesting exhausts the stack of the parser.
@@ -72,10 +67,5 @@ def parse(text: str) -> Any:
 
 
 def as_yaml(entries: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML text.
-
-    Example:
-        >>> as_yaml({"name": "1e5", "lr": 0.1})
-        "name: '1e5'\\nlr: 0.1\\n"
-    """
+    """Return a mapping as YAML text."""
     return yaml.dump(dict(entries), Dumper=_Dumper, sort_keys=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._terminal import add_imports
+from ._terminal import add_imports, count
 
 METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
 """The methods that ``compare`` trains by default; the first is the baseline."""
@@ -46,7 +46,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         help="a name such as digits-resnet18, a file or the folder of a run or an export, or owner/name on the hub",
     )
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="a file, or a folder of files")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K most likely classes")
+    parser.add_argument("--top", type=count, default=1, metavar="K", help="print the K most likely classes")
     parser.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
     add_imports(parser)
 
@@ -65,11 +65,11 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--tune", action="append", default=[], metavar="KEY=A,B",
-        help="an entry of which each method gets its own best value, chosen on validation data before the seeds, as "
+        help="an entry that is first tuned for each method, on validation data and with one seed, as "
         "in optimizer.lr=0.03,0.1,0.3; repeatable",
     )  # fmt: skip
     parser.add_argument("--tune-epochs", type=int, default=None, help="epochs of the runs that tune, one seed each")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--jobs", type=count, default=1, help="runs at the same time")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _energy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=256, help="test samples to count on, drawn with a fixed seed")
+    parser.add_argument("--samples", type=count, default=256, help="test samples to count on, drawn with a fixed seed")
 
 
 def _anytime(parser: argparse.ArgumentParser) -> None:
@@ -86,13 +86,13 @@ def _anytime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure", default="confidence", choices=["confidence", "gap", "entropy"], help="how certainty is measured"
     )
-    parser.add_argument("--samples", type=int, default=256, help="test samples for energy and time")
+    parser.add_argument("--samples", type=count, default=256, help="test samples for energy and time")
 
 
 def _gradients(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the tables and the figure")
     parser.add_argument("--run", default=None, help="use the recipe and the trained network of this run")
-    parser.add_argument("--batches", type=int, default=2, help="batches on which a remedy has to help")
+    parser.add_argument("--batches", type=count, default=2, help="batches on which a remedy has to help")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="one time step, with membrane potentials as inputs (onnx, torch-export)",
     )
-    parser.add_argument("--images", type=int, default=256, help="test images to verify the file on")
+    parser.add_argument("--images", type=count, default=256, help="test images to verify the file on")
     parser.add_argument("--half", action="store_true", help="float16 weights (safetensors)")
     parser.add_argument("--int8", action="store_true", help="int8 weights (onnx)")
     parser.add_argument("--bits", type=int, default=None, help="bits of a weight, 2 to 8 (integer, c)")
@@ -146,7 +146,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "write an HTML page of a run or a comparison",
-        "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser.",
+        "Write one HTML page of a run or a comparison. The page contains its figures and opens from disk.",
         _report,
     ),
     "gradients": Command(
@@ -159,7 +159,7 @@ COMMANDS: dict[str, Command] = {
     "energy": Command(
         "operations and energy of a trained network",
         "Count the accumulates (AC) and multiply-accumulates (MAC) of an inference and estimate their energy in 45 nm, "
-        "next to the same network with ReLUs, and with memory traffic next to a quantised one.",
+        "next to the same network with ReLUs. With memory traffic, compare with a quantised network.",
         _energy,
         "run",
     ),

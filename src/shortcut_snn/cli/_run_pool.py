@@ -39,20 +39,14 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: with a result, or else with an error."""
+    """The outcome of a run: a result, or an error."""
 
     result: Result | None = None
     error: str = ""
 
 
 class RunPool:
-    """Trains runs, some of them at the same time; they share the CPU threads of the machine.
-
-    Args:
-        jobs: how many runs train at the same time.
-        imports: files and modules that every run imports.
-        log: receives a line as each run ends.
-    """
+    """Trains runs, some of them at the same time; they share the CPU threads of the machine."""
 
     def __init__(self, jobs: int, imports: Sequence[str] = (), log: Callable[[str], None] = print) -> None:
         self.jobs, self.imports, self.log = jobs, imports, log
@@ -65,14 +59,6 @@ class RunPool:
         """Train runs, and return how each of them ended. A run that is finished is not trained again.
 
         A signal asks all runs to save and stop, and a second one kills them. It takes effect here when they have ended.
-
-        Args:
-            runs: the runs.
-            describe: returns what the log says about a result.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C stopped the runs.
-            SystemExit: another signal stopped them.
         """
         waiting, outcomes = deque(runs), dict[TrainingRun, Outcome]()
         with handling_signals(self._note):
@@ -143,11 +129,6 @@ def start_python(arguments: Sequence[str], log: Path, threads: int) -> subproces
     """Start Python in a session of its own, so that Ctrl-C in a terminal reaches this process alone.
 
     Nothing is imported from the current folder; ``PYTHONPATH`` is respected.
-
-    Args:
-        arguments: Python's, as in ``["-m", "shortcut_snn", "train"]``.
-        log: the file to which output is appended.
-        threads: CPU threads, unless the environment's ``OMP_NUM_THREADS`` sets them.
     """
     # A link is not followed: in a folder from elsewhere it may point at any file of the user's.
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)

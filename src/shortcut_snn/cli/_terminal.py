@@ -118,10 +118,11 @@ class _Formatter(argparse.HelpFormatter):
         return action.help if default is None else f"{action.help} (default: {default})"
 
 
-def at_least_one(options: argparse.Namespace, name: str) -> None:
-    """Refuse a count below 1."""
-    if (count := getattr(options, name)) < 1:
-        raise UsageError(f"--{name} must be at least 1, got {count}")
+def count(text: str) -> int:
+    """Return the value of an option that counts something: an integer from 1 on."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
 
 
 def words(option: str, text: str) -> list[str]:

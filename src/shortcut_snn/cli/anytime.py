@@ -23,7 +23,6 @@ from ..method import Layout, Shortcut
 from ..recipes import open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder, read_rows
-from ._terminal import at_least_one
 
 DROPS = (0.0, 0.0025, 0.005, 0.01, 0.02)
 """Permitted losses of accuracy for the curve in the figure."""
@@ -32,7 +31,6 @@ SAMPLES_OF_TIME = 64
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate on the run's validation data, test on its test data, print and draw what the exits save."""
-    at_least_one(options, "samples")
     folder = RunFolder(options.run)
     network = read_inference(folder.network(options.weights))
     _, data, recipe = open_run(options.run, options.weights, options.changes)
@@ -79,7 +77,7 @@ def _outputs(exits: Exits) -> list[tuple[int, int]]:
 
 
 def single_exit(exits: Exits, number: int) -> Exits:
-    """Return exits at which every sample leaves at one of them."""
+    """Return exits with thresholds at which every sample leaves at the given exit."""
     thresholds = [None] * (len(exits.exits) - 1)
     if number < len(thresholds):
         thresholds[number] = -float("inf")  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""``shortcut-snn doctor``: what this machine has, whether the kernels are right on it, and how fast they are."""
+"""``shortcut-snn doctor``: describe this machine, and check and time the kernels on it."""
 
 import argparse
 import importlib.util
@@ -20,6 +20,7 @@ from ..neurons import CLIF, LIF, PLIF, NormNeuron, use_backend
 from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
 from ..training.run import converts_bf16, processor_capabilities
+from ..training.steps import wait_for
 from ._run_pool import usable_cores
 from ._terminal import print_line
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     """Print warnings with their remedies, and a block to paste into an issue; return 1 if a kernel fails."""
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no GPU; its build or the driver is not for one")
+        raise ValueError("--device cuda: PyTorch finds no GPU; check its build and the driver")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         _say("running each kernel on examples")
@@ -73,7 +74,7 @@ def _machine_lines(device: torch.device) -> Iterator[str]:
 
 
 def _run_kernels(device: torch.device) -> None:
-    """Call neurons in such a way that every kernel is proven, in both layouts and all precisions."""
+    """Call neurons so that every kernel is checked, in both layouts and all precisions."""
     # On a CPU each form compiles for a second, and few users train in float16.
     is_gpu = device.type == "cuda"
     for dtype in (torch.float32, torch.bfloat16, torch.float16)[: 3 if is_gpu else 2]:
@@ -122,17 +123,12 @@ def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     x = x.detach().requires_grad_()
     times = []
     for _ in range(_ROUNDS + 2):
-        _synchronise(x.device)
+        wait_for(x.device)
         start = time.perf_counter()
         network(x).sum().backward()  # type: ignore[no-untyped-call]
-        _synchronise(x.device)
+        wait_for(x.device)
         times.append(1000 * (time.perf_counter() - start))
     return min(times[2:])
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _compiler() -> str | None:

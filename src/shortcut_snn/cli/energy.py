@@ -11,7 +11,6 @@ from ..recipes import open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
 from ..training.result import energy_rows, measure_task_energy
-from ._terminal import at_least_one
 
 OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}
 MEMORY = {
@@ -24,7 +23,6 @@ MEMORY = {
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print the energy; write ``energy.csv`` and ``energy.png`` into the run's folder."""
-    at_least_one(options, "samples")
     task, data, _ = open_run(options.run, options.weights, options.changes)
     report = measure_task_energy(task, data, options.samples)
     if report is None:

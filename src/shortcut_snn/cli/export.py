@@ -22,12 +22,11 @@ from ..deploy.spec import describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
-from ._terminal import UsageError, at_least_one
+from ._terminal import UsageError
 
 
 def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
-    at_least_one(options, "images")
     if options.to is None:
         raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
     if RunFolder(folder).is_run:
-        raise ValueError(f"{folder} holds a run, whose network the export would replace: choose another folder")
+        raise ValueError(f"{folder} holds a run, and the export would replace its network: choose another folder")
     batch, _ = data.sample(options.images)
     spec = NetworkSpec(recipe.network, recipe.neuron, _description(dict(data.description) | task.description, batch))
     task.model.strip()

@@ -14,8 +14,7 @@ from .._utils.markdown import markdown_table
 from .._utils.random_state import preserve_random_state
 from ..data import Data
 from ..diagnosis import Diagnosis, judge
-from ..diagnosis.diagnosis import diagnose_setup, neuron_remedies
-from ..diagnosis.tips import Remedy
+from ..diagnosis.diagnosis import Remedy, diagnose_setup, neuron_remedies
 from ..measurement import LayerReport, measure_gradients
 from ..measurement.gradients import GradientReport
 from ..measurement.layers import Batch
@@ -27,7 +26,6 @@ from ..training import RunFolder, Task
 from ..training.run import initialise_task
 from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
 from ..training.trainer import seeded
-from ._terminal import at_least_one
 
 # Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
 NETWORK_CHANGES = (
@@ -42,10 +40,9 @@ METHODS = {
 
 def run(options: argparse.Namespace) -> int:
     """Measure the gradients; print tables, verdict and remedies; write the files."""
-    at_least_one(options, "batches")
     folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
     if RunFolder(folder).is_run:
-        raise ValueError(f"{folder} holds a run, whose gradients.csv would be replaced: name another folder")
+        raise ValueError(f"{folder} holds a run, and gradients would replace its gradients.csv: name another folder")
     recipe = options.recipe if run is None else run_recipe(run, options.overrides)
     gradients = measure(recipe, options.batches, run)
     _write(gradients, folder)
@@ -71,13 +68,7 @@ class Gradients:
 
 
 def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> Gradients:
-    """Measure the gradient of each layer with the method of a recipe and without it.
-
-    Args:
-        recipe: the recipe. Lambda is that of the first step.
-        batches: number of batches. The reports are of the first one; a remedy has to help on all.
-        run: use the trained weights and surrogates of this run; by default the network is new.
-    """
+    """Measure each layer's gradient with and without a recipe's method, of a new network or of a run's trained one."""
     with seeded(recipe.training.seed, recipe.training.threads):
         source, task, inputs = _prepare(recipe, batches, run)
         vanilla = changed(recipe, "vanilla")
@@ -116,7 +107,7 @@ class Source:
                 check_data(self.run, description, self.data)
                 task = build_task(recipe, self.data, network)
         if recipe.method.initialise and self.run is not None and not self.run.surrogates.is_file():
-            raise ValueError(f"the network of {self.run} has been trained and cannot be initialised: leave that out")
+            raise ValueError(f"the network of {self.run} is trained: leave method.initialise out, or leave --run out")
         if recipe.method.initialise and self.run is None:
             initialise_task(task, self.data)
         return task
@@ -155,7 +146,7 @@ def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence
 
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
-    """Return other methods, and changes that rebuild the network, which a trained one cannot get."""
+    """Return the remedies for new networks only: other methods, and changes that rebuild the network."""
     candidates: list[tuple[str, str, Any]]
     candidates = [("preset", f"{text} (--preset {preset})", preset) for preset, text in METHODS.items()]
     if source.run is not None:

@@ -8,12 +8,11 @@ from ..deploy import Inference, load, predict
 from ..deploy.predict import Prediction
 from ..energy.report import with_unit
 from ..training import RunFolder
-from ._terminal import at_least_one, print_on_stderr
+from ._terminal import print_on_stderr
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict and print the classes."""
-    at_least_one(options, "top")
     if options.imports:
         # Recipes load all that trains; prediction does not need it otherwise.
         from ..recipes import import_components

@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .registry import REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
-from .renamed import named_component, named_options
+
+# Former names, which recipes, run folders and network files may still hold.
+_FORMER_COMPONENTS = {"data": {"nmnist_npz": "events_npz"}}
+_FORMER_OPTIONS = {"augmentation": {"least": "min_area"}, "neuron": {"most": "max_spikes"}}
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The content of an option that holds a component or a group of entries, not a plain value.
-
-    Args:
-        content: a :class:`Kind`, or the dataclass of a group.
-        many: the option holds a tuple of components.
-        optional: the option may be null.
-    """
+    """The content of an option that holds a component or a group of entries, not a plain value."""
 
     content: Any
     many: bool = False
@@ -30,15 +27,9 @@ class Slot:
 
 
 def slot(annotation: Any) -> Slot | None:
-    """Return the slot of an annotation, or None if the annotation is that of a plain value.
+    """Return the slot of an annotation, or None for an annotation of a plain value.
 
     A kind is a note of ``Annotated``, a group of entries a dataclass. Either may be optional, in or around the note.
-
-    Example:
-        >>> from shortcut_snn.components import neuron
-        >>> one, many = slot(Annotated[Any, neuron] | None), slot(Annotated[tuple[Any, ...], neuron])
-        >>> (one.many, one.optional), (many.many, many.optional), slot(int | None)
-        ((False, True), (True, False), None)
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -93,6 +84,22 @@ def _mapping(entries: Any, path: str, form: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping):
         raise ValueError(f"{path} must be {form}, got {_shown(entries)}")
     return dict(entries)
+
+
+def named_component(kind: Kind, entries: Any) -> Any:
+    """Return the entries of a component as a mapping, with its current name; a name alone stands for the defaults."""
+    entries = {"kind": entries} if isinstance(entries, str) else entries
+    name = entries.get("kind") if isinstance(entries, Mapping) else None
+    current = _FORMER_COMPONENTS.get(kind.name, {}).get(name) if isinstance(name, str) else None
+    return entries if current is None else {**entries, "kind": current}
+
+
+def named_options(kind: Kind, options: Mapping[str, Option], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries with the current names of the options of a component."""
+    names = {
+        old: new for old, new in _FORMER_OPTIONS.get(kind.name, {}).items() if new in options and old not in options
+    }
+    return {names.get(name, name): value for name, value in entries.items()}
 
 
 def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, dict[str, Any]]:
@@ -211,11 +218,6 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     """Return entries with changes laid over them, group by group.
 
     If the changes name another component, only those options of the base stay that the new component has too.
-
-    Args:
-        content: a :class:`Kind` or the dataclass of a group; None if it is unknown.
-        base: entries, or None.
-        changes: entries that override those of the base.
     """
     if isinstance(content, Kind):
         base, changes = named_component(content, base), named_component(content, changes)

@@ -94,26 +94,18 @@ class Config:
         return name in inspect.signature(self.component.factory).parameters
 
     def build(self, **context: Any) -> Any:
-        """Call the component with its options, and with the part of the context that its parameters name.
-
-        Raises:
-            ValueError: a parameter has no value, or the component takes ``**keywords``, which get nothing.
-        """
+        """Call the component with its options, and with the part of the context that its parameters name."""
         named = {name: value for name, value in context.items() if self.accepts(name)}
         parameters = inspect.signature(self.component.factory).parameters.values()
         if len(named) < len(context) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             raise ValueError(
-                f"{self.component.kind} {self.component.name!r}: name the parameters that it takes of "
-                f"{', '.join(context)}, in place of **"
+                f"{self.component.kind} {self.component.name!r}: replace its ** by named parameters, "
+                f"out of {', '.join(context)}"
             )
         return self.call(**named)
 
     def call(self, *args: Any, **keywords: Any) -> Any:
-        """Call the component with its options and all of these arguments.
-
-        Raises:
-            ValueError: the component does not take these arguments.
-        """
+        """Call the component with its options and all of these arguments."""
         try:
             inspect.signature(self.component.factory).bind(*args, **self.options, **keywords)
         except TypeError as error:
@@ -154,9 +146,6 @@ class Kind:
         """Register the decorated class or function under a name.
 
         A variant is a ``functools.partial``: positional arguments are fixed, keyword arguments are its defaults.
-
-        Raises:
-            ValueError: the name is taken.
         """
 
         def register(factory: T) -> T:

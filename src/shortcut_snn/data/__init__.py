@@ -7,6 +7,7 @@ from .events.folder import EventFolder
 from .events.heidelberg import SHD, SSC
 from .events.nmnist import NMNIST
 from .events.npz import RecordingArchive
+from .images import autoaugment  # noqa: F401 (registers its component)
 from .images.augmentation import Augmentation
 from .images.cifar import CIFAR10, CIFAR100
 from .images.digits import Digits

@@ -39,7 +39,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     training = [name for name in misnamed if name.lower() in ("train", "training")]
     # A class may be called test, but a class called Train next to it is a part.
     if misnamed and (has_parts or len(misnamed) == len(folders) or 0 < len(training) < len(misnamed)):
-        raise ValueError(f"data.root: name the parts in {root} train, test and val; it has {', '.join(misnamed)}")
+        raise ValueError(f"data.root: {root} must call its parts train, test and val, got {', '.join(misnamed)}")
     if not has_parts:
         return folders, ["."]
     evaluation = [name for name in ("test", "val") if name in folders]

@@ -13,7 +13,6 @@ from .events.dvsgesture import GESTURES, read_gesture
 from .events.event_images import FrameMaker
 from .events.event_set import file_recording
 from .events.formats import EXTENSIONS as RECORDING_EXTENSIONS
-from .events.formats import check_libraries
 from .events.recording import FileState, Recording
 from .images.folder import EXTENSIONS as IMAGE_EXTENSIONS
 from .images.folder import decode, fit
@@ -22,11 +21,7 @@ from .reading import DataFileError
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Read files in the same way as the data set that a network was trained on.
-
-    Args:
-        description: of that data set; see :attr:`.Data.description`.
-    """
+    """Read files in the same way as the data set that a network was trained on."""
 
     description: Mapping[str, Any]
     time_steps: int
@@ -66,13 +61,12 @@ class InputFiles:
         extension = path.suffix.lower()
         if extension not in RECORDING_EXTENSIONS:
             kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
-            raise DataFileError(f"{path} is not a recording of events: their extensions are {kinds}")
+            raise DataFileError(f"{path} is not a recording of events; recordings have the extensions {kinds}")
         rows, columns = self.description["sensor"]
         size, slicing = min(height, width), self.description["slicing"]
         cut: Any = {name: self.description.get(name) for name in ("cut_events", "cut_duration")}
         maker = FrameMaker((rows, columns), self.time_steps, size, slicing, cache="off", **cut)
         try:
-            check_libraries({extension})
             if self.description.get("classes") == GESTURES:
                 recording = Recording(path.name, FileState.of(path), read_gesture)
             else:

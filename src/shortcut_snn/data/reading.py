@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
 def require(files: str, library: str) -> None:
     """Check that the library that reads files of a kind is installed."""
     if find_spec(library) is None:
-        raise ValueError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
+        raise DataFileError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -39,7 +39,7 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     try:
         with np.load(path, allow_pickle=False) as archive:
             if len(set(archive.files)) < len(archive.files):
-                raise ValueError("it has two arrays of one name")
+                raise ValueError("it has two arrays with the same name")
             missing = [name for name in required if name not in archive]
             arrays = {name: archive[name] for name in (*required, *optional) if name in archive}
     # The error that numpy and zipfile raise depends on where the file is damaged.

@@ -19,9 +19,11 @@ def stratified_split(
         members = np.flatnonzero(labels == label)
         count = max(1, int(fraction * len(members) + 0.5))
         if count >= len(members):
-            part = "test" if stream == Stream.TEST_SPLIT else "validation"
+            is_test = stream == Stream.TEST_SPLIT
+            part, remedy = ("test", "add some") if is_test else ("validation", "add some, or set data.validation to 0")
             raise ValueError(
-                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data"
+                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data: "
+                f"{remedy}"
             )
         held_out[members[np.argsort(keys[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
@@ -46,13 +48,6 @@ def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Choose ``limit`` samples, the first of each class, as evenly over the classes as their sizes allow.
 
     Where classes are interleaved and ``limit`` is a multiple of their number, this is the plain prefix.
-
-    Returns:
-        The chosen positions in ascending order; all of them if there are fewer than ``limit``.
-
-    Example:
-        >>> balanced_prefix(np.array([0, 0, 0, 1, 1]), 4).tolist()
-        [0, 1, 3, 4]
     """
     # A sample's turn is the number of samples of its class before it; the limit takes turn after turn.
     order = np.argsort(labels, kind="stable")

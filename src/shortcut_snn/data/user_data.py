@@ -20,11 +20,6 @@ class UserLoader:
 
     Training between two batches neither changes the samples nor sees their random numbers. A loader that has a state,
     such as torchdata's ``StatefulDataLoader``, lends its ``state_dict`` and ``load_state_dict``.
-
-    Example:
-        >>> loader = UserLoader(DataLoader(range(6), shuffle=True), seed=0)
-        >>> [int(batch) for batch in loader] == [int(batch) for batch in loader]
-        True
     """
 
     batch_sampler = None
@@ -167,18 +162,7 @@ def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str,
 
 
 class SeededSamples(SeededDataset):
-    """A user's map-style data set, whose random transforms draw numbers that belong to (seed, epoch, index).
-
-    Example:
-        >>> class Noise(torch.utils.data.Dataset):
-        ...     def __len__(self):
-        ...         return 4
-        ...     def __getitem__(self, index):
-        ...         return torch.rand(2)
-        >>> samples = SeededSamples(Noise(), seed=0)
-        >>> torch.equal(samples[1, 2], samples[1, 2]), torch.equal(samples[1, 2], samples[2, 2])
-        (True, False)
-    """
+    """A user's map-style data set, whose random transforms draw numbers that belong to (seed, epoch, index)."""
 
     def __init__(self, samples: Any, seed: int) -> None:
         self.samples, self.seed = samples, seed

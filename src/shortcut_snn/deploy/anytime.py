@@ -97,7 +97,7 @@ class Exits:
         if not len(self.exits) == len(self.temperatures) == len(self.thresholds) + 1:
             raise ValueError(
                 f"{len(self.exits)} exits, {len(self.temperatures)} temperatures and {len(self.thresholds)} thresholds "
-                "do not belong together"
+                "must be equally many"
             )
 
     @property
@@ -162,7 +162,7 @@ def calibrate(
     Args:
         network: from :func:`shortcut_snn.load`, a built-in network, or a wrapper of :func:`shortcut_snn.attach`.
             A branch that the network kept is an exit in depth; a time step is an exit in time.
-        data: batches of inputs, as the network takes them, and labels ``[N]``. Take validation data: on the training
+        data: batches of inputs, as the network takes them, and labels ``[N]``. Use validation data: on the training
             data the network is too certain, and on the test data the result would not be a test.
         drop: permitted loss of accuracy, as a fraction.
         measure: of certainty.
@@ -194,7 +194,7 @@ def check_calibration(runner: Runner, drop: float, samples: int | None = None) -
         raise ValueError(f"drop is a fraction of the samples, from 0 to 1, got {drop}")
     if len(runner.exits) == 1:
         raise ValueError(
-            "the network has one time step and no branches, so no exits: train it with method.branches.keep=true"
+            "the network has no exits, as it has one time step and no branches: train with method.branches.keep=true"
         )
     if samples is not None and drop * (samples + 1) < 1:
         needed = ceil(1 / max(drop, 1e-6))
@@ -272,7 +272,7 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
     """Return the classes of a batch; a sample leaves at the first exit that is certain."""
     if tuple(runner.exits) != exits.exits:
         raise ValueError(
-            f"these exits are of another network: {len(exits.exits)}, the last at {exits.name(-1)}, and this one has "
+            f"these exits ({len(exits.exits)}, the last at {exits.name(-1)}) are of another network; this one has "
             f"{len(runner.exits)}: {', '.join(place for _, place in runner.exits[:8])}"
         )
     rows: Tensor | None = None
@@ -343,7 +343,7 @@ def _scores(logits: Tensor, temperatures: Sequence[float], measure: Measure) -> 
 
 
 def _thresholds(scores: Tensor, agrees: Tensor, level: float) -> list[float]:
-    """Return the threshold of each exit but the last, so that a share ``level`` of those who leave agree."""
+    """Return the threshold of each exit but the last, at which a share ``level`` of the leaving samples agree."""
     thresholds = []
     here = torch.ones_like(agrees[0])
     for score, agree in zip(scores[:-1], agrees[:-1], strict=True):

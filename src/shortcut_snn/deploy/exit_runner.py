@@ -100,7 +100,7 @@ class ExitRunner(nn.Module):
         return keep
 
     def _select(self, keep: Tensor) -> None:
-        """Drop all samples but some from what is computed so far."""
+        """Keep only some samples of the intermediate results."""
         self._sums = [None if total is None else total[keep] for total in self._sums]
         for membrane in self._membranes:
             # The layers before this exit have run, and the others have not.

@@ -177,8 +177,8 @@ def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, export
     if isinstance(network, OneCall):
         if exporter not in (ONNX(), TorchExport()):
             raise ValueError(
-                f"{component_of(exporter).name} files with these options hold only networks with neurons of this "
-                "package: export to onnx or torch-export"
+                f"{component_of(exporter).name} files with these options need a network with this library's "
+                "neurons: export to onnx or torch-export"
             )
         folded: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
     else:

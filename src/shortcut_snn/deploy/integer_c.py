@@ -61,7 +61,7 @@ def c_files(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, s
 
 
 def _array(kind: str, declaration: str, values: Any) -> str:
-    """Return a constant array; nested ones in braces."""
+    """Return the C text of a constant array, with nested arrays in braces."""
 
     def braces(part: Any) -> str:
         numbers = (f"{value}u" if kind == "uint32_t" else str(value) for value in part.tolist())

@@ -115,7 +115,7 @@ class Integer(Exporter):
             more = range(self.bits + 1, MAX_BITS + 1)
             enough = next((bits for bits in more if not _silent(*_integers(network, spec, example, bits)[1:])), None)
             remedy = f"use --bits {enough}" if enough else "no number of bits up to 8 changes that"
-            raise ValueError(f"{silent[0]} never fires with weights of {self.bits} bits, and fires in float: {remedy}")
+            raise ValueError(f"{silent[0]} fires with float weights, but never with {self.bits} bits: {remedy}")
         integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
         images = integers.restored(example)[:VECTORS]
         logits, spikes = integers.run(images)

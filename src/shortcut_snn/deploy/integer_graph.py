@@ -104,7 +104,7 @@ def check_integer_form(network: nn.Module) -> None:
 
 
 def _check_type(path: str, layer: nn.Module, *types: type[nn.Module]) -> None:
-    """Refuse a layer whose class is another, since it may compute something else."""
+    """Refuse a layer of an unexpected class, which may compute something else."""
     if type(layer) not in types:
         raise _unsupported(path, f"is a {type(layer).__name__}")
 
@@ -152,7 +152,7 @@ class _Builder:
         if bound >= 2 ** (31 if is_current or name == "total" else 15):
             needed, width = bound.bit_length() + 1, 32 if is_current else 16
             raise ValueError(
-                f"{name}: its values may need {needed} bits, and integer files have {width}: use a smaller network, "
+                f"{name} may need {needed} bits for its values, but integer files have {width}: use a smaller network, "
                 f"fewer steps or fewer bits"
             )
         return _Value(name, unit, bound, shape, is_current, is_constant)

@@ -148,8 +148,8 @@ def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int
         )
         if expected != actual:
             raise ValueError(
-                f"the branch at {tap} cannot be kept: its {type(branch).__name__} is not the head of "
-                "method.branches.head, which rebuilds it; register the head and name it there"
+                f"the branch at {tap} cannot be kept: method.branches.head does not name its "
+                f"{type(branch).__name__}; register this head and name it there"
             )
     return {_BRANCHES: {"head": write(head), "channels": channels}} if branches else {}
 

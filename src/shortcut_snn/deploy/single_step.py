@@ -30,7 +30,7 @@ def keep_branches(network: nn.Module, branches: Mapping[str, nn.Module]) -> None
 
 
 def check_has_single_steps(network: nn.Module) -> None:
-    """Check that a network can run one time step per call, the mean of whose logits is its own output."""
+    """Check that a network can run one time step per call, and that its output is the mean of these logits."""
     if not isinstance(network, SpikingNetwork):
         raise ValueError(
             f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"

@@ -112,7 +112,7 @@ class NetworkSpec:
             if name not in entries:
                 raise ValueError(f"{name} is missing")
         if not isinstance(entries["data"], Mapping):
-            raise ValueError("data is a group of entries, {...}")
+            raise ValueError("data must be a group of entries, {...}")
         return cls(
             read(components.network, entries["network"], "network"),
             read(components.neuron, entries["neuron"], "neuron"),
@@ -132,7 +132,7 @@ class NetworkSpec:
 
     @property
     def time_steps(self) -> int:
-        """T, as the network has it, or else the data."""
+        """The number of time steps of the network, or else of the data."""
         return int(getattr(self.network, "time_steps", None) or self.inputs.time_steps or 1)
 
     def build(self) -> nn.Module:

@@ -114,7 +114,7 @@ def _judge_presence_of_gradient(layers: Sequence[LayerReport]) -> Verdict | None
 
 
 def _with_loss_of_input(verdict: Verdict, layers: Sequence[LayerReport]) -> Verdict:
-    """Return a verdict of the gradient with that of the input, if a layer is the last one that keeps it."""
+    """Add lost input to a verdict on the gradient, if a last layer keeps the input."""
     keeping = [index for index, layer in enumerate(layers) if not layer.kept < LOST]
     first = keeping[-1] + 1 if keeping else 0
     # The last neuron may be in a branch, and its spikes added to what is kept.

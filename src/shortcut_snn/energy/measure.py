@@ -48,7 +48,7 @@ def measure_energy(
         time_steps: T; inferred by default. A network of one time step per call is called T times on a static batch.
         labels: labels of the first batch; their number distinguishes samples from time steps.
         reset: resets the neurons; inferred by default.
-        spiking: classes of custom neurons, whose membrane updates are counted then.
+        spiking: classes of custom neurons, to count their membrane updates.
 
     Raises:
         ValueError: there are no inputs or no such layers, or a property of the network cannot be inferred.

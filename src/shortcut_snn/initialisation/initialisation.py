@@ -97,7 +97,7 @@ def initialise(
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
-    without a skip path become the identity plus a part of what they were. Run it once, before the first step and
+    without a skip path become the identity plus a multiple of their values. Run it once, before the first step and
     before the optimizer is built. If it raises or is interrupted, nothing has changed.
 
     Args:
@@ -134,7 +134,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     if not samples:
         raise ValueError(f"the batch for initialise has no samples: pass at least {_FEWEST}")
     if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors_in(example)):
-        raise ValueError("the example has one value everywhere, on which nothing can be measured: pass real data")
+        raise ValueError("the example has the same value everywhere, so nothing can be measured: pass real data")
     if not any(parameter.requires_grad for parameter in target.parameters()):
         raise ValueError(
             f"all parameters of {type(target).__name__} are frozen: call requires_grad_(True) before initialise"

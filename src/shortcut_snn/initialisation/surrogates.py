@@ -1,17 +1,20 @@
-"""Set the surrogates of an initialisation, and those of another copy of a network that was initialised."""
+"""Set the surrogates of an initialisation, also in another copy of the network."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..introspection.neurons import find_neurons
-from ..introspection.surrogates import set_surrogate
-from ..neurons import Neuron, NormNeuron
+from ..neurons import Neuron, NormNeuron, Rectangle, straight_through
+from ..neurons.surrogate import Scaled
 from .structure import Layer, Path, Structure
 
+# Where libraries keep the function from the distance to the threshold to a spike.
+_FUNCTIONS = ("surrogate_function", "spike_grad")
 FLAT_WIDTH = 2.4
 """Width of the rectangle that replaces surrogates of layers that pass on spikes. Chosen by hand."""
 SUM_IN_BRANCHES = 5.0
@@ -54,11 +57,13 @@ class NeuronSettings:
     @classmethod
     def from_entries(cls, entries: Mapping[str, float]) -> "NeuronSettings":
         """Return the settings of :meth:`to_entries`."""
-        return cls(entries["factor"], entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries)
+        return cls(
+            entries.get("factor", 1.0), entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries
+        )
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
-    """Set the surrogates of a network, as an initialisation has set those of another copy.
+    """Set the surrogates of a network to those of an initialised copy.
 
     Args:
         network: see :func:`initialise`.
@@ -91,16 +96,57 @@ def _set(neuron: nn.Module, settings: NeuronSettings) -> bool:
     return set_surrogate(neuron, settings.factor, settings.width)
 
 
+def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) -> bool:
+    """Multiply the surrogate that a neuron was built with by a factor. A second call replaces the first one's factor.
+
+    Args:
+        neuron: built-in, or of SpikingJelly or snnTorch.
+        factor: on the derivative.
+        width: replace the surrogate by a rectangle of this width and of area 1 first.
+    """
+    if isinstance(neuron, Neuron):
+        surrogate: Any = neuron.surrogate
+        own = surrogate.surrogate if isinstance(surrogate, Scaled) else surrogate
+        neuron.surrogate = Scaled(own if width is None else Rectangle(width), factor)
+        return True
+    for name in _FUNCTIONS:
+        function: Any = getattr(neuron, name, None)
+        if callable(function):
+            setattr(neuron, name, ScaledSpike(getattr(function, "function", function), factor, width))
+            return True
+    return False
+
+
+class ScaledSpike(nn.Module):
+    """A library's spike function, with a scaled or a flat derivative.
+
+    Args:
+        function: maps the distance from the threshold to a spike.
+        factor: on its derivative.
+        width: of the rectangle that replaces the derivative; None keeps it.
+
+    Example:
+        >>> import torch
+        >>> v = torch.tensor([-0.5, 0.5], requires_grad=True)
+        >>> ScaledSpike(lambda v: (v > 0).float(), 3.0, 2.0)(v).sum().backward()
+        >>> v.grad
+        tensor([1.5000, 1.5000])
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], factor: float, width: float | None = None) -> None:
+        super().__init__()
+        self.function, self.factor, self.width = function, factor, width
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return spikes."""
+        spikes = self.function(v)
+        if self.width is not None:
+            return straight_through(spikes, v, Scaled(Rectangle(self.width), self.factor))
+        return spikes + (self.factor - 1) * (spikes - spikes.detach())
+
+
 def _by_blocks(structure: Structure, layer: Layer) -> float:
     return max(1.0, math.sqrt(structure.blocks) / 2)
-
-
-def _by_layers(structure: Structure, layer: Layer) -> float:
-    return math.sqrt(structure.count("copy"))
-
-
-def _equal_sum(structure: Structure, layer: Layer) -> float:
-    return min(1.0, SUM_IN_BRANCHES / structure.blocks)
 
 
 def _equal_square(structure: Structure, layer: Layer) -> float:
@@ -135,8 +181,15 @@ class Rule:
 
 RULES: dict[tuple[Path, str], Rule] = {
     ("blocks", "skip"): Rule(flat=True, detach_membrane=True, size=_by_blocks, fixed_norm=True),
-    ("blocks", "inner"): Rule(factor=_equal_sum, size=_by_blocks, fixed_norm=True),
-    ("layers", "copy"): Rule(flat=True, detach_membrane=True, size=_by_layers, fixed_norm=True),
+    ("blocks", "inner"): Rule(
+        factor=lambda structure, layer: min(1.0, SUM_IN_BRANCHES / structure.blocks), size=_by_blocks, fixed_norm=True
+    ),
+    ("layers", "copy"): Rule(
+        flat=True,
+        detach_membrane=True,
+        size=lambda structure, layer: math.sqrt(structure.count("copy")),
+        fixed_norm=True,
+    ),
     ("layers", "inner"): Rule(flat=True),
     ("spikes", "inner"): Rule(factor=_equal_square),
 }

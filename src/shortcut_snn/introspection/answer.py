@@ -10,12 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """The value that a detector inferred, and the reason in words.
-
-    Example:
-        >>> Answer(0, "changing one sample changed the same sample of the output").value
-        0
-    """
+    """The value that a detector inferred, and the reason in words."""
 
     value: T
     reason: str
@@ -27,12 +22,6 @@ class OpenQuestion(ValueError):
     Args:
         parts: one sentence for each question, which names the argument to pass.
         provisional: an answer with which further questions can be asked.
-
-    Example:
-        >>> print(OpenQuestion("pass loop=...", "pass criterion=..."))
-        2 answers remain open:
-        1. pass loop=...
-        2. pass criterion=...
     """
 
     def __init__(self, *parts: str, provisional: Any = None) -> None:

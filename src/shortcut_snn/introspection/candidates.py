@@ -9,7 +9,7 @@ from torch import nn
 
 from ..method.placement import resolve, stages
 from .layers import is_layer
-from .recorder import Event, named_modules
+from .recorder import Event
 
 Events = Mapping[str, Event]
 DEFAULT_TAPS = 3
@@ -19,11 +19,7 @@ _MAX_STAGES = 6
 
 
 def named_places(network: nn.Module, taps: str | Sequence[str], events: Events) -> list[str]:
-    """Return the modules that the caller names, or those of a placement.
-
-    Raises:
-        ValueError: there are no stages, or a module is not called.
-    """
+    """Return the modules that the caller names, or those of a placement."""
     places = [_called_stand_in(network, name, events) for name in resolve(network, taps)]
     for name in places:
         if name not in events:
@@ -50,7 +46,9 @@ def rows(
 
     The last place of each is left out: it is the network's output, or leads to it.
     """
-    blocks = _longest_row([name for name, _ in named_modules(network)], network, events, neurons, len(events), 0)
+    blocks = _longest_row(
+        [name for name, _ in nn.Module.named_modules(network)], network, events, neurons, len(events), 0
+    )
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
     all_rows = (blocks, spiking[:-1], _layer_ends(network, events, usable))
     return [places for row in all_rows if (places := list(filter(usable, row)))]
@@ -69,10 +67,7 @@ def spread(places: Sequence[str], number: int) -> list[str]:
 
 
 def _called_stand_in(network: nn.Module, name: str, events: Events) -> str:
-    """Return a module's name, or for a container that is never called the name of its last child that is.
-
-    A ``ModuleList`` is such a container.
-    """
+    """Return a module's name; for a container that is never called, as a ``ModuleList``, its last called child."""
     inside = [other for other in events if other.startswith(f"{name}.")]
     return name if name in events or not inside else max(inside, key=lambda other: events[other].end)
 
@@ -105,7 +100,7 @@ def _longest_row(
 def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool]) -> list[str]:
     """Return, for each layer, the last usable module before the next layer; the last such module only if alone."""
     layers = sorted((events[name] for name in _layers(network, events)), key=lambda event: event.begin)
-    modules, ends = dict(named_modules(network)), list[str]()
+    modules, ends = dict(nn.Module.named_modules(network)), list[str]()
     for layer, later in pairwise(layers):
         names = [
             name
@@ -119,4 +114,4 @@ def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool
 
 
 def _layers(network: nn.Module, events: Events) -> list[str]:
-    return [name for name, module in named_modules(network) if is_layer(module) and name in events]
+    return [name for name, module in nn.Module.named_modules(network) if is_layer(module) and name in events]

@@ -91,19 +91,7 @@ class Samples:
 def infer_batch_axis(
     probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None
 ) -> tuple[Answer[int], Samples]:
-    """Infer the batch axis of the input.
-
-    Args:
-        probe: of the network.
-        batch_axis: the axis that the caller passes.
-        samples: their number, if it is known.
-
-    Returns:
-        The axis, and the samples along it.
-
-    Raises:
-        ValueError: no axis or several axes may be the batch axis; the message names the argument to pass.
-    """
+    """Infer the batch axis of the input."""
     shape, output = tuple(primary(probe.full_example).shape), probe.base.output
     if isinstance(output, Tensor) and not output.dim():
         raise ValueError(
@@ -130,14 +118,9 @@ def infer_batch_axis(
             f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
         )
     if batch_axis == "auto":
-        along = [Samples(probe, axis) for axis in candidates]
-        changed = [
-            module for module in probe.base.outputs if module and any(one.axes_of_module(module) for one in along)
-        ]
         raise OpenQuestion(
-            f"no axis of {name}'s input was found to hold independent samples: nothing changes "
-            f"{f'after {changed[-1]!r}' if changed else 'anywhere'} when a sample is altered, as in a network whose "
-            f"neurons never fire; pass batch_axis=0 or 1, the batch axis of the example, of shape {shape}"
+            f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a sample "
+            f"is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for an example {shape}"
         )
     _check_number(candidates[0], shape, samples)
     return Answer(candidates[0], reason), Samples(probe, candidates[0])

@@ -1,45 +1,46 @@
 """Inference of the readout: the logits in what a network returns, and how they are read over time.
 
-1. A readout that the caller passes is taken as it is. Otherwise :mod:`.logits` finds the tensor.
+1. A readout that the caller passes is taken as it is. Otherwise the logits are the only tensor, or the one of a name.
 2. Perturbations show the axis of samples. A further axis is time if late inputs change late predictions alone. What a
    layer gives is averaged over time.
-3. The prediction is compared with the labels (:mod:`.compare_labels`).
+3. The prediction is compared with the labels (:mod:`.predictions`).
 
-Values that can be read in several ways (:mod:`.question_values`), and labels of several values, are asked about.
+Values that can be read in several ways, and labels of several values, are asked about.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..method import Readout
-from ..method.taps import Unfold
+from ..method.taps import Unfold, batch_of
+from .adapters import adapters_of
 from .answer import Answer, OpenQuestion
-from .compare_labels import compare_classes, compare_labels, misfit
-from .logits import ADVICE, find_logits
-from .outputs import Path, described, indexed, name_of, tensors_of
+from .infer_batch_axis import Samples
+from .layers import is_layer
+from .neurons import spiking_layers
+from .outputs import Path, described, indexed, is_spikes, name_of, tensors_of
 from .perturb import changed_indices
-from .predictions import Prediction, Question
+from .predictions import Prediction, Question, compare_classes, compare_labels, misfit
 from .probe import CALL_ERRORS
-from .question_values import question_values
 
 WAYS = ("mean", "last", "max", "sum")
 """How predictions of every time step may be read."""
+LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
+ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
+_MAX_LISTED = 4
 
 
 def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
-    """Infer the readout, or check the caller's.
-
-    Raises:
-        OpenQuestion: the output can be read in several ways; the message names the arguments to pass.
-        ValueError: labels do not fit, or the network returns something else in training.
-    """
+    """Infer the readout, or check the caller's."""
     if not isinstance(readout, str):
         how, reason = readout, "the output, as readout=None" if readout is None else "your readout=..."
     elif readout in ("auto", *WAYS):
-        path, reason = find_logits(question.samples)
+        path, reason = _find_logits(question.samples)
         how = inferred = _over_time(question, path)
         if readout != "auto" and inferred.time_axis is not None:
             reason += f"; your readout={readout!r}"
@@ -51,10 +52,45 @@ def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None
     _check_training(question, prediction)
     parts = [compare_classes(question, prediction)]
     if readout == "auto":
-        parts.append(question_values(question, prediction, tensor))
+        parts.append(_question_values(question, prediction, tensor))
     if any(parts):
         raise OpenQuestion(*filter(None, parts), provisional=Answer(prediction, reason))
     return Answer(prediction, reason)
+
+
+def _find_logits(samples: Samples) -> tuple[Path, str]:
+    """Return the path of the logits in a network's output, and how they were found."""
+    output = samples.probe.base.output
+    tensors = _predictions(samples)
+    if not tensors:
+        raise OpenQuestion(f"the network gives {described(output)}: {ADVICE}")
+    if len(tensors) == 1:
+        return next(iter(tensors)), "the only tensor"
+    for name in LOGITS_NAMES:
+        for path in tensors:
+            if path[-1] == name:
+                return path, "by its name"
+    listed = [f"{name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items()]
+    first, last = (indexed(list(tensors)[index]) for index in (0, -1))
+    stacked = ", torch.stack(output).mean(0) if they are time steps" if isinstance(output, list) else ""
+    raise OpenQuestion(
+        f"the network gives {', '.join(listed[:_MAX_LISTED])}{', ...' * (len(listed) > _MAX_LISTED)}, and which of "
+        f"these are the logits remains open: pass readout=lambda output: {first}, say, or {last}; {first}.mean(0) for "
+        f"[T, N, classes], or .sum(0) for spike counts, .mean(1) for [N, T, classes]{stacked}"
+    )
+
+
+def _predictions(samples: Samples) -> dict[Path, Tensor]:
+    """Return the tensors of the output that may be predictions: those that show a sample, if any does."""
+    probe = samples.probe
+    tensors = {
+        path: one for path, one in tensors_of(probe.base.output).items() if one.dim() and one.is_floating_point()
+    }
+    altered = samples.altered.values()
+    show = [path for path in tensors if any(probe.changes_of_output(path, done) is not None for done in altered)]
+    # A tensor of one axis may be a statistic of the whole batch.
+    apart = [path for path in show if tensors[path].dim() > 1 or samples.axes_of_output(path)]
+    return {path: tensors[path] for path in apart or show or tensors}
 
 
 def _over_time(question: Question, path: Path) -> Readout:
@@ -138,3 +174,66 @@ def _check_training(question: Question, prediction: Prediction) -> None:
         "readout=..., which maps either to logits, as in lambda output: output if isinstance(output, torch.Tensor) "
         "else output[0], or the mean of these"
     )
+
+
+def _question_values(question: Question, prediction: Prediction, tensor: Tensor) -> str:
+    """Return the question how the values of a prediction are read; empty if there is one way."""
+    how, labels = prediction.readout, question.labels
+    if not isinstance(how, Readout) or how.steps is None or prediction.step_axis is not None:
+        return ""
+    name, classes = indexed(how.path), prediction.num_classes
+    keep = f"lambda output: {name}" if how.path else "None"
+    over_time = how.time_axis is not None and how.unfolded(question.output).shape[how.time_axis] > 1
+    if tensor.min() < 0 or tensor.max() > 1:
+        if not over_time and question.labels_are_classes and classes > 1 and torch.equal(tensor, tensor.round()):
+            return (
+                f"{name} holds integers: pass readout={keep} for spike counts, of which the greatest wins, or "
+                f"readout=lambda output: -{name} for the times of spikes, of which the earliest wins"
+            )
+        if not over_time or _is_of_layer(question, how):
+            return ""
+        return (
+            f"{name}, of shape {tuple(how.find(question.output).shape)}, holds real values of every time step, such as "
+            "membrane potentials: pass readout='mean', 'last' (the last step), 'max' (the maximum over time), 'sum', "
+            "or a function of the output"
+        )
+    # Rates or probabilities as targets are compared with such. One output for two classes has a loss of its own.
+    if labels is None or (question.labels_are_classes and classes == 1):
+        return ""
+    if labels.is_floating_point() and not is_spikes(labels) and labels.min() >= 0 and labels.max() <= 1:
+        return ""
+    limit = ""
+    if question.labels_are_classes:
+        least = math.log(1 + (classes - 1) / math.e)
+        limit = f", where a cross-entropy of {classes} classes cannot fall below {least:.2f}"
+    if over_time:
+        return (
+            f"{name} holds spikes or the like of every time step, with rates between 0 and 1{limit}: pass "
+            "readout='sum' for spike counts, 'mean' for rates, or a function of the output, such as potentials or "
+            "the time of the first spike"
+        )
+    log = f"{name}.log()" if classes > 1 and bool(((tensor.sum(1) - 1).abs() < 1e-3).all()) else ""
+    return (
+        f"{name} lies between 0 and 1{limit}: pass readout=lambda output: "
+        f"{log or f'torch.logit({name}, 1e-6)'} for logits, as after a {'softmax' if log else 'sigmoid'}; 10 * {name}, "
+        f"say, for firing rates; or readout={keep} to keep it"
+    )
+
+
+def _is_of_layer(question: Question, how: Readout) -> bool:
+    """Return whether predictions of every step are what a layer gives, which some libraries average over time."""
+    probe = question.samples.probe
+    averages = [adapter.averages_currents for adapter in adapters_of(probe.initial)]
+    if not (averages or spiking_layers(probe.initial)) or not all(averages):
+        return False
+    with batch_of(question.samples.length):
+        steps = how.unfolded(question.output)
+    # A layer is called for each step, or once for all, in the order of its own axes.
+    forms = (steps.flatten(), steps.movedim(how.time_axis or 0, 0).flatten(), steps.transpose(0, 1).flatten())
+    for name, module in nn.Module.named_modules(probe.initial):
+        if is_layer(module) and name in probe.base.outputs:
+            calls = [call.flatten() for call in question.samples.features(name) if isinstance(call, Tensor)]
+            given = torch.cat(calls) if calls else steps.new_empty(0)
+            if any(torch.equal(given, form) for form in forms):
+                return True
+    return False

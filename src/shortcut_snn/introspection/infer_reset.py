@@ -14,7 +14,6 @@ from .._utils.calls import Reset
 from .adapters import Adapter, library_reset
 from .answer import Answer, OpenQuestion
 from .probe import Probe
-from .recorder import named_modules
 
 Place = tuple[str, str]
 """The name of a module, and of one of its attributes."""
@@ -22,22 +21,12 @@ _ABSENT = "no such attribute"
 
 
 def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None) -> Answer[Reset | None]:
-    """Infer the reset of a network.
-
-    Args:
-        probe: of the network, after the reset of its libraries.
-        adapters: of the libraries whose neurons it has.
-        reset: the caller's reset; None for none, ``"auto"`` to infer it.
-
-    Raises:
-        OpenQuestion: no reset is known with which the network does not leak.
-        ValueError: the network leaks with the caller's reset, or this writes into the graph of a pass.
-    """
+    """Infer the reset of a network."""
     if reset is None:
         return Answer(None, "reset=None")
     if not isinstance(reset, str):
         if leaks(probe, reset):
-            raise ValueError(f"{describe_state(probe)}, in spite of reset=...: it must reset all of that")
+            raise ValueError(f"{describe_state(probe)}, although reset=... is given: it must reset this state too")
         if _writes_in_place(probe, reset):
             raise ValueError(
                 "reset=... writes into tensors that the backward pass needs: let it assign new ones, as in self.v = 0.0"
@@ -57,7 +46,7 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
 
 def check_layers_exist(probe: Probe) -> None:
     """Check that a pass makes no layers, which no hook and no optimizer would know."""
-    known, modules = dict(named_modules(probe.initial)), named_modules(probe.base.network)
+    known, modules = dict(nn.Module.named_modules(probe.initial)), nn.Module.named_modules(probe.base.network)
     made = [name for name, module in modules if name not in known and list(nn.Module.parameters(module))]
     if made:
         raise ValueError(
@@ -92,8 +81,8 @@ def _writes_in_place(probe: Probe, reset: Reset) -> bool:
 
 def changed_attributes(probe: Probe) -> list[Place]:
     """Return the attributes of a network's modules that a pass changes."""
-    changed, others = [], dict(named_modules(probe.base.network))
-    for name, before in named_modules(probe.initial):
+    changed, others = [], dict(nn.Module.named_modules(probe.base.network))
+    for name, before in nn.Module.named_modules(probe.initial):
         old, new = _attributes(before), _attributes(others.get(name, before))
         names = dict.fromkeys([*old, *new])
         changed += [(name, key) for key in names if not _equal(old.get(key, _ABSENT), new.get(key, _ABSENT))]

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._utils.calls import primary
 from ..method import Tap
 from ..method.taps import Extract, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS, named_places, rows, spread, stage_ends
-from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
 from .layers import has_weights, holds_matrix
 from .perturb import BatchAxis
-from .recorder import Event, named_modules
+from .probe import GradientPaths
+from .recorder import Event
 
 
 class _OpenChannelsError(ValueError):
@@ -45,14 +45,7 @@ class _Located:
 
 @dataclass(frozen=True)
 class TapInference:
-    """The inference of the taps.
-
-    Args:
-        samples: of the example.
-        paths: the paths of gradients.
-        neurons: the names of the network's neurons.
-        every_step: whether branches predict every time step.
-    """
+    """The inference of the taps; with ``every_step``, branches predict every time step."""
 
     samples: Samples
     paths: GradientPaths
@@ -64,12 +57,7 @@ class TapInference:
         return self.samples.probe.base.events
 
     def infer(self, taps: str | int | Sequence[str], time_axis: Any, channel_axis: Any) -> Answer[tuple[Tap, ...]]:
-        """Infer the taps.
-
-        Raises:
-            OpenQuestion: axes remain open.
-            ValueError: there is no place for a tap, or a named one cannot be used.
-        """
+        """Infer the taps; ask about axes that remain open."""
         network, events = self.samples.probe.initial, self._events
         if isinstance(taps, int) and taps < 0:
             raise ValueError(f"taps must be a number of branches, a placement or a list of names, got {taps}")
@@ -119,7 +107,7 @@ class TapInference:
         if questions:
             asked = ", ".join(questions.get(name, ("", "'auto'"))[1] for name in names)
             raise OpenQuestion(
-                f"the channel axis of {', '.join(shape for shape, _ in questions.values())} remains open: pass "
+                f"the channel axis of {', '.join(shape for shape, _ in questions.values())} is unknown: pass "
                 f"channel_axis=[{asked}], one for each of the taps {', '.join(names)}"
             )
         self._check_training(taps)
@@ -169,12 +157,12 @@ class TapInference:
 
     def _check_calls(self, name: str) -> None:
         """Check that a module's calls are time steps, not the calls of several layers that share it."""
-        event, modules = self._events[name], named_modules(self.samples.probe.initial)
+        event, modules = self._events[name], nn.Module.named_modules(self.samples.probe.initial)
         weighted = [other for other, module in modules if has_weights(module) or holds_matrix(module)]
         if not event.same_shape or not event.is_stepped([self._events[one] for one in weighted if one in self._events]):
             raise ValueError(
-                f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: tap "
-                "modules that these have for themselves, such as the containers around them, in taps=[...]"
+                f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: name "
+                "modules in taps=[...] that are not shared, such as the containers around these layers"
             )
 
     def _locate_samples(self, name: str, features: Tensor, extract: Extract) -> _Located:

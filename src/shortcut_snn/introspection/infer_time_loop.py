@@ -6,25 +6,27 @@
 3. A network without known neurons is called once, if no state outlives the call. Otherwise the caller is asked.
 
 A step may take back the state that it returned, as arguments. The loop passes it on where that is certain (see
-:mod:`.step_arguments`); otherwise the caller is asked.
+:class:`StepArguments`); otherwise the caller is asked.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from .._utils.calls import Reset, inputs_of, primary
+from .._utils.calls import Reset, inputs_of, map_tensors, primary, signature_of
 from ..method import TimeLoop
+from ..method.layout import entries
 from ..method.taps import Extract
-from .adapters import Adapter
+from .adapters import Adapter, adapters_of
 from .answer import Answer, OpenQuestion
 from .infer_reset import changed_attributes, check_layers_exist, leaks
 from .neurons import single_step_neurons
 from .outputs import tensors_of
+from .perturb import counts, varied
 from .probe import Probe, Run
-from .step_arguments import StepArguments, written
 
 Loop = Literal["auto", "network", "input"] | int
 WRAPPER = """
@@ -33,19 +35,80 @@ WRAPPER = """
         def forward(self, x): return {call}"""
 
 
+def written(loop: TimeLoop) -> str:
+    """Return a loop as it is written in Python."""
+    values = [f"{one.name}={value!r}" for one in fields(loop) if (value := getattr(loop, one.name)) != one.default]
+    return f"TimeLoop({', '.join(values)})"
+
+
+class StepArguments:
+    """The arguments of a network that may be called step by step."""
+
+    def __init__(self, network: nn.Module, example: Any) -> None:
+        args, kwargs = inputs_of(network, map_tensors(varied, example))
+        self.signature = signature_of(network)
+        self.values: dict[str, Any] = dict(self.signature.bind_partial(*args, **kwargs).arguments)
+        self.batch = next((name for name, value in self.values.items() if isinstance(value, Tensor)), None)
+        """The name of the batch; None if it is not a tensor."""
+        self._states = [adapter.state for adapter in adapters_of(network) if adapter.state]
+
+    @property
+    def flags(self) -> list[str]:
+        """The arguments that are true or false, of which every step gets the same."""
+        named = [part for value in self.values.values() if isinstance(value, dict) for part in value.items()]
+        return [name for name, value in [*self.values.items(), *named] if isinstance(value, bool)]
+
+    @cached_property
+    def free(self) -> dict[str, bool]:
+        """The arguments that may be a state, tensors after the batch or without a value; and whether one needs it."""
+        free = {}
+        for name, parameter in self.signature.parameters.items():
+            default = None if parameter.default is parameter.empty else parameter.default
+            leaves = tree_leaves(self.values.get(name, default))
+            is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if is_named and self.batch not in (None, name) and all(v is None or isinstance(v, Tensor) for v in leaves):
+                free[name] = parameter.default is parameter.empty and name not in self.values
+        return free
+
+    def loop(self, axis: int, steps: int | None = None) -> TimeLoop:
+        """Return the loop over an axis, or over a static batch.
+
+        An argument that the example lacks can only be state, and so is that of a library's convention.
+        """
+        carry = [name for name, is_needed in self.free.items() if is_needed or name in self._states]
+        return TimeLoop(steps, tuple(carry), axis, () if steps else self._sequences(axis))
+
+    def _sequences(self, axis: int) -> tuple[str, ...]:
+        """Return the arguments that have samples and time as the batch does, or a number for each time step."""
+        sizes: tuple[int, ...] = () if self.batch is None else tuple(self.values[self.batch].shape[:2])
+
+        def is_sequence(value: Any) -> bool:
+            if not isinstance(value, Tensor) or len(sizes) < 2:
+                return False
+            numbers = value.shape == sizes[axis : axis + 1]
+            # As many samples as time steps may be told from these by their numbers.
+            return value.shape[:2] == sizes or (numbers and (len(set(sizes)) > 1 or counts(value)))
+
+        return tuple(name for name, value in self.values.items() if name != self.batch and is_sequence(value))
+
+    def possible_state(self, output: Any, loop: TimeLoop | None = None) -> tuple[str, ...]:
+        """Return the arguments in which a call may take back what it returned: entries after the first, or of a name.
+
+        Args:
+            output: of the network.
+            loop: whose sequences are none of these; one that carries a state leaves no other.
+        """
+        if loop is not None and loop.carry:
+            return ()
+        names = tuple(name for name in self.free if loop is None or name not in loop.sequences)
+        if isinstance(output, tuple | list):
+            return names if len(output) > 1 else ()
+        return tuple(name for name in names if not isinstance(output, Tensor) and name in entries(output))
+
+
 @dataclass(frozen=True)
 class TimeLoopInference:
-    """The inference of the time loop.
-
-    Args:
-        network: the network.
-        adapters: of the libraries whose neurons it has.
-        example: a batch.
-        batch_axis: the axis of samples in it, if it is known.
-        reset: a reset that is known so far.
-        samples: the number of samples, if it is known.
-        extract: maps a module's output to its features.
-    """
+    """The inference of the time loop, from what is known so far of batch axis, reset and number of samples."""
 
     network: nn.Module
     adapters: list[Adapter]
@@ -57,12 +120,7 @@ class TimeLoopInference:
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
     def infer(self, loop: Loop | TimeLoop) -> tuple[Answer[TimeLoop | None], Probe]:
-        """Return the loop, None if one call takes the whole batch; and a probe that calls the network in this way.
-
-        Raises:
-            OpenQuestion: the loop remains open.
-            ValueError: the network does not take the example.
-        """
+        """Return the loop, None if one call takes the whole batch; and a probe that calls the network in this way."""
         if isinstance(loop, TimeLoop):
             answer: Answer[TimeLoop | None] = Answer(loop, "your loop")
         elif loop == "network":
@@ -119,7 +177,7 @@ class TimeLoopInference:
         return self._arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
 
     def _check_state(self, loop: TimeLoop) -> None:
-        """Ask about arguments in which a step may take back what the step before returned."""
+        """Ask about arguments that may receive what the previous step returned."""
         probe = self._probe(loop)
         if state := self._arguments.possible_state(probe.base.output, loop):
             raise OpenQuestion(
@@ -150,7 +208,7 @@ class TimeLoopInference:
         raise self._question()
 
     def _may_be_a_step(self) -> bool:
-        """Return whether a call may take back what it returns, and does not go through time itself."""
+        """Return whether a call may receive what the previous call returned, and does not loop over time itself."""
         # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
         probe, sequence = self._probe(None), len(self._shape) > 2 or not primary(self.example).is_floating_point()
         if len(self._shape) < 2 or not self._arguments.possible_state(probe.base.output):

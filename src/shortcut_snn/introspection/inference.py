@@ -17,11 +17,9 @@ from .infer_batch_axis import infer_batch_axis
 from .infer_readout import infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
-from .infer_time_loop import Loop, TimeLoopInference
+from .infer_time_loop import Loop, TimeLoopInference, written
 from .predictions import Prediction, Question
 from .probe import Probe
-from .recorder import named_modules
-from .step_arguments import written
 
 
 def introspect(
@@ -82,14 +80,9 @@ def introspect(
 
 
 def reproducing_arguments(layout: Layout) -> dict[str, str]:
-    """Return the arguments of ``attach`` that lead to a layout without a guess, as they are written in Python.
+    """Return the arguments of ``attach`` that state a layout, as Python text.
 
     An argument that is a function is written as ``...``.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-        >>> reproducing_arguments(introspect(network, torch.rand(2, 4)))
-        {'taps': "['1']", 'loop': "'network'", 'batch_axis': '0', 'readout': 'None', 'num_classes': '3'}
     """
     run, readout = layout.run, layout.readout
     arguments = {
@@ -125,13 +118,6 @@ def describe(
     """Infer how a network is called and reset and where its samples are, without taps and readout.
 
     The arguments are those of :func:`shortcut_snn.attach`.
-
-    Raises:
-        ValueError: an answer remains open; the message names the argument to pass to :func:`shortcut_snn.attach`.
-
-    Example:
-        >>> describe(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)).batch_axis
-        0
     """
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
     ask(call.questions)
@@ -158,7 +144,7 @@ class Call:
         if names or self.reset.value is None:
             return names
         stateful = {name for name, _ in changed_attributes(self.probe) if name in self.probe.base.events}
-        names = [name for name, _ in named_modules(self.probe.initial) if name and name in stateful]
+        names = [name for name, _ in nn.Module.named_modules(self.probe.initial) if name and name in stateful]
         # The innermost: what holds a neuron may count its calls.
         return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
@@ -215,11 +201,7 @@ def infer_call(
     samples: int | None,
     extract: Extract | None = None,
 ) -> Call:
-    """Infer how a network is called and reset.
-
-    Raises:
-        ValueError: an answer remains open, or the network cannot be inspected.
-    """
+    """Infer how a network is called and reset."""
     if not isinstance(loop, int | TimeLoop) and loop not in ("auto", "network", "input"):
         raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
     if isinstance(network, Shortcut):
@@ -232,7 +214,7 @@ def infer_call(
     shapes = {one.shape for one in tensors_in(example)} if isinstance(example, list) else set()
     if len(shapes) > 1 == len({shape[1:] for shape in shapes}):
         raise ValueError(
-            "the example is a list of tensors of unlike lengths: pass a network that takes one padded tensor"
+            "the example is a list of tensors of different lengths: pass a network that accepts one padded tensor"
         )
     try:
         copy_network(network)

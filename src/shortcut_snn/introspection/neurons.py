@@ -31,13 +31,7 @@ _CUSTOM: ContextVar[_Custom] = ContextVar("custom", default=_Custom())  # noqa: 
 
 @contextmanager
 def custom_neurons(classes: type[nn.Module] | tuple[type[nn.Module], ...]) -> Iterator[None]:
-    """Treat modules of some classes as neurons, whose first output is spikes, in a block; with none, change nothing.
-
-    Example:
-        >>> with custom_neurons(nn.ReLU):
-        ...     list(find_neurons(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))
-        ['1']
-    """
+    """Treat modules of some classes as neurons, whose first output is spikes, in a block; with none, change nothing."""
     classes = classes if isinstance(classes, tuple) else (classes,)
     if not all(isinstance(each, type) and issubclass(each, nn.Module) for each in classes):
         raise TypeError(f"spiking must be classes of modules, as in spiking=(LIF,), got {classes!r}")
@@ -94,12 +88,6 @@ def learned_by_neurons(network: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that neurons learn, such as decays, thresholds and the matrices over time of a PSN.
 
     The weights of connections are not among them, even if a recurrent neuron of a library holds them.
-
-    Example:
-        >>> from shortcut_snn.neurons import PLIF
-        >>> network = nn.Sequential(nn.Linear(2, 2), PLIF())
-        >>> learned_by_neurons(network)[0] is network[1].w
-        True
     """
     built_in = [module for module in nn.Module.modules(network) if isinstance(module, Neuron)]
     learned = [parameter for neuron in built_in for parameter in neuron.parameters()]

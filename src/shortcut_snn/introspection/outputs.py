@@ -1,4 +1,4 @@
-"""The tensors in what a network returns, and their names in messages."""
+"""The tensors in a network's output, and their names in messages."""
 
 from typing import Any
 
@@ -46,3 +46,8 @@ def described(output: Any, depth: int = 2) -> str:
     inside = [described(value, depth - 1) for value in entries(output).values()] if depth else []
     listed = ", ".join(dict.fromkeys(inside)) if len(inside) <= 8 else f"{inside[0]}, ..."
     return f"{type(output).__name__}" + (f" of {len(inside)} entries ({listed})" if inside else "")
+
+
+def is_spikes(tensor: Any) -> bool:
+    """Return whether all values are zeros and ones."""
+    return bool(((tensor == 0) | (tensor == 1)).all())

@@ -27,10 +27,6 @@ def alter(example: Any, axis: int, index: int | None, values: str = "like") -> A
         axis: of samples, or of time steps.
         index: of the sample to alter; None for all.
         values: drawn from a range ``"like"`` the example's or six times as ``"wide"``, or ``"moved"`` by one index.
-
-    Example:
-        >>> changed_indices(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
-        [{0, 1, 2}, {0, 1}]
     """
     first = primary(example)
     length = first.shape[axis]
@@ -158,9 +154,6 @@ def batch_axes(shape: Sequence[int], changes: Mapping[int, Changed | None], leng
         shape: of the tensor.
         changes: in passes with one sample altered, by the index of the sample.
         length: number of samples.
-
-    Returns:
-        None if nothing changed.
     """
     changed = {sample: axes for sample, axes in changes.items() if axes is not None}
     if not changed:

@@ -5,7 +5,7 @@ All questions are answered by the same few passes, each of which is run once, wh
 * the base pass, of the example with a few samples;
 * passes with one sample, or one time step, of the example altered;
 * two passes in which every layer gives what it gave in the base pass, except for one channel;
-* a pass in training mode, whose graph shows which weights a branch would train (:mod:`.gradient_paths`).
+* a pass in training mode, whose graph shows which weights a branch would train (:class:`GradientPaths`).
 
 Networks often spike too little to show a perturbation: at initialisation, on random inputs, or with a zero-initialised
 norm. The probe therefore scales what layers give, channel by channel, so that neurons after them spike now and then.
@@ -18,16 +18,15 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, call_on, copy_network, evaluation, map_tensors
+from .._utils.calls import Reset, call_on, copy_network, evaluation, map_tensors, tensors_in
 from ..method.taps import Extract, first_tensor, tensor_in
-from .gradient_paths import GradientPaths
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of
 from .perturb import Changed, alter, changed_indices, small_examples, varied
@@ -36,6 +35,41 @@ from .recorder import Edit, OneChannel, Pass, Recorder
 Run = Callable[..., Any]
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
+
+
+class GradientPaths:
+    """The autograd graph of a pass in training mode, and the nodes at which modules end.
+
+    Args:
+        weights: trained parameters of more than one axis, or all in a network without such. A threshold or a decay
+            alone is not worth a branch.
+    """
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self._weights = set(map(id, weights))
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """By module, the shape of its features in the first call."""
+        self.output: Any = None
+        """What the network returned."""
+        self._nodes: dict[str, list[Any]] = {}
+        self.trains = cache(self._trains)
+        """Returns whether a gradient comes from a module's output to weights; yes in a network without any."""
+
+    def add(self, name: str, features: Any) -> None:
+        """Add a call of a module. A later operation in place gives the tensor another node, so nodes are kept."""
+        if isinstance(features, Tensor):
+            self.shapes.setdefault(name, tuple(features.shape))
+            nodes = [tensor.grad_fn for tensor in tensors_in(features) if tensor.grad_fn is not None]
+            self._nodes.setdefault(name, []).extend(nodes)
+
+    def _trains(self, name: str) -> bool:
+        reached, left = set[Any](), list(self._nodes.get(name, []))
+        while left:
+            node = left.pop()
+            if node is not None and node not in reached:
+                reached.add(node)
+                left.extend(earlier for earlier, _ in node.next_functions)
+        return not self._weights or any(id(getattr(node, "variable", None)) in self._weights for node in reached)
 
 
 class Probe:
@@ -136,11 +170,7 @@ class Probe:
 
     @cached_property
     def gradient_paths(self) -> GradientPaths:
-        """The paths of gradients in a pass in training mode.
-
-        Raises:
-            ValueError: the network raises an error there, or calls other modules for other values.
-        """
+        """The paths of gradients in a pass in training mode."""
         network = self.fresh()
         trained = [p for p in nn.Module.parameters(network) if p.requires_grad]
         paths = GradientPaths([p for p in trained if p.dim() > 1] or trained)
@@ -168,8 +198,8 @@ class Probe:
         unscaled = Recorder({}, Pass(self.base.example, self.fresh()), lambda *call: None)
         if names and (missed := [name for name in names if name in self._record(unscaled).events]):
             raise ValueError(
-                f"values decide in evaluation whether {type(self.initial).__name__} calls {missed[0]!r}, as in an "
-                "early exit: turn this off while the network is attached"
+                f"{type(self.initial).__name__} calls {missed[0]!r} for some inputs only, as with an early exit: turn "
+                "this off before you attach the network"
             )
 
     def observe(
@@ -180,14 +210,7 @@ class Probe:
         network: nn.Module | None = None,
         gradients: bool = False,
     ) -> Pass:
-        """Return the record of a pass in evaluation mode, compared with the base pass.
-
-        Args:
-            example: a batch; by default that of the base pass.
-            edit: changes outputs of modules.
-            network: the copy to use; by default a fresh one.
-            gradients: whether the pass has a graph.
-        """
+        """Return the record of a pass in evaluation mode, compared with the base pass."""
         base = self.base
         done = Pass(base.example if example is None else example, self.fresh() if network is None else network)
 

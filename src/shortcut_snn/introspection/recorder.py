@@ -72,7 +72,7 @@ class Pass:
 
 
 class OneChannel:
-    """An edit by which every layer gives what it gave in the base pass, call by call, except for one channel.
+    """An edit that repeats every layer's output of the base pass, call by call, except for one channel.
 
     Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
 
@@ -109,14 +109,8 @@ class OneChannel:
 class Recorder:
     """The hooks of one pass: they scale and edit outputs, and record the events.
 
-    Args:
-        gains: the scaling of layers.
-        done: the record to fill.
-        keep: ``(name, output)``: keeps what is needed of a module's output.
-        edit: changes outputs of modules.
-        learn: whether to learn the scaling.
-        scale_inputs_of: modules whose inputs are scaled too, if the scaling is learned; otherwise all of which it is
-            known.
+    While the scaling is learned, only the inputs of modules in ``scale_inputs_of`` are scaled; otherwise all of which
+    it is known.
     """
 
     def __init__(
@@ -146,7 +140,7 @@ class Recorder:
     def listening(self, network: nn.Module) -> Iterator[None]:
         """Hook all modules of a network within the block."""
         handles = []
-        for name, module in named_modules(network):
+        for name, module in nn.Module.named_modules(network):
             handles.append(module.register_forward_pre_hook(self._pre_hook(name)))
             handles.append(module.register_forward_hook(self._hook(name)))
         try:
@@ -203,8 +197,3 @@ class Recorder:
             event.same_shape = event.same_shape and event.shape == shape
         self.done.events[name].last = self._clock
         self._clock += 1
-
-
-def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield modules by name, also for a class that overrides ``named_modules``."""
-    yield from nn.Module.named_modules(network)

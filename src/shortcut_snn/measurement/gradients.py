@@ -47,7 +47,7 @@ def gradient_rms(network: nn.Module) -> dict[str, float]:
 
 
 def first_to_last_ratio(rms: Mapping[str, float]) -> float:
-    """Return the gradient RMS of the first layer over that of the last: above 1 it grew in the backward pass."""
+    """Return the gradient RMS of the first layer divided by the last layer's: above 1 the gradient grew."""
     values = list(rms.values())
     if not values:
         return math.nan
@@ -66,7 +66,7 @@ class GradientReport:
 
     @property
     def ratio(self) -> float:
-        """RMS of the first layer over that of the last."""
+        """RMS of the first layer divided by the RMS of the last."""
         return first_to_last_ratio(self.rms)
 
 

@@ -1,4 +1,4 @@
-"""Auxiliary heads: what a branch computes from the output of its tap.
+"""Auxiliary heads: the modules of a branch, which map its tap to predictions.
 
 A head is a module made by ``(channels, outputs)``. It takes the tap's output averaged over time and space, ``[N, C]``.
 A head with ``pools = False`` takes ``[N, C, *space]`` and averages over space itself, if at all.

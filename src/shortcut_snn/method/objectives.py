@@ -81,7 +81,7 @@ def takes_branches(objective: Objective) -> bool:
 
 
 def definition(part: Any) -> Any:
-    """Return what declares the needs of a part of a method: the part, or the function that a recipe configures."""
+    """Return the object that declares the needs of a part of a method: the part, or a recipe's function."""
     component = getattr(part, "component", None)
     return part if component is None else component.factory
 
@@ -156,7 +156,7 @@ class LossSum:
 @components.objective("step_loss_sum")
 @dataclass(frozen=True)
 class StepLossSum:
-    """Deep supervision of every time step: :class:`LossSum` of each step's predictions, averaged over the steps.
+    """Deep supervision of every time step: ``loss_sum`` of each step's predictions, averaged over the steps.
 
     DeepTAGE (ICLR 2025) supervises stages and time steps in this way.
 
@@ -214,9 +214,9 @@ class SelfDistillation:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0:
-            raise ValueError(f"share, of the soft labels, is from 0 to 1, got {self.share}")
+            raise ValueError(f"share (of the soft labels) must be from 0 to 1, got {self.share}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature, of the soft labels, must be finite and > 0, got {self.temperature}")
+            raise ValueError(f"temperature (of the soft labels) must be finite and > 0, got {self.temperature}")
 
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
@@ -244,7 +244,9 @@ class SelfDistillation:
 @components.objective("tet")
 @dataclass(frozen=True)
 class TET:
-    """``(1 - weight) * L_TET + weight * L_MSE`` (Deng et al., ICLR 2022, arXiv 2202.11946)::
+    """Temporal efficient training: ``(1 - weight) * L_TET + weight * L_MSE`` (Deng et al., ICLR 2022).
+
+    The two losses (arXiv 2202.11946)::
 
         L_TET = (1 / T) * sum over t of criterion(O[t], target of the batch)
         L_MSE = (1 / T) * sum over t of MSE(O[t], target)
@@ -273,9 +275,9 @@ class TET:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0:
-            raise ValueError(f"weight, of TET's regulariser, is from 0 to 1, got {self.weight}")
+            raise ValueError(f"weight (of TET's regulariser) must be from 0 to 1, got {self.weight}")
         if not math.isfinite(self.target):
-            raise ValueError(f"target, of TET's regulariser, must be finite, got {self.target}")
+            raise ValueError(f"target (of TET's regulariser) must be finite, got {self.target}")
 
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy

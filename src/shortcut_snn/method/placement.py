@@ -90,7 +90,7 @@ def resolve(network: nn.Module, taps: object) -> list[str]:
             )
         return PLACEMENTS[taps](network)
     if not isinstance(taps, Sequence) or not all(isinstance(name, str) for name in taps):
-        raise TypeError(f"taps are a placement or a list of names of submodules, got {taps!r}")
+        raise TypeError(f"taps must be a placement or a list of names of submodules, got {taps!r}")
     names = list(taps)
     modules = dict(network.named_modules())
     for name in names:

@@ -31,7 +31,7 @@ class Shortcut(nn.Module):
         network: maps a batch to a prediction, as the layout says.
         layout: how the network is called, reset, read and tapped.
         heads: one module for each tap of the layout.
-        method: objective, branch weight and what else training needs; None for none. It can be set later, once.
+        method: objective, branch weight and other settings of training, or None. It can be set later, once.
 
     Raises:
         TypeError: the network is not a module.
@@ -119,7 +119,7 @@ class Shortcut(nn.Module):
             )
         if self._method is not None and self._method.weight_bits is not None:
             raise ValueError(
-                "only tasks round weights (method.weight_bits): train with fit, or leave it out and call the network "
+                "only tasks round weights: train with fit, or leave method.weight_bits out and call the network "
                 "inside deploy.quantised_weights"
             )
         if len(self.branches) and not output.branches and output.main.requires_grad:
@@ -145,7 +145,7 @@ class Shortcut(nn.Module):
         return loss
 
     def main_loss(self, output: ShortcutOutput, target: Any, criterion: Criterion | None = None) -> Tensor:
-        """Return the loss of the network's own prediction: that of a branch weight of 0."""
+        """Return the loss of the network's own prediction, as with a branch weight of 0."""
         return self.weighted_loss(output, target, 0.0, criterion)
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:

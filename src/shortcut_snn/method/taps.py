@@ -237,7 +237,7 @@ class Taps:
         raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}{hints}")
 
     def cancel(self) -> None:
-        """Stop listening and drop what was kept, as after a failed forward pass."""
+        """Remove the hooks and drop recorded outputs, as after a failed forward pass."""
         self.active = False
         self._pooled = [[] for _ in self.names]
 

@@ -17,12 +17,13 @@ class TimeLoop:
     """Call a network once per time step and stack its outputs along a new first axis.
 
     Args:
-        steps: T for a static batch, which every call gets whole; None for a batch with a time axis.
-        carry: the arguments that hold the network's state. Each call gets in them the last entries of what the call
-            before returned, in this order, or the entries of these names in a dictionary. They are not outputs.
+        steps: T for a static batch, which every call receives as a whole; None for a batch with a time axis.
+        carry: the arguments that hold the network's state. Each call receives in them the last entries that the
+            previous call returned, in this order, or the dictionary entries of these names. These entries are not
+            outputs.
         axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
-        sequences: further arguments that have this axis, or one value for each time step, ``[T]``. Each call gets one
-            step of them, as of the batch.
+        sequences: further arguments that have this axis, or one value for each time step, ``[T]``. Each call receives
+            one step of each.
 
     Raises:
         ValueError: fewer than one time step.
@@ -73,7 +74,7 @@ class TimeLoop:
         return stacked[0] if self.carry and isinstance(stacked, tuple) and len(stacked) == 1 else stacked
 
     def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """Return the state in what a step returned, as arguments of the next one, and the other entries.
+        """Split the output of a step into its state, as arguments of the next step, and the other entries.
 
         The state is empty if the step returned none. If all entries are state, they are also the output.
         """
@@ -85,7 +86,7 @@ class TimeLoop:
         return {name: parts[key] for name, key in zip(self.carry, keys, strict=True)}, left or parts
 
     def steps_of(self, batch: Any) -> list[Any]:
-        """Return what each call gets of a batch, step by step. Tensors in dictionaries and tuples are split alike.
+        """Split a batch into the arguments of each step, also within dictionaries and tuples.
 
         Raises:
             ValueError: the tensors differ in their number of time steps, or there is none.

@@ -32,7 +32,7 @@ class NeuronRole:
     projection: str = ""
 
     def inside(self, module: str) -> "NeuronRole":
-        """Return the role with names as the network has them, of which ``module`` is a part."""
+        """Return the role with the names in the whole network, of which ``module`` is a part."""
         names = (self.weights, self.norm, self.projection)
         return NeuronRole(self.role, *(f"{module}.{name}" if name and module else name for name in names))
 

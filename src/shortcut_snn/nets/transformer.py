@@ -128,7 +128,7 @@ class TransformerBlock(nn.Module):
         self.reduce = leave(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[T, N, C, H, W]``, counts of spikes or currents, to the same."""
+        """Map counts of spikes or currents ``[T, N, C, H, W]`` to values of the same kind and shape."""
         x = x + self.mix(self.attention(self.spike1(x)))
         out: Tensor = x + self.reduce(self.expand(self.spike2(x)))
         return out

@@ -1,4 +1,4 @@
-"""Weights that are declared constant: what a kernel makes of them is made once."""
+"""Weights that are declared constant, so that a kernel prepares them only once."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _DERIVED = "_shortcut_snn_derived"
 
 
 def declare_constant(weight: Tensor) -> None:
-    """Let the kernels keep what they make of a weight. A later write through ``data`` or ``numpy()`` goes unnoticed."""
+    """Let the kernels keep a prepared weight. A later write through ``data`` or ``numpy()`` goes unnoticed."""
     setattr(weight, _DERIVED, (weight._version, None))
 
 

@@ -150,7 +150,7 @@ class Neuron(nn.Module):
 
 @components.neuron("lif")
 class LIF(Neuron):
-    """Leaky integrate-and-fire neuron, with the other parameters of :class:`Neuron`.
+    """Leaky integrate-and-fire neuron.
 
     In a step, with input current I, membrane potential u and spike s::
 

@@ -83,7 +83,7 @@ def _carried(spikes: Tensor) -> _Carried | None:
 
 
 def with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
-    """Return a view of spikes, in the same order of memory, to which what they carry is attached."""
+    """Return a view of spikes, in the same order of memory, with their packed bits attached."""
     carried = _carried(spikes)
     return view if carried is None else with_bits(view, carried.bits, support_of(spikes), carried.holders)
 

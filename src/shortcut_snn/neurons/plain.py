@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch: what kernels are held against, and what computes a step that a kernel fails.
+"""The operators in plain PyTorch: the reference for kernels, and the fallback if a kernel fails.
 
 The functions are those of :class:`~.operators.interface.Implementation`. The backward pass is autograd through the
 forward pass, so it checks the derived backward programs too.

@@ -1,4 +1,4 @@
-"""Prove a kernel before its first result is used, and compute in plain PyTorch what a kernel fails.
+"""Check a kernel before its first result is used, and fall back to plain PyTorch if it fails.
 
 A kernel that is right in an interpreter may be wrong on a device: an older compiler, another processor. So the first
 call of each kernel runs it on small examples first, and holds it against :mod:`.plain`. The verdict is kept for the
@@ -168,7 +168,7 @@ def first_line(error: Exception) -> str:
 
 
 def _form(source: Source, time_steps: int, dynamics: Dynamics) -> Key:
-    """Return what else a kernel is compiled for: the inputs that there are."""
+    """Return which optional inputs a kernel is compiled for."""
     return (
         source.x.shape[0] == time_steps,
         source.residual is None,

@@ -130,18 +130,7 @@ def build_task(
     *,
     log: Log = print,
 ) -> Task:
-    """Return the task of a recipe for a network.
-
-    Args:
-        recipe: the recipe.
-        data: its data.
-        network: the network without branches.
-        description: of the data that the network was trained on, by default that of ``data``.
-        log: receives the layout of a network that is not built in.
-
-    Raises:
-        ValueError: branches or objective that the network cannot have.
-    """
+    """Return the task of a recipe for a network; ``description`` is of the data that the network was trained on."""
     if description is None:
         description = data.description
     task: Task = recipe.task.call(

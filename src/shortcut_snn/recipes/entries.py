@@ -29,15 +29,7 @@ def built_in() -> dict[str, Path]:
 
 
 def layer(name: str | Path, with_method: bool = True) -> Entries:
-    """Return the entries of a preset, a built-in recipe or a YAML file.
-
-    Args:
-        name: the preset or recipe, or the path of a file.
-        with_method: whether a preset, or the presets that a file names, set the method.
-
-    Raises:
-        ValueError: the name is unknown, or the file is not a mapping of entries.
-    """
+    """Return the entries of a preset, a built-in recipe or a YAML file, on demand without the method of presets."""
     if str(name) in PRESETS:
         return _preset(str(name), with_method)
     recipes = built_in()
@@ -52,7 +44,7 @@ def layer(name: str | Path, with_method: bool = True) -> Entries:
 
 
 def _read_file(path: Path, with_method: bool = True) -> Entries:
-    """Read a YAML file of entries. The presets that it names come first, so its own entries override theirs."""
+    """Read a YAML file of entries, which override the entries of the presets that the file names."""
     try:
         entries = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -118,11 +110,7 @@ def _kinds_first(options: Sequence[str]) -> list[str]:
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of nested entries. Entries that are left out have their defaults.
-
-    Raises:
-        ValueError: an unknown entry or an invalid value. The message starts with its key.
-    """
+    """Return the recipe of nested entries. Entries that are left out have their defaults."""
     recipe: Recipe = read(Recipe, entries, "")
     return recipe
 

@@ -70,7 +70,7 @@ def _import_file(path: Path) -> None:
     name = path.stem
     loaded = sys.modules.get(name)
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() != path.resolve():
-        raise ValueError(f"another module is called {name}; rename the file")
+        raise ValueError(f"another module has the name {name}; rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError("it is not a Python file")
@@ -89,11 +89,7 @@ def _sha256(path: Path) -> str:
 
 
 def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
-    """Return how to import what a run imported and this process has not, as the end of an error message.
-
-    Args:
-        imports: the run's records, as :func:`import_components` returned them.
-    """
+    """Return how to import what a run imported and this process has not, as the end of an error message."""
     missing = [record for record in imports if not _is_imported(str(record["name"]))]
     names = [str(record["name"]) for record in missing if "package" not in record]
     packages = dict.fromkeys(f"{record['package']} {record['version']}" for record in missing if "package" in record)

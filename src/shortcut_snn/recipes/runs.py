@@ -65,7 +65,7 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
     """Return the recipe of a run, with changes laid over it."""
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
-        raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there")
+        raise ValueError(f"the run in {run} was started from Python, without a recipe: load it in Python")
     if isinstance(method := entries.get("method"), dict):
         # Entries of earlier versions, which only training used.
         method.pop("calibrate", None)
@@ -82,14 +82,7 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
 def load_network(
     recipe: Recipe, run: RunFolder, weights: str = "last", surrogates: bool = True
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a recipe's network with the weights of a run, and the description of the run's data.
-
-    Args:
-        recipe: the run's recipe, or one with a network of the same parameters.
-        run: the run's folder.
-        weights: ``"last"`` or ``"best"``.
-        surrogates: whether it gets the surrogates that the run has set.
-    """
+    """Return a recipe's network with the weights of a run, and the description of the run's data."""
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
     part = path
@@ -99,7 +92,7 @@ def load_network(
             part = run.surrogates
             set_surrogates(network, run.read_surrogates())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{part} is damaged, or not of the run's recipe: {error}") from None
+        raise ValueError(f"{part} is damaged, or does not fit the run's recipe: {error}") from None
     load_into(network, state, path)
     return network, dict(description)
 

@@ -16,11 +16,11 @@ from .._utils.calls import like
 from ..attachment import attach, check_known
 from ..initialisation import set_surrogates
 from ..introspection.adapters import adapters_of, library_reset
-from ..method import Method, Objective, Readout, Shortcut, ShortcutOutput, method_named
+from ..method import LogitSum, Method, Objective, Readout, Shortcut, ShortcutOutput, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_combine import AddedLoss, call_readout, make_combination
+from .callback_combine import AddedLogits, AddedLoss, call_readout
 from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 
 _PATIENCE = 10
@@ -100,9 +100,11 @@ class ShortcutCallback(Callback):
         self.network, self.taps, self.options = network, taps, options
         self.example, self.example_labels = example, example_labels
         self.criterion, self.labels = criterion, labels or _second_entry
-        self._combination = make_combination(self.method.objective, self._loss, self._call_text)
-        if isinstance(self._combination, AddedLoss):
-            self._combination.steps_are_calls = options.get("loop") == "network"
+        self._combination: AddedLogits | AddedLoss = (
+            AddedLogits()
+            if isinstance(self.method.objective, LogitSum)
+            else AddedLoss(self._loss, self._call_text, options.get("loop") == "network")
+        )
         self._shortcut: Shortcut | None = None
         self._readout: Callable[[Any], Any] = Readout()
         self._target: nn.Module | None = None
@@ -122,7 +124,7 @@ class ShortcutCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """A key of its own in the checkpoint for the callback of each network."""
+        """The callback's key in the checkpoint, a different one for each network."""
         return f"{type(self).__name__}[{self.network}]"
 
     @property

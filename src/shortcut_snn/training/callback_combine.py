@@ -3,42 +3,11 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from ..method import Layout, LogitSum, Readout, Shortcut, ShortcutOutput
-
-
-class Combination(Protocol):
-    """One way in which branches enter the training."""
-
-    def start(self, shortcut: Shortcut, module: Any) -> None:
-        """Prepare for the wrapper of a network in a module.
-
-        Raises:
-            ValueError: its branches cannot enter in this way.
-        """
-
-    def training_step(self, step: Callable[..., Any]) -> Callable[..., Any] | None:
-        """Return what takes the place of the module's ``training_step``, if anything does."""
-
-    def begin_batch(self) -> None:
-        """Forget the calls of the last batch."""
-
-    def after_call(self, output: Any, main: Tensor, branches: Sequence[Tensor], branch_weight: float) -> Any:
-        """Return the output of a call of the network."""
-
-
-def make_combination(objective: Any, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str) -> Combination:
-    """Return how an objective's branches enter.
-
-    Args:
-        objective: of the method.
-        loss: the objective of a batch, its output and a branch weight.
-        text: the call of the network in the module's ``training_step``, for messages.
-    """
-    return AddedLogits() if isinstance(objective, LogitSum) else AddedLoss(loss, text)
+from ..method import Layout, Readout, Shortcut, ShortcutOutput
 
 
 def call_readout(layout: Layout) -> Callable[[Any], Any]:
@@ -72,13 +41,18 @@ class AddedLogits:
 
 
 class AddedLoss:
-    """The network returns its own output, and the branches' part of the objective is added to the module's loss."""
+    """The network returns its own output, and the branches' part of the objective is added to the module's loss.
 
-    def __init__(self, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str) -> None:
-        self.loss, self.text = loss, text
+    Args:
+        loss: the objective of a batch, its output and a branch weight.
+        text: the call of the network in the module's ``training_step``, for messages.
+        steps_are_calls: whether a call of the network is a time step.
+    """
+
+    def __init__(self, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str, steps_are_calls: bool) -> None:
+        self.loss, self.text, self.steps_are_calls = loss, text, steps_are_calls
         self.calls: list[list[Tensor]] = []
         self.branch_weight = 0.0
-        self.steps_are_calls = False
 
     def start(self, shortcut: Shortcut, module: Any) -> None:
         """Check that a loss can be added."""

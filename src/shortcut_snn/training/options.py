@@ -22,11 +22,6 @@ class ProgressiveResizing:
         size: height and width in pixels to which images are reduced, after augmentation; null for full size. Not for
             targets that have the image's height and width.
         time_steps: T of static images; null for the network's.
-
-    Example:
-        >>> import torch
-        >>> ProgressiveResizing(0.5, size=24).resize(torch.rand(2, 3, 32, 32)).shape
-        torch.Size([2, 3, 24, 24])
     """
 
     fraction: Annotated[float, Gt(0), Lt(1)] = 0.5
@@ -91,7 +86,7 @@ class Training:
             for the weights themselves.
         progressive_resizing: smaller images and fewer time steps in the first part of the run; null for none.
         weight_decay_on: which parameters weight decay applies to: weights (of convolutions and linear layers), or all.
-        accelerator: auto, cpu, gpu or another one of Lightning's.
+        accelerator: auto, cpu, gpu or another accelerator of Lightning.
         devices: number of devices of each machine.
         nodes: number of machines.
         strategy: how several devices train together, one of Lightning's (auto, ddp, ...).
@@ -100,7 +95,7 @@ class Training:
         keep_freed_memory: whether, on a CPU under Linux, freed memory of large tensors is kept for the next step. This
             is faster, but the process holds its peak memory until it ends. Only the command uses it.
         checkpoint_every: steps between checkpoints within an epoch; null for checkpoints at the end of each epoch only.
-        start_from: folder of a finished run with the weights before the first step; null for random ones.
+        start_from: folder of a finished run whose weights are loaded before the first step; null for random weights.
     """
 
     epochs: Annotated[int, Ge(1), Le(10**6)] = 10

@@ -107,7 +107,7 @@ def _finite(value: Any) -> Any:
 
 
 def metric_of(task: Task) -> dict[str, Any]:
-    """Return what the figures of a task mean."""
+    """Return how to read the figures of a task."""
     return {
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,

@@ -78,7 +78,7 @@ class Run:
     def begin(self, task: Task, data: Data) -> None:
         """Check that task and data fit the run, and find the position at which it starts or resumes."""
         if task.is_finished:
-            raise ValueError("this task has been trained and its branches are removed; build another one for a new run")
+            raise ValueError("this task is trained and its branches are removed; build another task for a new run")
         if not task.description:
             task.describe(data.description)
         _check_state(task.model.network)

@@ -31,7 +31,7 @@ class FiniteSteps(Callback):
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, module: Any, loss: Tensor) -> None:
-        """Keep the loss of the step's last batch; those before it are part of the gradients."""
+        """Keep the loss of the step's last batch; earlier batches are part of the gradients."""
         self._loss = loss.detach()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
@@ -47,7 +47,7 @@ class FiniteSteps(Callback):
             step = f"at step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
             inputs, _ = module.prepare(self._batch)
             if isinstance(inputs, Tensor) and not torch.isfinite(inputs).all():
-                raise NumericsError(f"the data hold NaN or infinity {step}; remove or mend these samples, then resume")
+                raise NumericsError(f"the data hold NaN or infinity {step}; remove or repair these, then resume")
             raise _error(f"{self._cause(gradients)} {step}")
 
     def _cause(self, gradients: dict[str, Tensor]) -> str:
@@ -121,7 +121,7 @@ class StepCost(Callback):
                 memory.start()
             return
         if module.device.type != "cuda" or batch_idx % _GPU_TIMED_EVERY == memory_step + 1:
-            _wait_for(module.device)
+            wait_for(module.device)
             self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -129,7 +129,7 @@ class StepCost(Callback):
         if self._memory is not None:
             self._peak_bytes, self._memory = self._memory.stop(), None
         if self._start is not None:
-            _wait_for(module.device)
+            wait_for(module.device)
             self._seconds.append(time.perf_counter() - self._start)
             self._start = None
 
@@ -144,7 +144,7 @@ def summarise_step_cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _wait_for(device: torch.device) -> None:
-    # A GPU runs asynchronously; its queue belongs to the step that filled it.
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what is in its queue, which belongs to the step that filled it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

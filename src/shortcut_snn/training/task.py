@@ -15,9 +15,55 @@ from ..measurement import firing_rates
 from ..method import Layout, Method, Objective, Shortcut, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
-from .epoch_means import EpochMeans
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
+
+
+class EpochMeans:
+    """Means of named values over the samples of an epoch.
+
+    Lightning's own averages are lost when a run stops within an epoch. These are part of the checkpoint, so the
+    figures of a resumed epoch equal those of an uninterrupted one.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        """For each name: the sum over samples, and the number of samples."""
+
+    def update(self, values: Mapping[str, Any], samples: int | Tensor) -> None:
+        """Add 0-dimensional means over ``samples`` samples; names may differ from call to call."""
+        for name, value in values.items():
+            mean = torch.as_tensor(value).detach().float()
+            count = torch.as_tensor(samples, dtype=mean.dtype, device=mean.device)
+            # The mean of no samples is not a number.
+            total = torch.stack([torch.where(count > 0, mean * count, 0.0), count])
+            if name in self.totals:
+                total = total + self.totals[name].to(total.device)
+            self.totals[name] = total
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self.totals = {}
+
+    def local_means(self) -> dict[str, float]:
+        """Return the means of this process alone."""
+        return _means(self.totals)
+
+    def means(self, strategy: Any) -> dict[str, float]:
+        """Return the means over all processes of Lightning's strategy."""
+        return _means(self.totals_of_all_processes(strategy))
+
+    def totals_of_all_processes(self, strategy: Any) -> dict[str, Tensor]:
+        """Return the totals summed over all processes."""
+        # Reduction happens in place.
+        return {
+            name: strategy.reduce(total.to(strategy.root_device, copy=True), reduce_op="sum")
+            for name, total in self.totals.items()
+        }
+
+
+def _means(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(total[0] / total[1]) for name, total in totals.items()}
 
 
 class Task(pl.LightningModule):
@@ -77,7 +123,7 @@ class Task(pl.LightningModule):
         given = method_named(method)
         if self.model.method is None and given is not None and given.gradient != Method().gradient:
             raise ValueError(
-                f"a wrapper changes how gradients pass ({given}): wrap the network with this method, as attach does"
+                f"only a wrapper can set the gradient mechanism ({given}): pass this method to attach or wrap"
             )
         self.model.method = combine(self.model.method, given, objective, branch_weight, has_branches=has_branches)
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)

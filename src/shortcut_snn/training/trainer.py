@@ -82,7 +82,7 @@ def log_above_bar(log: Callable[[str], None]) -> Callable[[str], None]:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all, so that a kill leaves the previous one."""
+    """Makes Lightning write checkpoints completely or not at all, so that a kill leaves the previous checkpoint."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint under a temporary name and rename it."""

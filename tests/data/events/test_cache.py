@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortcut_snn.data.events import cache as cache_module
-from shortcut_snn.data.events.cache import FrameCache
-from shortcut_snn.data.events.event_images import FrameMaker
+from shortcut_snn.data.events import event_images as cache_module
+from shortcut_snn.data.events.event_images import FrameCache, FrameMaker
 from shortcut_snn.data.events.event_set import file_recording
 from shortcut_snn.data.events.recording import Recording
 

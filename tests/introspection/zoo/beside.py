@@ -5,7 +5,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, frames, images, sequence
+from .entry import CLASSES, clips, entry, features, first_of, frames, sequence
 from .spiking import Cell, Multi, convolution, fire
 
 
@@ -55,35 +55,6 @@ class Matrices(nn.Module):
         return output
 
 
-class Sums(nn.Module):
-    """Neurons of every time step with a parameter of its own as the matrix, ``[N, T, C]``."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.matrix = nn.Parameter(torch.randn(inputs, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        potential, spikes = torch.zeros(()), []
-        for step in torch.einsum("ntc,cd->ntd", x, self.matrix).unbind(1):
-            potential = 0.5 * potential + step
-            spikes.append(fire(potential - 0.3))
-            potential = potential * (1 - spikes[-1])
-        return torch.stack(spikes, 1)
-
-
-@entry(sequence(3, 6), widths={8, 9, 10})
-class SumsOfClips(nn.Module):
-    """Which axis holds channels is told by which does not: time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(Sums(6, 8), Sums(8, 9), Sums(9, 10))
-        self.head = nn.Linear(10, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.layers(x).mean(1))
-
-
 @entry(clips(), widths={4, 6, 8})
 class WarmsUp(nn.Module):
     """The first two time steps are without gradients."""
@@ -102,29 +73,6 @@ class WarmsUp(nn.Module):
             for step in x[:, :2].unbind(1):
                 self.body(step)
         return torch.stack([self.head(self.body(step).mean((2, 3))) for step in x[:, 2:].unbind(1)]).mean(0)
-
-
-@entry(
-    images(3, 1),
-    asks=r"output\[0\] of shape \(3, 1, 8, 8\), output\[1\] .*readout=",
-    cure={"readout": lambda output: output[1]},
-    read=first_of(1),
-)
-class Variational(nn.Module):
-    """A picture, and means and variances of what it is made of: none is more of a prediction than the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(
-            *(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten())
-        )
-        self.mean, self.variance = nn.Linear(32, CLASSES), nn.Linear(32, CLASSES)
-        self.decoder = nn.Sequential(nn.Linear(CLASSES, 32), nn.ReLU(), nn.Linear(32, 64), nn.Unflatten(1, (1, 8, 8)))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.encoder(x)
-        mean = self.mean(x)
-        return self.decoder(mean), mean, self.variance(x)
 
 
 @entry(features(), asks="influence each other.*'centre'")
@@ -170,22 +118,3 @@ class StepModeForgottenWithoutAnError(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).mean(0)
-
-
-@entry(
-    features(),
-    asks=r"output\[0\] of shape \(3, 5\), output\[1\] of shape \(3, 6\).*readout=",
-    cure={"readout": lambda output: output[0]},
-    read=first_of(0),
-)
-class Capsules(nn.Module):
-    """Its input is made again of its logits: what comes last are not these."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.classes = nn.Sequential(nn.Linear(6, 8), nn.Tanh()), nn.Linear(8, CLASSES)
-        self.again = nn.Sequential(nn.Linear(CLASSES, 7), nn.Tanh(), nn.Linear(7, 6))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.classes(self.hidden(x))
-        return logits, self.again(logits)

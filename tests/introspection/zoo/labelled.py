@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import norse.torch as norse
 import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from .beside import Matrix
-from .entry import CLASSES, MEAN, entry, features, frames, images, sequence
+from .entry import CLASSES, entry, features, frames, images
 
 
 class WarmedUp(nn.Module):
@@ -32,24 +30,6 @@ class WarmedUp(nn.Module):
 @entry(features(), widths={16, 12}, asks="one time step per call.*loop='network'", cure={"loop": "network"})
 def converted() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), WarmedUp(), nn.Linear(16, 12), WarmedUp(), nn.Linear(12, CLASSES))
-
-
-@entry(sequence(3, 7), widths={16})
-class MatricesBeforeALayer(nn.Module):
-    """Layers of its own are stepped through; PyTorch's only layer is called once, at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.head = Matrix(6, 16), Matrix(16, 12), nn.Linear(12, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = second = torch.zeros(())
-        rate = torch.zeros(())
-        for step in x.unbind(1):
-            spikes, first = self.a(step, first)
-            spikes, second = self.b(spikes, second)
-            rate = rate + spikes
-        return self.head(rate / x.shape[1])
 
 
 class GatedConvolution(nn.Module):
@@ -87,19 +67,6 @@ class DataclassBatch(nn.Module):
         return self.c((hidden * ~batch.padding[..., None]).mean(1))
 
 
-@entry(lambda: 8 * torch.rand(9, 3, 6), batch=1, widths={20}, read=lambda net, x: net(x).mean(0), **MEAN)
-class LayersRegisteredTwice(nn.Module):
-    """Layers that are attributes and in a sequence too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 20), nn.Linear(20, 12), nn.Linear(12, CLASSES)
-        self.net = norse.SequentialState(self.fc1, norse.LIF(), self.fc2, norse.LIF(), self.fc3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[0]
-
-
 @entry(features(), widths={16, 12}, given={"labels": torch.rand(3, CLASSES)}, read=lambda net, x: net(x)[0])
 class Actor(nn.Module):
     """The mean and the width of an action. The width is a parameter, so no sample shows in it."""
@@ -112,19 +79,6 @@ class Actor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.body(x)
         return mean, self.log_std.expand_as(mean)
-
-
-@entry(lambda: torch.rand(3, 2, 5, 8, 8), widths={6}, given={"labels": torch.rand(3, CLASSES, 8, 8)})
-class Flow(nn.Module):
-    """Volumes ``[N, C, T, H, W]`` inside, a map outside, as networks for optical flow have them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*(m for i in (2, 6, 6) for m in (nn.Conv3d(i, 6, 3, padding=1), nn.ReLU())))
-        self.head = nn.Conv2d(6, CLASSES, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x).mean(2))
 
 
 @entry(lambda: torch.rand(3, 2, 5, 6, 6), widths={6}, given={"labels": torch.zeros(3, 5, 6, 6, dtype=torch.long)})
@@ -161,30 +115,3 @@ class AnEmptyStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer4(self.layer3(self.layer2(self.layer1(x.flatten(0, 1)))))
         return self.head(y.mean((2, 3)).unflatten(0, x.shape[:2]).mean(0))
-
-
-class TimeLastNorm(nn.BatchNorm2d):
-    """Normalises ``[N, C, H, W, T]`` as a subclass of PyTorch's norm for ``[N, C, H, W]``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(3)).view_as(x)
-
-
-class TimeLastConv(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(inputs, outputs, 3, padding=1), TimeLastNorm(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(torch.stack([self.conv(step) for step in x.unbind(-1)], -1)).relu()
-
-
-@entry(lambda: torch.rand(3, 2, 9, 10, 4), widths={8, 12})
-class NormsOfTimeLast(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(TimeLastConv(2, 8), TimeLastConv(8, 12), TimeLastConv(12, 16))
-        self.head = nn.Linear(16, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x).mean((2, 3, 4)))

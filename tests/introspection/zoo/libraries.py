@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from .entry import (
     CLASSES,
     MEAN,
-    STEPS_OF_SAMPLES,
     TIME_FIRST,
     WHICH,
     entry,
@@ -53,23 +52,6 @@ def spikingjelly_steps() -> nn.Module:
 def spikingjelly_container() -> nn.Module:
     """Steps that a container goes through."""
     return layer.MultiStepContainer(*layers())
-
-
-@entry(images(8, 8), widths={8}, read=mean(1), **STEPS_OF_SAMPLES)
-class TurnsRound(nn.Module):
-    """Time in front in all its layers, behind the batch at the end; as many samples as channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        blocks = [nn.Sequential(layer.Conv2d(8, 8, 3, padding=1), layer.BatchNorm2d(8), lif()) for _ in range(4)]
-        self.layer1, self.layer2, self.layer3, self.layer4 = blocks
-        self.fc = layer.Linear(8, CLASSES)
-        functional.set_step_mode(self, "m")
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(0).repeat(4, 1, 1, 1, 1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean((3, 4))).transpose(0, 1)
 
 
 @entry(images(2, 3, 16), widths={8, 16}, read=mean(0))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, MEAN, clips, entry, features, first_of, images, mean, sequence
+from .entry import CLASSES, MEAN, entry, features, first_of, images, mean, sequence
 
 
 @entry(features())
@@ -111,25 +111,6 @@ class Encoder(nn.Module):
         y = self.norm1(x)
         x = x + self.scale * self.attn(y, y, y)[0]
         return x + self.scale * self.mlp(self.norm2(x))
-
-
-@entry(images(), widths={8})
-class Vision(nn.Module):
-    """A vision transformer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch_embed = nn.Conv2d(3, 8, 2, 2)
-        self.blocks = nn.ModuleList([Encoder() for _ in range(4)])
-        self.token = nn.Parameter(torch.zeros(1, 1, 8))
-        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
-        for layer in self.blocks:
-            x = layer(x)
-        return self.head(self.norm(x)[:, 0])
 
 
 class Last(nn.Module):
@@ -262,25 +243,6 @@ class TwoInputs(nn.Module):
         return self.head(self.fc2(self.fc1((self.left(a) + self.right(b)).relu()).relu()).relu())
 
 
-@entry(
-    images(),
-    asks="in training, and a tensor of shape .* in evaluation",
-    cure={"readout": lambda output: output if isinstance(output, Tensor) else output[0]},
-)
-class HeadsInTraining(nn.Module):
-    """In training it gives a tuple, with logits of a head of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1, self.layer2, self.layer3 = block(3, 4), block(4, 6), block(6, 8)
-        self.fc, self.aux = nn.Linear(8, CLASSES), nn.Linear(6, CLASSES)
-
-    def forward(self, x: Tensor) -> Any:
-        y = self.layer2(self.layer1(x))
-        logits = self.fc(self.layer3(y).mean((2, 3)))
-        return (logits, self.aux(y.mean((2, 3)))) if self.training else logits
-
-
 @entry(images())
 def traced() -> nn.Module:
     return fx.symbolic_trace(UnusualStages())
@@ -328,22 +290,6 @@ class Lazy(nn.Module):
         return self.fc(self.layer3(self.layer2(self.layer1(x).relu()).relu()).relu().mean((2, 3)))
 
 
-@entry(lambda: torch.rand(3, 2, 5, 8, 8), widths={4, 6})
-class Video(nn.Module):
-    """``[N, C, T, H, W]``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        kinds = [
-            nn.Sequential(nn.Conv3d(i, o, 3, 1, 1), nn.BatchNorm3d(o), nn.ReLU()) for i, o in ((2, 4), (4, 6), (6, 8))
-        ]
-        self.layer1, self.layer2, self.layer3 = kinds
-        self.fc = nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3, 4)))
-
-
 MEAN_OVER_TIME = {"batch_axis": 0, "readout": lambda output: output.mean(1)}
 
 
@@ -359,36 +305,6 @@ class PositionByPosition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer3(self.layer2(self.layer1(x)))
-
-
-@entry(clips(), asks="influence each other: altering one changes others too", cure={}, first=False)
-class SamplesMix(nn.Module):
-    """Every sample hears of the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1, self.layer2, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer2(self.layer1(x).relu()).relu().mean((1, 2, 3))
-        return self.head(x - x.mean(0))
-
-
-@entry(
-    sequence(3, 16, 3),
-    asks="readout=None if it is",
-    cure={"readout": lambda y: y.mean(2)},
-    read=mean(2),
-)
-class Forecast(nn.Module):
-    """From ``[N, 16 steps, 3 variables]`` to as many of each variable as there are classes: nothing here is time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.third = nn.Linear(16, 12), nn.Linear(12, 10), nn.Linear(10, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.third(self.second(self.first(x.transpose(1, 2)).relu()).relu()).transpose(1, 2)
 
 
 @entry(lambda: (torch.rand(5, 7, 20), torch.tensor([7, 5, 6, 3, 7])), widths={12, 11}, read=lambda net, x: net(*x))

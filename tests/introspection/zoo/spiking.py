@@ -322,24 +322,6 @@ def number_of_steps_as_an_input() -> nn.Module:
     return Loop("last")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x), **MEAN)
-class StepsWithStates(nn.Module):
-    """One time step a call, with the state as an argument and beside the output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 8), nn.Linear(8, 9), nn.Linear(9, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        state, outputs = (0.0, 0.0), []
-        for step in x:
-            one = 0.5 * state[0] + self.fc1(step)
-            two = 0.5 * state[1] + self.fc2(fire(one))
-            state = (one, two)
-            outputs.append(self.fc3(fire(two)))
-        return torch.stack(outputs)
-
-
 @entry(images(), widths={4, 6, 8})
 class OneNeuronForAll(nn.Module):
     """All layers share a neuron module, which keeps nothing."""
@@ -356,58 +338,6 @@ class OneNeuronForAll(nn.Module):
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = self.spike(layer(x))
         return self.fc(x.mean((0, 3, 4)))
-
-
-class SpikingAttention(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
-        self.q_lif, self.k_lif, self.v_lif, self.attn_lif = (Multi(0) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.q_lif(self.q(x)), self.k_lif(self.k(x)), self.v_lif(self.v(x))
-        q, k, v = (y.unflatten(-1, (2, -1)).transpose(2, 3) for y in (q, k, v))
-        return self.proj(self.attn_lif(q @ (k.transpose(-1, -2) @ v)).transpose(2, 3).flatten(3))
-
-
-class SpikingBlock(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.attn, self.lif = SpikingAttention(width), Multi(0)
-        self.mlp = nn.Sequential(nn.Linear(width, 12), Multi(0), nn.Linear(12, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(x)
-        return self.lif(x + self.mlp(x))
-
-
-class Stem(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList([folded(i, o, 0) for i, o in ((3, 4), (4, 6), (6, width))])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for stage in self.stages:
-            x = stage(x)
-        return x
-
-
-@entry(images(4), widths={8})
-class SpikingTransformer(nn.Module):
-    """Tokens ``[T, N, L, C]``, and stages of that name in its stem alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch_embed, self.pool = Stem(8), nn.AvgPool2d(2)
-        self.block = nn.ModuleList([SpikingBlock(8) for _ in range(4)])
-        self.head = nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x.unsqueeze(0).repeat(4, 1, 1, 1, 1))
-        x = Folded(self.pool)(x).flatten(3).transpose(2, 3)
-        for layer in self.block:
-            x = layer(x)
-        return self.head(x.mean(2)).mean(0)
 
 
 @entry(images(), asks=r"in training.*extract=", cure={"taps": ["conv1"], "extract": lambda y: y[:3]}, widths={4})
@@ -444,40 +374,6 @@ class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = (torch.rand(4, *x.shape) < x).to(x.dtype)
         return self.fc(self.body(x).mean((3, 4)))
-
-
-def rest_recurrent(network: Any) -> None:
-    network.mem, network.spike = torch.zeros(1, 8), torch.zeros(1, 8)
-
-
-@entry(
-    sequence(),
-    batch=1,
-    widths={8, 9},
-    read=mean(0),
-    asks="(?s)loop='network'.*keeps state from one call to the next, in mem, spike: pass reset=",
-    cure={"loop": "network", "reset": rest_recurrent, "readout": "mean"},
-)
-class RecurrentSpikes(nn.Module):
-    """Spikes go back into their own layer, and the state stays in the network itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inputs, self.back, self.hidden, self.head = (
-            nn.Linear(6, 8),
-            nn.Linear(8, 8),
-            nn.Linear(8, 9),
-            nn.Linear(9, CLASSES),
-        )
-        self.mem, self.spike = torch.zeros(1, 8), torch.zeros(1, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = []
-        for step in x:
-            self.mem = 0.5 * self.mem + self.inputs(step) + self.back(self.spike)
-            self.spike = fire(self.mem - 0.2)
-            outputs.append(self.head(self.hidden(self.spike).relu()))
-        return torch.stack(outputs)
 
 
 LISTED: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..._utils.markdown import markdown_table
 from ...recipes import parse_options
 from ...recipes.entries import merged
-from .._terminal import UsageError, at_least_one, print_line
+from .._terminal import UsageError, print_line
 from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare
 from .summary import DESCRIPTION, Comparison
@@ -16,7 +16,6 @@ __all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compar
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and print the table of all finished runs."""
-    at_least_one(options, "jobs")
     folder = Path(options.out)
     try:
         # A method in the shared recipe would make all compared methods the same.

@@ -28,12 +28,7 @@ NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit"
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row of a comparison.
-
-    Args:
-        recipe: what its runs train, except for the seed.
-        tuned: values of entries, by key; the best combination is chosen before the seeds are trained.
-    """
+    """One row of a comparison."""
 
     label: str
     recipe: Recipe
@@ -187,10 +182,7 @@ def folder_name(text: str) -> str:
 
 
 def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the shared entries over a preset's method, and the preset's other entries over those.
-
-    So a shared objective holds for all methods, while a preset without branches has none.
-    """
+    """Lay shared entries over a preset's method; a preset without branches gets none."""
     method, shared = dict(preset.get("method") or {}), dict(entries)
     if method.get("branches", method) is None and isinstance(shared.get("method"), Mapping):
         shared["method"] = {key: value for key, value in shared["method"].items() if key != "branches"}

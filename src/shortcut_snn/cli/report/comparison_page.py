@@ -77,7 +77,7 @@ def _verdict(comparison: Comparison) -> tuple[str, str]:
 
 
 def _not_clearly_worse(comparison: Comparison, best: str) -> list[str]:
-    """Return the methods that the best one is not clearly better than, over runs with the same seed."""
+    """Return the methods that are not clearly worse than the best, over runs with the same seed."""
     values, unclear = comparison.values(best), []
     for label in comparison.finished:
         other = comparison.values(label)

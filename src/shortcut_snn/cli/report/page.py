@@ -22,12 +22,7 @@ Picture = tuple[str, str]
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows of text.
-
-    Args:
-        columns: their names; empty for a table without a head.
-        fold: the words that open a folded table; empty for a table that is open.
-    """
+    """Columns and rows of text."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -46,14 +41,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page.
-
-    Args:
-        subtitle: what was trained, and when.
-        answer: the figure that matters most; may be empty.
-        facts: names and values to show next.
-        command: the command that made the run; may be empty.
-    """
+    """A page."""
 
     title: str
     subtitle: str

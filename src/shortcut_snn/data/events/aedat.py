@@ -39,11 +39,7 @@ _END_OF_HEADER = re.compile(rb"#!END-HEADER\r?\n")
 
 
 def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
-    """Read a file of version 2, 3 or 4.
-
-    Args:
-        turned: whether version 2 files of a DVS128 have rows and columns exchanged, as in CIFAR10-DVS.
-    """
+    """Read a file of version 2, 3 or 4. Version 2 files of CIFAR10-DVS have rows and columns exchanged (``turned``)."""
     content = np.memmap(path, np.uint8, mode="r")
     version = _version(path, content)
     if version == 4:

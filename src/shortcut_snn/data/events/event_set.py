@@ -18,7 +18,7 @@ from ..images.image_data import ImageData
 from ..images.image_set import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker, Slicing
-from .formats import check_libraries, read_file
+from .formats import read_file
 from .recording import FileState, Recording, Sensor
 
 
@@ -31,11 +31,7 @@ class RemoteArchive(NamedTuple):
 
 
 def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None:
-    """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all.
-
-    Args:
-        archives: files to download; zip files within them are unpacked too.
-    """
+    """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all."""
     from torchvision.datasets.utils import download_and_extract_archive, extract_archive
 
     root.mkdir(parents=True, exist_ok=True)
@@ -151,7 +147,7 @@ class PublicEventSet(EventSet):
         if base is None and self.download:
             if (self.path / self.folder).exists():
                 raise ValueError(
-                    f"{self.path / self.folder} is not a complete {self.name}; move it away to download it"
+                    f"{self.path / self.folder} is not a complete {self.name}; move it away to download again"
                 )
             download(self.path, self.folder, self.archives)
             base = first_with(self.path, (self.folder,), self.content)
@@ -172,13 +168,8 @@ def first_with(root: Path, folders: Sequence[str], content: Sequence[str]) -> Pa
 def read_part(
     root: Path, folder: Path, classes: list[str], extensions: Collection[str], maker: FrameMaker
 ) -> EventImages:
-    """List the recordings below the class folders of ``folder``, sorted by path.
-
-    Args:
-        root: the recordings' names are their paths relative to it.
-    """
+    """List the recordings below the class folders of ``folder``, sorted by path."""
     paths, labels = labelled_files(folder, classes, extensions, "recordings")
-    check_libraries({os.path.splitext(path)[1].lower() for path in paths})
     stems: dict[str, str] = {}
     for path in paths:
         # One copy could be in the training set and the other one in the test set.

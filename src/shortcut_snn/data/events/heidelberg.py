@@ -123,7 +123,7 @@ def read_spikes(path: Path, sensor: Sensor, number: int) -> Events:
 
 
 def _read(path: Path, names: tuple[str, str], part: Any) -> tuple[Any, Any]:
-    """Return a part of two arrays of a file."""
+    """Return one part of each of two arrays in a file."""
     import h5py
 
     try:

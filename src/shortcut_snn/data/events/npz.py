@@ -1,4 +1,4 @@
-"""All recordings in one numpy archive, the events of each following those of the one before."""
+"""All recordings in one numpy archive, which concatenates their events."""
 
 from dataclasses import dataclass
 from functools import cached_property

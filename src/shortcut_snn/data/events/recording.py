@@ -103,14 +103,10 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
 
 
 def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) -> NDArray[np.int64]:
-    """Return ``[n, 2]``, the first event of each piece of a recording and the one after its last.
+    """Return ``[n, 2]``, the first event of each piece of a recording, and the first event after the piece.
 
     Pieces have ``count`` events or last for ``duration``. A shorter end is left out, unless it is all there is, and so
     is a piece without events.
-
-    Example:
-        >>> piece_bounds(np.array([0, 1, 2, 30, 31, 45]), None, 10).tolist()
-        [[0, 3], [3, 5]]
     """
     position, total = (np.arange(len(t)), len(t)) if duration is None else (t - t[0], int(t[-1] - t[0]) + 1)
     length = count or duration or total

@@ -129,11 +129,6 @@ class Affine(Augmentation):
         scale: largest change of size, as a fraction.
         shear: largest shear along each axis, as a fraction of the other axis.
         shift: largest shift, as a fraction of the side.
-
-    Example:
-        >>> from shortcut_snn.data import Digits
-        >>> Digits(augment=("crop", Affine(degrees=10.0))).augment
-        (Crop(padding=0.125), Affine(degrees=10.0, scale=0.15, shear=0.2, shift=0.1))
     """
 
     degrees: Annotated[float, Interval(ge=0, le=180)] = 15.0

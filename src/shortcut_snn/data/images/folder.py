@@ -22,12 +22,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 
 
 class FolderImages(Images):
-    """RGB images in files.
-
-    Args:
-        root: the folder that holds the files at any depth; names are relative to it.
-        size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's size.
-    """
+    """RGB images in files, resized to cover ``size`` and cropped; without a size they all have that of the first."""
 
     def __init__(self, paths: list[str], labels: Tensor, root: Path, size: int | None = None) -> None:
         self.paths, self.labels, self.root, self.size = paths, labels, root, size

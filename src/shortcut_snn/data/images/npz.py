@@ -45,7 +45,7 @@ class ImageArchive(StoredSet):
             raise FileNotFoundError(f"data.root: the file {path} does not exist")
         arrays = read_npz(path, _REQUIRED, _OPTIONAL)
         if ("x_val" in arrays) != ("y_val" in arrays):
-            raise ValueError(f"{path} has one of x_val and y_val without the other")
+            raise ValueError(f"{path} must have both x_val and y_val, or neither")
         names = {"train": "training", "test": "test"} | ({"val": "validation"} if "x_val" in arrays else {})
         parts = {part: _images_of(path, arrays, part) for part in names}
         train = parts["train"]

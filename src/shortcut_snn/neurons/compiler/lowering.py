@@ -23,7 +23,7 @@ class CannotTraceError(ValueError):
 
 @dataclass(frozen=True)
 class TracedStep:
-    """A compiled step, and what to pass to it at each call.
+    """A compiled step, and its arguments at each call.
 
     The instructions of the prelude compute the program's parameters ``p0, ...`` (``scalars``) and ``q0, ...``
     (``channels``) from the module's ``w0, ...`` (``parameter_names``), once a call, in plain PyTorch.

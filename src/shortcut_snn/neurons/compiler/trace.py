@@ -27,7 +27,7 @@ def trace(module: nn.Module, states: int) -> TracedStep:
     except CannotTraceError:
         raise
     except fx.proxy.TraceError as error:
-        raise CannotTraceError(f"what it does depends on values ({str(error).splitlines()[0]})") from error
+        raise CannotTraceError(f"its operations depend on values ({str(error).splitlines()[0]})") from error
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise CannotTraceError(f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}") from error
 
@@ -70,7 +70,7 @@ class _Tracer(fx.Tracer):
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         if kind.startswith("call") and not torch.is_grad_enabled():
             # Both run without gradients, and an autograd.Function has a backward pass that is not recorded.
-            raise CannotTraceError("an operation in it is in torch.no_grad(), or in an autograd.Function of its own")
+            raise CannotTraceError("it contains an operation in torch.no_grad() or in an autograd.Function")
         return super().create_node(kind, *args, **kwargs)
 
     def create_arg(self, a: Any) -> Any:
@@ -78,7 +78,7 @@ class _Tracer(fx.Tracer):
             proxy = self.proxy_of(a)
             if proxy is None:
                 raise CannotTraceError(
-                    f"a tensor of shape {tuple(a.shape)} in it is not a parameter: register it as a parameter or buffer"
+                    f"its tensor of shape {tuple(a.shape)} must be registered as a parameter or buffer"
                 )
             return proxy.node
         return super().create_arg(a)

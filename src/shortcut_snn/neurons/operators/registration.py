@@ -90,7 +90,7 @@ def first_order(results: tuple[Tensor | None, ...], *inputs: Tensor | None) -> A
 
 
 class _NotTwice(torch.autograd.Function):
-    """Connects gradients with what they depend on, so that a second derivative is refused."""
+    """Connects gradients with their inputs, so that a second derivative is refused."""
 
     @staticmethod
     def forward(ctx: Any, results: tuple[Tensor | None, ...], *inputs: Tensor | None) -> Any:
