@@ -9,7 +9,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, attach, diagnose
-from shortcut_snn.method.presets import METHODS
+from shortcut_snn.method.method import METHODS
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import recipe_of
 from shortcut_snn.recipes.entries import PRESETS

@@ -21,8 +21,7 @@ from research.benchmarks.cell import Cell
 from research.benchmarks.peers import spikingjelly
 from research.benchmarks.tasks.build import _loaded
 from shortcut_snn.deploy import NetworkSpec, fold
-from shortcut_snn.deploy.int8 import to_int8
-from shortcut_snn.deploy.onnx_export import onnx_logits, write_onnx
+from shortcut_snn.deploy.onnx_export import onnx_logits, to_int8, write_onnx
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.deploy.torch_export import make_graph
 from shortcut_snn.introspection.neurons import spiking_layers

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from shortcut_snn.deploy import card, export_network
 from shortcut_snn.deploy import integer_reference as reference
-from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.export import network_logits
 from shortcut_snn.deploy.integer_c import C
-from shortcut_snn.deploy.integer_export import integer_logits
-from shortcut_snn.deploy.integer_network import IntegerNetwork
+from shortcut_snn.deploy.integer_export import IntegerNetwork, integer_logits
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.safetensors_files import read_folded, read_network
 from shortcut_snn.energy.report import INTEGER_PRODUCT, INTEGER_SUM

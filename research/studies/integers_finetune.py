@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from research.studies.integers import data_of
 from shortcut_snn.deploy import export_network
-from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.export import network_logits
 from shortcut_snn.deploy.integer_export import Integer, integer_logits
-from shortcut_snn.deploy.integer_training import quantised_weights, round_weights
 from shortcut_snn.deploy.registry import TRAINED
+from shortcut_snn.deploy.rounding import quantised_weights, round_weights
 from shortcut_snn.deploy.safetensors_files import read_folded
 from shortcut_snn.deploy.spec import Prepare
 

@@ -41,10 +41,7 @@ def finish_axes(axes: Axes, *, log: bool = False, legend: bool = False) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure so that the same figure gives the same file: without dates or random names.
-
-    Text in an SVG stays text.
-    """
+    """Save a figure so that the same figure gives the same file: no dates or random names; SVG keeps its text."""
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), replacing(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata=metadata)
@@ -58,15 +55,10 @@ def curves(
     scale: float = 1,
     chance: float | None = None,
 ) -> None:
-    """Draw metric, loss, lambda, learning rate and firing rate of a run over epochs.
+    """Draw metric, loss, lambda, learning rate and firing rate of a run over epochs, from the rows of ``metrics.csv``.
 
-    Args:
-        rows: a row per epoch, with the columns of ``metrics.csv``.
-        path: the file to write.
-        metric: name of the task's metric in the columns ``train_<metric>`` and ``validation_<metric>``.
-        metric_label: its title.
-        scale: factor on the metric.
-        chance: the metric of a guess, scaled; None draws no line.
+    The metric is in the columns ``train_<metric>`` and ``validation_<metric>``. ``chance`` is the metric of a guess,
+    scaled.
     """
 
     def panel(title: str, columns: Mapping[str, str], scale: float = 1, chance: float | None = None) -> Panel:
@@ -165,13 +157,9 @@ def comparison(
     chance: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the mean, its interval and the single runs of a metric for several methods.
+    """Draw the mean, half its interval (NaN for none) and the single runs of a metric for several methods.
 
-    Args:
-        values: by method, the metric of each run.
-        intervals: by method, half the width of the mean's interval; NaN draws none.
-        chance: the metric of a guess, drawn as a line.
-        limits: the least and the greatest value that the metric can have; intervals end there.
+    ``chance`` is the metric of a guess. ``limits`` are the least and the greatest value that the metric can have.
     """
     figure = new_figure(height=1.2 + 0.45 * len(labels))
     axes = figure.subplots()
@@ -215,9 +203,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
 class Panel:
     """Curves of several methods: each method's mean over its runs as a line, and the range of the runs as a band.
 
-    Args:
-        runs: by method, the x and the y values of each run.
-        layers: the names of the layers at x = 1, 2, ...; empty if x is a quantity.
+    ``layers`` are the names of the layers at x = 1, 2, ...; without them x is a quantity.
     """
 
     title: str
@@ -263,12 +249,7 @@ class Panel:
 
 
 def anytime(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw accuracy over energy and over time, of anytime inference and of fixed numbers of time steps.
-
-    Args:
-        rows: of ``anytime.csv``.
-        path: the file to write.
-    """
+    """Draw accuracy over energy and over time, of anytime inference and of fixed numbers of time steps."""
     groups = {"fixed number of time steps": "T = ", "anytime": "anytime, "}
 
     def panel(label: str, key: str, scale: float = 1.0) -> Panel:

@@ -40,8 +40,8 @@ def test_a_kernel_that_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(kernels, "pack", lambda spikes: pack(spikes) ^ 1)
     assert main(["doctor"]) == 1
     remedies, block = capsys.readouterr().out.split("Paste this into an issue:")
-    assert "the numba kernel 'pack' (float32, cpu) fails: its result differs in" in remedies
-    assert "kernel pack: float32 FAILS: its result differs in" in block
+    assert "the numba kernel 'pack' (float32, cpu) fails: its result differs from" in remedies
+    assert "kernel pack: float32 FAILS: its result differs from" in block
 
 
 @pytest.mark.usefixtures("nothing_imported")

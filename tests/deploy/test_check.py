@@ -6,7 +6,7 @@ import torch
 
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import Inference, fold, load
-from shortcut_snn.deploy.check import check, compare
+from shortcut_snn.deploy.export import check, compare
 from shortcut_snn.neurons import LIF
 
 from .networks import activated, batch, make_spec
@@ -23,18 +23,6 @@ def test_weights_off_by_a_thousandth_are_refused_in_a_deep_network():
         wrong.get_submodule("layer4.1.conv2").weight.mul_(1.001)
     with pytest.raises(ValueError, match="differs"):
         check(network, spec, Inference(wrong, spec).logits, images)
-
-
-def scaled_weight(network):
-    network.get_submodule("layer3.0.conv1").weight.mul_(1.01)
-
-
-def no_bias(network):
-    network.get_submodule("layer2.0.conv2").bias.zero_()
-
-
-def no_classifier_bias(network):
-    network.classifier.bias.zero_()
 
 
 def scaled_threshold(network):
@@ -64,9 +52,7 @@ def test_a_right_export_of_a_trained_network_is_accepted(digits):
     assert check(network, spec, Inference(fold(network), spec).logits, images).agree == 64
 
 
-@pytest.mark.parametrize(
-    "damage", [scaled_weight, no_bias, no_classifier_bias, scaled_threshold, soft_reset, permuted_classes]
-)
+@pytest.mark.parametrize("damage", [scaled_threshold, soft_reset, permuted_classes])
 def test_a_wrong_export_of_a_trained_network_is_refused(digits, damage):
     network, spec, images = digits
     wrong = fold(network)

@@ -11,8 +11,7 @@ from torch import nn
 
 from shortcut_snn import attach, components
 from shortcut_snn.deploy import Exporter, Inference, NetworkSpec, export_network, fold, load
-from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.export import OneCall
+from shortcut_snn.deploy.export import OneCall, network_logits
 from shortcut_snn.deploy.onnx_export import ONNX
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.deploy.torch_export import TorchExport

@@ -17,7 +17,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 from shortcut_snn.cli import main
 from shortcut_snn.deploy import card, load
 from shortcut_snn.deploy.card import ENERGY
-from shortcut_snn.deploy.nir_graph import DT
+from shortcut_snn.deploy.nir_export import DT
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.recipes import open_run
 

@@ -13,7 +13,7 @@ import torch
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import export_network
-from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.export import network_logits
 from shortcut_snn.deploy.onnx_export import ONNX, onnx_logits
 from shortcut_snn.deploy.torch_export import TorchExport
 from shortcut_snn.neurons import ILIF

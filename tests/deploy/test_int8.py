@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import export_network, fold, load
-from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.int8 import Int8Conv2d, to_int8
-from shortcut_snn.deploy.onnx_export import ONNX, onnx_logits
+from shortcut_snn.deploy.export import network_logits
+from shortcut_snn.deploy.onnx_export import ONNX, Int8Conv2d, onnx_logits, to_int8
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import IF, ILIF, LIF
 from shortcut_snn.neurons.current_neuron import CurrentNeuron

@@ -15,13 +15,11 @@ from shortcut_snn._utils.module_state import hooked
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import export_network, fold, load
 from shortcut_snn.deploy import integer_reference as reference
-from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.integer_export import Integer, integer_logits, speck_refusals
+from shortcut_snn.deploy.export import network_logits
+from shortcut_snn.deploy.integer_export import Integer, IntegerNetwork, integer_logits, speck_refusals
 from shortcut_snn.deploy.integer_graph import integer_graph, pack
-from shortcut_snn.deploy.integer_network import IntegerNetwork
-from shortcut_snn.deploy.integer_training import quantised_weights, round_weights
 from shortcut_snn.deploy.registry import TRAINED
-from shortcut_snn.deploy.rounding import quantise
+from shortcut_snn.deploy.rounding import quantise, quantised_weights, round_weights
 from shortcut_snn.deploy.safetensors_files import read_folded
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.introspection.neurons import spiking_layers

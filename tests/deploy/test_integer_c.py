@@ -15,7 +15,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.deploy import card, export_network, fold
 from shortcut_snn.deploy import integer_reference as reference
 from shortcut_snn.deploy.integer_c import C
-from shortcut_snn.deploy.integer_network import IntegerNetwork
+from shortcut_snn.deploy.integer_export import IntegerNetwork
 from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import IF, ILIF, LIF, PLIF

@@ -39,16 +39,6 @@ def test_the_same_network_is_written_as_the_same_bytes(tmp_path):
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
-def test_differences_from_the_network_are_named(tmp_path):
-    state = nn.Linear(3, 2).state_dict()
-    with pytest.raises(ValueError, match="weight"):
-        load_into(nn.Linear(4, 2), state, tmp_path)
-    with pytest.raises(ValueError, match="bias"):
-        load_into(nn.Linear(3, 2, bias=False), state, tmp_path)
-    with pytest.raises(ValueError, match="bias"):
-        load_into(nn.Linear(3, 2), {"weight": state["weight"]}, tmp_path)
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported file."""

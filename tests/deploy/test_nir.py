@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from shortcut_snn import components, nets
 from shortcut_snn.deploy import NetworkSpec, export_network, fold
-from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.nir_graph import DT, nir_graph
+from shortcut_snn.deploy.export import network_logits
+from shortcut_snn.deploy.nir_export import DT, nir_graph
 from shortcut_snn.deploy.spec import Prepare
 from shortcut_snn.neurons import IF, ILIF, LIF, PLIF
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, attach
 from shortcut_snn.method.heads import pool
 
-from .toys import Recurrent, Staged, StepByStep, hooks, small
+from .toys import Recurrent, Staged, hooks, small
 from .wrapped import wrapped
 
 
@@ -21,29 +20,6 @@ def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
     for branch, features, logits in zip(model.branches, [network.layer2(first), first], output.branches, strict=True):
         assert torch.equal(logits, branch.classifier(pool(features, 0)))
     assert torch.equal(output.main, network(x))
-
-
-def test_a_network_from_elsewhere_without_a_time_axis() -> None:
-    model = wrapped(resnet18(num_classes=4), num_classes=4, example=torch.zeros(2, 3, 32, 32), time_axis=None)
-    assert [branch.classifier.in_features for branch in model.branches] == [64, 128, 256]
-    output = model(torch.rand(2, 3, 32, 32))
-    assert [logits.shape for logits in (output.main, *output.branches)] == [(2, 4)] * 4
-
-
-def test_time_on_the_second_axis() -> None:
-    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
-    x = torch.randn(3, 6, 4)  # N = 3, T = 6
-    model = wrapped(network, ["0"], num_classes=2, example=x, time_axis=1)
-    torch.testing.assert_close(model(x).branches[0], model.branches[0](network[0](x).mean(1)))
-
-
-def test_outputs_of_a_single_step_module_are_averaged() -> None:
-    network, x = StepByStep(), torch.randn(5, 2, 4)
-    model = wrapped(network, ["layer"], num_classes=3, example=x, time_axis=None)
-    logits = model(x).branches[0]
-    torch.testing.assert_close(logits, model.branches[0](torch.stack([network.layer(step) for step in x]).mean(0)))
-    again = model(x).branches[0]
-    assert torch.equal(logits, again)
 
 
 def test_the_first_entry_of_a_tuple_is_tapped() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from shortcut_snn import Shortcut
 from shortcut_snn.method.heads import pool
 
-from .toys import Fickle, Staged, hooks, small
+from .toys import Fickle, Staged, hooks
 from .wrapped import wrapped
 
 
@@ -108,12 +108,3 @@ def test_a_copy_is_independent_of_the_original(duplicate) -> None:
     first = twin.network.layer1(x)
     assert torch.equal(twin(x).branches[0], twin.branches[0](pool(first, 0)))
     assert torch.equal(twin(x).branches[1], twin.branches[1](pool(twin.network.layer2(first), 0)))
-
-
-def test_stripping_a_copy_leaves_the_original_wrapped() -> None:
-    model = wrapped(small(), num_classes=3)
-    twin = copy.deepcopy(model)
-    assert hooks(twin.network) == 3
-    assert hooks(twin.strip()) == 0
-    assert hooks(model.network) == 3
-    assert len(model(torch.rand(2, 3, 8, 8)).branches) == 3

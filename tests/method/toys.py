@@ -42,18 +42,6 @@ class Noisy(nn.Module):
         return self.head(self.layer2(self.layer1(x)).mean((-2, -1)))
 
 
-class StepByStep(nn.Module):
-    """Calls its layer once per time step, as networks that keep their own state do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 5)
-        self.head = nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.head(self.layer(step)) for step in x]).mean(0)
-
-
 class Recurrent(nn.Module):
     """Its stages give more than a tensor."""
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.norms import start_at_threshold
+from shortcut_snn.nets.network import start_at_threshold
 from shortcut_snn.neurons import LIF, NormNeuron
 
 from .helpers import by_name

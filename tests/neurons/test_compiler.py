@@ -1,4 +1,4 @@
-"""Traced steps: what is traced again, what neurons share, and what cannot be traced."""
+"""Traced steps: what is traced again, and what cannot be traced."""
 
 import pickle
 import warnings
@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, straight_through, use_backend
-from shortcut_snn.neurons.compiler import trace
-from shortcut_snn.neurons.compiler.trace import traced
 
 from .every_neuron import ByChannel, currents, is_active
 
@@ -145,27 +143,6 @@ def test_an_assigned_attribute_traces_the_step_again() -> None:
         assert gradient.max() == 1 / width
     neuron.threshold = 50.0
     assert neuron(current).sum() == 0
-
-
-def test_neurons_share_a_program_only_with_equal_attributes() -> None:
-    current = currents(3, 2, 4)
-    first = traced(LIF(0.5))
-    assert traced(LIF(0.5)) is first
-    for other in (LIF(0.25), LIF(0.5, threshold=1), LIF(0.5, surrogate=Rectangle(2.0)), LIF(0.5, reset="soft")):
-        assert traced(other) is not first
-        spikes = other(current)
-        with use_backend("eager"):
-            assert torch.equal(spikes, other(current))
-
-
-def test_a_surrogate_that_changes_at_every_step_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "_MAX_SHARED", 10)
-    monkeypatch.setattr(trace, "_SHARED", {})
-    neuron = LIF(0.5)
-    for step in range(1, 35):
-        neuron.surrogate = Rectangle(1.0 + step)
-        assert (1.0 + step) / 2 in traced(neuron).constants
-        assert len(trace._SHARED) <= 10
 
 
 def test_a_pickled_neuron_takes_its_attributes_but_no_program_along() -> None:

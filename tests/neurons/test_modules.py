@@ -11,8 +11,6 @@ from shortcut_snn.neurons import (
     PLIF,
     Neuron,
     Rectangle,
-    straight_through,
-    unrolled_spikes,
     use_backend,
 )
 
@@ -54,14 +52,6 @@ def test_a_step_that_returns_too_few_states_is_refused() -> None:
         Forgetful()(currents(4, 2, 5))
 
 
-def test_if_does_not_leak_and_plif_starts_as_lif() -> None:
-    current = 2 * currents(8, 4, 16)
-    assert torch.equal(IF()(current), LIF(1.0)(current))
-    assert not torch.equal(IF()(current), LIF()(current))
-    assert torch.equal(PLIF(0.5)(current), LIF(0.5)(current))
-    assert PLIF(0.3).decay.item() == pytest.approx(0.3)
-
-
 NAN = float("nan")
 
 
@@ -94,24 +84,9 @@ def test_repr_shows_the_parameters() -> None:
     assert "decay=0.3, threshold=1" in repr(nn.Sequential(PLIF(0.3)))
 
 
-def test_unrolled_spikes_sum_to_the_result_of_counts() -> None:
-    counts, linear = ILIF()(2 * currents(3, 2, 5)), nn.Linear(5, 4, bias=False)
-    spikes = unrolled_spikes(counts, 4)
-    assert set(spikes.unique().tolist()) == {0.0, 1.0}
-    torch.testing.assert_close(linear(spikes).unflatten(0, (3, 4)).sum(1), linear(counts))
-
-
 def test_ilif_takes_another_largest_output() -> None:
     neuron, current = ILIF(max_spikes=1), torch.full((1, 1, 1), 3.0, requires_grad=True)
     neuron.max_spikes = 4
     neuron(current).sum().backward()
     assert neuron(current).item() == 3
     assert torch.equal(current.grad, torch.ones(1, 1, 1))
-
-
-def test_straight_through_takes_any_slope() -> None:
-    x = torch.tensor([0.4, 1.6], requires_grad=True)
-    y = straight_through(x.round(), x, lambda v: 2 * v)
-    assert y.tolist() == [0.0, 2.0]
-    y.sum().backward()
-    assert x.grad.tolist() == pytest.approx([0.8, 3.2])

@@ -101,18 +101,6 @@ def test_half_precision_is_integrated_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(current.grad, full.grad.to(dtype))
 
 
-def test_spikes_of_a_short_sequence_are_those_of_the_formula() -> None:
-    current = torch.tensor([0.8, 0.8, 0.8, 2.5, 0.0]).view(5, 1)
-    # u_pre is 0.8, 1.2 (fires), 0.8, 2.9 (fires), 0.
-    spikes, final = LIF(0.5).stream(current)
-    assert spikes.flatten().tolist() == [0, 1, 0, 1, 0]
-    assert final.item() == 0
-    # u_pre is 0.8, 1.2 (fires), 0.9, 2.95 (fires), 0.975.
-    spikes, final = LIF(0.5, reset="soft").stream(current)
-    assert spikes.flatten().tolist() == [0, 1, 0, 1, 0]
-    assert final.item() == pytest.approx(0.975)
-
-
 @pytest.mark.parametrize(
     ("current", "initial", "keyword"),
     [

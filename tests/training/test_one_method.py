@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, initialise, nets, wrap
 from shortcut_snn.method import Branches, Layout, Method, Tap
-from shortcut_snn.method.presets import METHODS
+from shortcut_snn.method.method import METHODS
 
 LABELS = torch.tensor([0, 2, 1, 1])
 

@@ -15,9 +15,9 @@ from .export import export_network, export_with_card
 from .exporter import Exporter
 from .folding import fold
 from .inference import Inference
-from .integer_training import quantised_weights, round_weights
 from .predict import predict
 from .registry import card, load, names, push_to_hub
+from .rounding import quantised_weights, round_weights
 from .spec import InputSpec, NetworkSpec
 
 __all__ = [

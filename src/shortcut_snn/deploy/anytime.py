@@ -207,15 +207,7 @@ def check_calibration(runner: Runner, drop: float, samples: int | None = None) -
 def calibrate_logits(
     logits: Tensor, labels: Tensor, exits: Sequence[Exit], drop: float, measure: Measure = "confidence"
 ) -> Exits:
-    """Return thresholds from the logits of all exits; see :func:`calibrate`.
-
-    Args:
-        logits: ``[exits, N, classes]``, from :func:`all_logits`.
-        labels: ``[N]``.
-        exits: of the network.
-        drop: permitted loss of accuracy, as a fraction.
-        measure: of certainty.
-    """
+    """Return thresholds from the logits of all exits, ``[exits, N, classes]``; see :func:`calibrate`."""
     temperatures = [_temperature(each, labels) for each in logits]
     scores = _scores(logits, temperatures, measure)
     classes = logits.argmax(-1)
@@ -307,11 +299,7 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
 
 
 def make_runner(network: Any) -> Runner:
-    """Return what runs a network up to its exits.
-
-    Raises:
-        TypeError: it is another network, without a wrapper.
-    """
+    """Return what runs a network up to its exits."""
     runner = getattr(network, "exit_runner", None)
     if isinstance(runner, ExitRunner):
         return runner

@@ -35,12 +35,8 @@ class AllLeft(Exception):
 class ExitRunner(nn.Module):
     """A folded built-in network that runs piece by piece. A sample that leaves is computed no further.
 
-    A piece is the time steps up to the next one with an exit.
-
-    Args:
-        network: from :func:`~shortcut_snn.deploy.fold`; the runner takes a copy that shares the weights.
-        heads: the heads of the branches by the names of their taps, in the order in which the network calls them.
-        steps: T.
+    A piece is the time steps up to the next one with an exit. The runner takes a copy that shares the weights.
+    ``heads`` come by the names of their taps, in the order in which the network calls them.
     """
 
     def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module], steps: int) -> None:
@@ -56,13 +52,7 @@ class ExitRunner(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, visit: Visit, exits: Collection[int] | None = None) -> None:
-        """Run a batch and call ``visit`` at its exits, until no sample is left.
-
-        Args:
-            x: normalised images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]``.
-            visit: see :data:`Visit`.
-            exits: numbers of the exits to offer, from 0 on; None for all.
-        """
+        """Run normalised images or frames and call ``visit`` at these exits (None: all), until no sample is left."""
         self._frames, self._visit = x, visit
         self._offered = range(len(self.exits)) if exits is None else exits
         self._sums: list[Tensor | None] = [None] * self._places
@@ -162,9 +152,6 @@ class WrappedRunner:
 
     A tap that is called once in a time step is an exit of every step. The network's own output is one if the wrapper
     calls the network once for each time step.
-
-    Args:
-        model: a wrapper of :func:`shortcut_snn.attach` or :func:`shortcut_snn.wrap`.
     """
 
     def __init__(self, model: Shortcut) -> None:

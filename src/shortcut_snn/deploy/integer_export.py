@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import components
 from .._utils.module_state import hooked
@@ -16,9 +17,70 @@ from ..introspection.neurons import spiking_layers
 from . import integer_reference as reference
 from .exporter import Exporter, Logits
 from .integer_graph import integer_graph, mean_inputs
-from .integer_network import IntegerNetwork
 from .safetensors_files import read_network, save_tensors
 from .spec import NetworkSpec
+
+
+class IntegerNetwork(nn.Module):
+    """The network of an integer file in torch, equal to the interpreter, bit for bit. It takes normalised inputs."""
+
+    def __init__(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.about, self.tensors = dict(about), dict(tensors)
+        self.interpreter = _TorchInterpreter(self.about, self.tensors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]`` to logits ``[N, classes]``."""
+        logits: Tensor = self.run(self.restored(x))[0] * self.about["logit_scale"]
+        return logits
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Return the bytes, or counts of at most 255, of normalised images or frames; the batch axis comes first."""
+        is_static, data = self.about["static"], self.about["data"]
+        mean, std = (torch.tensor(data[name]).view(-1, 1, 1) for name in ("mean", "std"))
+        raw = (x if is_static else x.transpose(0, 1)) * std + mean
+        return (raw * (255 if is_static else 1)).round().clamp(0, 255).to(torch.uint8)
+
+    @torch.no_grad()
+    def run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits, int64 ``[N, classes]``, and spikes ``[T, N, C, H, W]`` by the names of the layers."""
+        return self.interpreter.run(images)
+
+
+class _TorchInterpreter(reference.Interpreter):
+    """The operations that torch computes faster.
+
+    Floating point is exact where no sum can be larger: up to ``2 ** 24`` in float32, up to ``2 ** 53`` in float64.
+    """
+
+    _stack = staticmethod(torch.stack)
+
+    def __init__(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        super().__init__(about, tensors)
+        for node in (*about["nodes"], about["readout"]):
+            if node["op"] == "conv":
+                name, bound = node["name"], node["sum_bound"]
+                assert bound < 2**53, f"{name}: its sums are not exact in float64"
+                self.weights[name] = torch.from_numpy(self.weights[name]).to(
+                    torch.float32 if bound < 2**24 else torch.float64
+                )
+
+    def _integers(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def _sums(self, node: dict[str, Any], x: Tensor) -> Tensor:
+        weight: Tensor = self.weights[node["name"]]
+        return F.conv2d(x.to(weight.dtype), weight, None, node["stride"], node["padding"]).long()
+
+    def _maxpool(self, node: dict[str, Any], x: Tensor) -> Tensor:
+        # Edges that the last windows reach beyond the image, where it rounds up.
+        pooled = F.max_pool2d(x.double(), node["size"], node["stride"], node["padding"], ceil_mode=node["up"])
+        return pooled.long()
+
+    def _sumpool(self, node: dict[str, Any], x: Tensor) -> Tensor:
+        _, rows, columns = node["shape"]
+        return (F.avg_pool2d(x.double(), 2, ceil_mode=True) * 4).long()[..., :rows, :columns]
+
 
 MAX_BITS = 8
 VECTORS = 4
@@ -47,11 +109,7 @@ class Integer(Exporter):
         return f"integers, weights of {self.bits} bits, for integer_reference.py"
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
-        """Return the integer network, with its firing rates and test vectors.
-
-        Raises:
-            ValueError: a layer has no integer form, or does not fire with so few bits; the message names it.
-        """
+        """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
         integers, before, after = _integers(network, spec, example, self.bits)
         if silent := _silent(before, after):
             more = range(self.bits + 1, MAX_BITS + 1)
@@ -131,11 +189,7 @@ _SPECK_INPUT, _SPECK_OUTPUT, _SPECK_STATE_BITS = 128, 64, 16
 
 
 def speck_refusals(about: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why SynSense's Speck cannot run a network, layer by layer.
-
-    Args:
-        about: the JSON object of an integer file.
-    """
+    """Yield why SynSense's Speck cannot run the network of an integer file's JSON object, layer by layer."""
     nodes = [*about["nodes"], about["readout"]]
     shapes = {node["name"]: node["shape"] for node in nodes} | {"input": about["input"][-3:]}
     convolutions = [node["name"] for node in nodes if node["op"] == "conv"]

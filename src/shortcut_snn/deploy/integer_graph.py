@@ -64,15 +64,8 @@ def integer_graph(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the tensors of the integer form of a folded network.
 
-    Args:
-        network: from :func:`~shortcut_snn.deploy.fold`.
-        spec: the network's specification.
-        bits: of the weights.
-        means: from :func:`mean_inputs`. Rounding changes the sum of a channel's weights, and so the current of an
-            average input: the bias takes that back.
-
-    Raises:
-        ValueError: a part of the network has no integer form; the message names the layer.
+    Rounding changes the sum of a channel's weights, and so the current of an average input: with ``means`` the bias
+    takes that back.
     """
     builder = _Builder(spec, bits, means or {})
     check_integer_form(network)
@@ -371,12 +364,7 @@ def _shape(sides: tuple[int, ...], window: dict[str, list[int]]) -> tuple[int, .
 
 
 def pack(integers: Tensor) -> Tensor:
-    """Return weights of 4 bits ``[outputs, inputs, ...]`` as bytes, two neighbours along the inputs in one.
-
-    Example:
-        >>> pack(torch.tensor([[1.0, -1.0, 2.0]]))
-        tensor([[241,   2]], dtype=torch.uint8)
-    """
+    """Return weights of 4 bits ``[outputs, inputs, ...]`` as bytes, two neighbours along the inputs in one."""
     nibbles = integers.to(torch.int16) & 15
     if nibbles.shape[1] % 2:
         nibbles = torch.cat([nibbles, torch.zeros_like(nibbles[:, :1])], 1)

@@ -1,5 +1,6 @@
-"""ONNX graphs: written by torch's exporter, run by onnxruntime."""
+"""ONNX graphs: written by torch's exporter, run by onnxruntime; convolutions of spikes may have int8 weights."""
 
+import copy
 import json
 import re
 import warnings
@@ -10,12 +11,109 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import components
+from .._utils.module_state import hooked
+from ..introspection.neurons import spiking_layers
+from ..neurons.backend import is_exported
+from ..neurons.current_neuron import CurrentNeuron
 from .exporter import Exporter, Logits, mean_over_steps, require
-from .int8 import to_int8
+from .rounding import quantise
 from .spec import NetworkSpec
 from .torch_export import Graph, input_dtype, make_graph
+
+SPAN, STEPS = 4, 126
+"""A current is clamped to this many thresholds up and down and rounded to this many steps. With an even number of steps
+no rounded current equals the threshold."""
+
+
+class Int8Conv2d(nn.Module):
+    """A convolution of integers from 0 to 255: int8 weights, one scale per output channel, sums in int32.
+
+    The current that it returns is clamped to ``span`` thresholds and rounded to 8 bits.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor
+
+    def __init__(self, conv: nn.Conv2d, threshold: float, span: int = SPAN) -> None:
+        super().__init__()
+        weight = conv.weight.detach()
+        bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        # The weights of a channel may be nearly 0. Its scale must not be, or its bias would exceed 32 bits.
+        smallest_scale = (bias.abs() / 2**30).clamp_min(torch.finfo(weight.dtype).tiny)
+        integers, scale = quantise(weight, 8, smallest_scale)
+        self.register_buffer("weight", integers.to(torch.int8))
+        self.register_buffer("bias", (bias / scale).round().to(torch.int32))
+        self.register_buffer("scale", scale)
+        self.step = threshold / (STEPS / span)
+        self.options: dict[str, Any] = {
+            name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map floats ``[T * N, C, H, W]`` with integer values to currents."""
+        if is_exported():
+            return self._as_onnx_operators(x)
+        # Sums of integers below 2 ** 24 are exact in float32 too.
+        current = F.conv2d(x, self.weight.float(), self.bias.float(), **self.options)
+        steps = current * (self.scale / self.step).view(-1, 1, 1)
+        return steps.round().clamp(-128, 127) * self.step
+
+    def _as_onnx_operators(self, x: Tensor) -> Tensor:
+        """Compute the same with QuantizeLinear and DequantizeLinear around a Conv, which runtimes fuse into one."""
+        import torch.ao.quantization.fx._decomposed  # registers the operators
+
+        ops, uint8 = torch.ops.quantized_decomposed, (0, 255, torch.uint8)
+        x = ops.dequantize_per_tensor(ops.quantize_per_tensor(x, 1.0, 0, *uint8), 1.0, 0, *uint8)
+        weight = ops.dequantize_per_channel(self.weight, self.scale, None, 0, -128, 127, torch.int8)
+        bias = ops.dequantize_per_channel(self.bias, self.scale, None, 0, -(2**31), 2**31 - 1, torch.int32)
+        current = ops.quantize_per_tensor(F.conv2d(x, weight, bias, **self.options), self.step, 128, *uint8)
+        rounded: Tensor = ops.dequantize_per_tensor(current, self.step, 128, *uint8)
+        return rounded
+
+
+@torch.no_grad()
+def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy whose convolutions of spikes, or of other small integers, are :class:`Int8Conv2d`.
+
+    The first convolution, which takes images, and the linear layers, which take means, stay in float32.
+    """
+    network = copy.deepcopy(network)
+    convolutions = {path: module for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    takes_integers: dict[str, bool] = {}
+    neuron_of: dict[str, nn.Module] = {}
+
+    def before_call(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(module, CurrentNeuron):
+            # The convolutions that ran since the last neurons make this one's current.
+            for conv in takes_integers.keys() - neuron_of.keys():
+                neuron_of[conv] = module.neuron
+        else:
+            x = args[0]
+            is_uint8 = bool(((x == x.round()) & (x >= 0) & (x <= 255)).all())
+            takes_integers[path] = takes_integers.get(path, True) and is_uint8
+
+    with hooked({**convolutions, **spiking_layers(network)}, pre=before_call):
+        network(example)
+    # A convolution with no neurons after it is quantised like those before the last ones.
+    last = list(spiking_layers(network).values())[-1].neuron
+    replaced = 0
+    for path in list(takes_integers)[1:]:
+        conv = convolutions[path]
+        if not takes_integers[path] or conv.padding_mode != "zeros":
+            continue
+        neuron: Any = neuron_of.get(path, last)
+        # A neuron that fires several spikes in a step needs a current of as many thresholds.
+        quantised = Int8Conv2d(conv, float(neuron.threshold), max(SPAN, getattr(neuron, "max_spikes", 1)))
+        network.set_submodule(path, quantised)
+        replaced += 1
+    if not replaced:
+        raise ValueError("int8: no convolution of this network takes spikes; export it without int8")
+    return network
+
 
 _SPEC_KEY = "shortcut_snn"
 
@@ -27,7 +125,7 @@ class ONNX(Exporter):
 
     Args:
         streaming: write one time step, whose membrane potentials are inputs and outputs.
-        int8: store the weights of convolutions that take spikes in int8 (see :class:`~.int8.Int8Conv2d`): a quarter of
+        int8: store the weights of convolutions that take spikes in int8 (see :class:`Int8Conv2d`): a quarter of
             the file, faster, with coarser weights and currents.
     """
 

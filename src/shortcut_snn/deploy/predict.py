@@ -16,16 +16,10 @@ from .inference import Inference
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes that a network predicts for a file, and what the prediction cost.
+    """The classes that a network predicts for a file, and what the prediction cost, in pJ (45 nm).
 
     A long recording is cut into samples as in training. Their probabilities are averaged, and their costs are added.
-
-    Args:
-        top: names and probabilities of the most likely classes, the most likely first.
-        samples: number of samples in the file.
-        votes: number of samples whose most likely class is each class of ``top``.
-        energy_pj: energy of ACs and MACs in pJ, 45 nm; see :func:`~shortcut_snn.energy.measure_energy`.
-        total_energy_pj: the same with memory traffic and membrane updates.
+    ``top`` are names and probabilities of the most likely classes, and ``votes`` counts the samples for each.
     """
 
     file: str

@@ -22,14 +22,7 @@ _PATIENCE = 3
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
-    """Fetch a network into the cache of huggingface_hub and return its folder.
-
-    Only the weights and the card are fetched; neither holds code.
-
-    Args:
-        repository: ``owner/name``.
-        revision: branch, tag or commit; only a commit always names the same network.
-    """
+    """Fetch the weights and the card of a network, which hold no code, into a cache; return its folder."""
     with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
         files = [WEIGHTS, CARD, README]
         # If the hub does not answer, this returns what was fetched before.

@@ -31,11 +31,7 @@ _BRANCH = "branch:"
 def save_network(
     network: nn.Module, path: Path, about: Mapping[str, Any], branches: Mapping[str, nn.Module] | None = None
 ) -> None:
-    """Write a network's state, a JSON object about it, and a hash of both.
-
-    Args:
-        branches: heads to keep with the network, by the names of their taps.
-    """
+    """Write a network's state, with the heads of branches by their taps, a JSON object about it, and a hash of both."""
     state = network.state_dict()
     for tap, head in (branches or {}).items():
         state |= {f"{_BRANCH}{tap}:{name}": tensor for name, tensor in head.state_dict().items()}
@@ -141,13 +137,7 @@ def read_inference(path: Path, precision: Precision = "float32") -> Inference:
 def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int) -> dict[str, Any]:
     """Return how to build the heads of branches again, for the JSON object of a file.
 
-    Args:
-        branches: by the names of their taps.
-        head: recipe entry of the heads, None for the default.
-        classes: number of logits.
-
-    Raises:
-        ValueError: a head is not what the entry builds.
+    Raises ``ValueError`` if a head is not what the recipe's entry ``head`` builds; None is the default head.
     """
     channels = {}
     for tap, branch in branches.items():

@@ -17,14 +17,9 @@ EXIT_HEADS = "exit_heads"
 
 
 def keep_branches(network: nn.Module, branches: Mapping[str, nn.Module]) -> None:
-    """Add the heads of branches to a network, whose single steps then return their logits too.
+    """Add the heads of branches to a network (``exit_heads``), whose single steps then return their logits too.
 
-    Args:
-        network: it gets a submodule ``exit_heads``.
-        branches: by the names of their taps.
-
-    Raises:
-        ValueError: a head is not linear. The mean of its logits would not be the logits of the mean.
+    Only linear heads can be: the mean of another head's logits would not be the logits of the mean.
     """
     for tap, head in branches.items():
         if not isinstance(head, LinearHead):
@@ -68,9 +63,7 @@ class SingleStep(nn.Module):
     def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
         """Return the logits ``[N, num_classes]`` of one step, then those of the kept branches, then all membranes.
 
-        Args:
-            frame: normalised frame ``[N, C, H, W]``.
-            *before: membrane potentials before the step; without any the network starts from 0.
+        Without membrane potentials ``before`` the step the network starts from 0.
         """
         membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
         self._exit_logits = []
@@ -84,10 +77,7 @@ class SingleStep(nn.Module):
     def step(self, frame: Tensor, membranes: Sequence[Membrane], steps: int = 1) -> Tensor:
         """Return the mean logits ``[N, num_classes]`` of some steps, and write the membrane potentials after them.
 
-        Args:
-            frame: normalised frame or image ``[N, C, H, W]``, or one frame for each step, ``[steps, N, C, H, W]``.
-            membranes: of the layers of neurons, in the order of :attr:`names`.
-            steps: number of time steps that run at once.
+        ``frame`` is one normalised frame or image for all steps, ``[N, C, H, W]``, or has an axis of steps.
         """
         network, before = self.network, self.network.time_steps
         for layer, membrane in zip(self._layers, membranes, strict=True):

@@ -20,10 +20,8 @@ from .spec import NetworkSpec, Prepare
 class Graph:
     """A graph and the names of its inputs and outputs.
 
-    Args:
-        inputs: ``images``; or ``frame`` and one ``LAYER.before`` per layer of neurons.
-        outputs: ``logits``; if the graph is of one time step, ``TAP.logits`` for each kept branch, and one
-            ``LAYER.after`` per layer of neurons.
+    A graph of one time step also takes a ``LAYER.before`` for each layer of neurons. It returns a ``TAP.logits`` for
+    each kept branch, and a ``LAYER.after`` for each layer of neurons.
     """
 
     program: ExportedProgram

@@ -3,7 +3,4 @@
 from .measure import measure_energy
 from .report import EnergyReport
 
-__all__ = [
-    "EnergyReport",
-    "measure_energy",
-]
+__all__ = ["EnergyReport", "measure_energy"]

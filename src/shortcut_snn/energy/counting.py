@@ -82,13 +82,6 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     Products of two activations are counted where ``torch.matmul``, ``torch.bmm`` or ``scaled_dot_product_attention``
     computes them. They are named after the calling module and their position in its call, as in
     ``"attention product 1"``.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(3, 5))
-        >>> with count_operations(network) as operations:
-        ...     _ = network(torch.tensor([[1.0, 0.0, 1.0]]))
-        >>> operations.layers["0"].acs, operations.layers["0"].macs
-        (10, 0)
     """
     operations = Operations()
     modules = dict(nn.Module.named_modules(network))

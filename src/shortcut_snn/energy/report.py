@@ -199,12 +199,7 @@ class EnergyReport:
 
 
 def with_unit(picojoules: float) -> str:
-    """Return an energy with four significant digits and its unit.
-
-    Example:
-        >>> with_unit(16_890_000.0), with_unit(12.5)
-        ('16.89 µJ', '12.5 pJ')
-    """
+    """Return an energy with four significant digits and its unit, as in ``"16.89 µJ"``."""
     for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if picojoules >= size:
             return f"{picojoules / size:.4g} {unit}"
@@ -212,12 +207,7 @@ def with_unit(picojoules: float) -> str:
 
 
 def break_even_text(rate: float) -> str:
-    """Return the firing rate at which a spiking network costs as much as a quantised one, in words.
-
-    Example:
-        >>> break_even_text(0.031), break_even_text(0.0)
-        ('break even at a firing rate of 3.1 %', 'never break even')
-    """
+    """Return the firing rate at which a spiking network costs as much as a quantised one, in words."""
     return f"break even at a firing rate of {100 * rate:.3g} %" if rate > 0 else "never break even"
 
 

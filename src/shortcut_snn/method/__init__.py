@@ -5,42 +5,19 @@ A tap is a submodule whose output is read. A branch is a tap and the auxiliary h
 (lambda) decides how much the branches count at each training step.
 """
 
-from . import gradient  # noqa: F401  # registers components
 from .branch_weight import Constant, CosineDecay, LinearDecay
 from .heads import ConvHead, DenseHead, LinearHead
 from .layout import Layout, Readout
-from .method import Branches, Method
+from .method import Branches, Method, method_named
 from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation, ShortcutOutput, StepLossSum
 from .penalties import FiringRatePenalty
 from .placement import every_block, stage_ends
-from .presets import method_named
 from .shortcut import Shortcut
 from .taps import Tap
 from .time_loop import TimeLoop
 
 __all__ = [
-    "TET",
-    "Branches",
-    "Constant",
-    "ConvHead",
-    "CosineDecay",
-    "DenseHead",
-    "FiringRatePenalty",
-    "Layout",
-    "LinearDecay",
-    "LinearHead",
-    "LogitSum",
-    "LossSum",
-    "Method",
-    "Objective",
-    "Readout",
-    "SelfDistillation",
-    "Shortcut",
-    "ShortcutOutput",
-    "StepLossSum",
-    "Tap",
-    "TimeLoop",
-    "every_block",
-    "method_named",
-    "stage_ends",
+    "TET", "Branches", "Constant", "ConvHead", "CosineDecay", "DenseHead", "FiringRatePenalty", "Layout",
+    "LinearDecay", "LinearHead", "LogitSum", "LossSum", "Method", "Objective", "Readout", "SelfDistillation",
+    "Shortcut", "ShortcutOutput", "StepLossSum", "Tap", "TimeLoop", "every_block", "method_named", "stage_ends",
 ]  # fmt: skip

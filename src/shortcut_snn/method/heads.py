@@ -46,19 +46,11 @@ class _Mean(torch.autograd.Function):
 
 
 def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
-    """Average a tapped output over time and space.
+    """Average a tapped output over time and space, in float32 for half-precision input.
 
-    Args:
-        features: ``[T, N, C, *space]`` with ``time_axis=0``, ``[N, T, C, *space]`` with ``time_axis=1``,
-            or ``[N, C, *space]`` with ``time_axis=None`` (the network is called once per time step).
-
-    Returns:
-        ``[N, C]``, or ``[N, C, *space]``, in float32 for half-precision input. Always a new tensor, since a later
-        layer may change the features in place.
-
-    Example:
-        >>> pool(torch.ones(4, 2, 3, 8, 8), 0).shape, pool(torch.ones(4, 2, 3, 8, 8), 0, space=False).shape
-        (torch.Size([2, 3]), torch.Size([2, 3, 8, 8]))
+    ``[T, N, C, *space]`` with ``time_axis=0``, ``[N, T, C, *space]`` with ``time_axis=1``, and ``[N, C, *space]`` with
+    ``time_axis=None`` become ``[N, C]``, or ``[N, C, *space]``. The result is always a new tensor, since a later layer
+    may change the features in place.
     """
     if time_axis not in (None, 0, 1):
         raise ValueError(f"time_axis must be 0, 1 or None (no time axis), got {time_axis!r}")
@@ -184,10 +176,6 @@ def fit_space(logits: Tensor, space: Sequence[int]) -> Tensor:
 
     Positions of an image are interpolated. Surplus axes, such as time, are averaged first. Tokens are folded into an
     image of the output's proportions; where they do not fit one, or there are no positions, all get the same.
-
-    Example:
-        >>> fit_space(torch.ones(2, 10, 4, 4), (8, 8)).shape, fit_space(torch.ones(2, 10, 16), (8, 8)).shape
-        (torch.Size([2, 10, 8, 8]), torch.Size([2, 10, 8, 8]))
     """
     surplus = logits.dim() - 2 - len(space)
     if surplus > 0:
@@ -210,17 +198,8 @@ def fit_space(logits: Tensor, space: Sequence[int]) -> Tensor:
 def fit_prediction(logits: Tensor, main: Tensor, shape: Sequence[int] | None) -> Tensor:
     """Return a branch's prediction in the form of the network's, both of one time step.
 
-    Args:
-        logits: what the head gives: ``[N, values]`` or ``[N, values, *space]``.
-        main: the network's prediction: one number ``[N]``, logits ``[N, classes]``, a map ``[N, classes, *space]``, or
-            values ``[N, *shape]``.
-        shape: of one sample's prediction, if that has several axes.
-
-    Example:
-        >>> fit_prediction(torch.ones(2, 12), torch.ones(2, 4, 3), (4, 3)).shape
-        torch.Size([2, 4, 3])
-        >>> fit_prediction(torch.ones(2, 1), torch.ones(2), None).shape
-        torch.Size([2])
+    The head gives ``[N, values]`` or ``[N, values, *space]``. The network predicts one number ``[N]``, logits
+    ``[N, classes]``, a map ``[N, classes, *space]``, or values ``[N, *shape]``.
     """
     if logits.shape[1:] == (1,) and main.dim() == 1:
         return logits.squeeze(1)

@@ -1,14 +1,51 @@
-"""A method: everything that decides how the gradient of the loss reaches the weights."""
+"""A method: everything that decides how the gradient of the loss reaches the weights; and the presets, by name."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
+from torch import nn
 
 from .. import components
 from ..components import Kind
-from .branch_weight import BranchWeight, Constant
-from .objectives import Objective, part_name, takes_branches, takes_every_step
+from ..components.registry import suggestion
+from ..neurons import Neuron
+from .branch_weight import BranchWeight, Constant, LinearDecay
+from .layout import Layout
+from .objectives import (
+    TET,
+    LossSum,
+    Objective,
+    SelfDistillation,
+    StepLossSum,
+    part_name,
+    takes_branches,
+    takes_every_step,
+)
+
+# Gradient mechanisms map a network and its layout to the layout with which it trains.
+
+
+@components.gradient("bptt")
+def bptt(network: nn.Module, layout: Layout) -> Layout:
+    """Back-propagation through time: the network's own gradient."""
+    return layout
+
+
+@components.gradient("sltt")
+def sltt(network: nn.Module, layout: Layout) -> Layout:
+    """Spatial learning through time: no gradient passes from a time step to the previous one.
+
+    Source: Meng et al., Towards memory- and time-efficient back-propagation for training SNNs, ICCV 2023.
+    """
+    neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+    if not neurons:
+        raise ValueError(
+            f"gradient sltt needs neurons of shortcut_snn, and {type(network).__name__} has none; use bptt"
+        )
+    for neuron in neurons:
+        neuron.detach_membrane = True
+    return layout
 
 
 def component_field(kind: Kind, name: str, **options: Any) -> Any:
@@ -117,20 +154,7 @@ def combine(
 ) -> Method:
     """Return the method of a wrapper that already has one, or is given one, or parts of one.
 
-    Args:
-        own: the wrapper's method, or None.
-        method: the method given; it must equal the wrapper's.
-        objective: in place of the method's, or equal to it.
-        branch_weight: in place of the method's, or equal to it.
-        has_branches: whether a method made of these parts has branches.
-
-    Raises:
-        TypeError: the objective or the branch weight cannot be called.
-        ValueError: two of them differ. The message names both.
-
-    Example:
-        >>> combine(None, objective=components.objective.make("loss_sum"))
-        Method(branches=Branches(...), objective=LossSum(average=False), ...)
+    ``own`` is the wrapper's method. ``has_branches`` says whether a method made of the parts has branches.
     """
     if isinstance(objective, type) or not (objective is None or callable(objective)):
         raise TypeError(f"objective must be an object such as LossSum(), got {objective!r}")
@@ -154,3 +178,56 @@ def combine(
                 "wrap the network without a method"
             )
     return base
+
+
+_EVERY_BLOCK = Branches("blocks", LinearDecay(0.25))
+_STAGES_THROUGHOUT = Branches("stages", Constant(1.0))
+
+METHODS: dict[str, Method] = {
+    # The paper's methods.
+    "vanilla": Method(),
+    "shortcut": Method(_STAGES_THROUGHOUT),  # one cross-entropy of the sum main + lambda * branches
+    "evolutionary": Method(Branches("stages", LinearDecay(0.25))),  # lambda decays to 0
+    # For deep networks.
+    "loss_sum": Method(_EVERY_BLOCK, LossSum()),  # a branch with a loss of its own at every block
+    "initialised": Method(initialise=True),  # norms and surrogates set by measurement
+    "initialised_loss_sum": Method(_EVERY_BLOCK, LossSum(), initialise=True),
+    # Related methods with branches.
+    "deep_supervision": Method(_STAGES_THROUGHOUT, LossSum()),  # Lee et al., 2015
+    "distillation": Method(_STAGES_THROUGHOUT, SelfDistillation()),  # branches also learn from the main output
+    # Losses at stages and time steps, and initialised, after DeepTAGE (2025).
+    "stages_and_steps": Method(_STAGES_THROUGHOUT, StepLossSum(), initialise=True),
+    # Related methods without branches.
+    "tet": Method(objective=TET()),  # a loss at every time step
+    "sltt": Method(gradient=components.gradient.make("sltt")),  # no gradient through time
+}
+"""Methods by the name of their preset."""
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "tdbn": {"norm": "tdbn"},  # batch norm scaled to the threshold
+    "sew": {"block": "sew"},  # residual blocks: spike(f(x)) + x
+    "ms": {"block": "ms"},  # residual blocks: f(spike(x)) + x
+}
+"""Presets without a method of their own, whose networks have these entries in a recipe."""
+
+
+def method_named(method: str | Method | None) -> Method | None:
+    """Return the method of a preset; a method or None as it is.
+
+    Raises:
+        ValueError: there is no such method.
+
+    Example:
+        >>> str(method_named("evolutionary"))
+        'branches at stages, logit_sum, lambda linear from 0.25'
+    """
+    if method is None or isinstance(method, Method):
+        return method
+    if method in NETWORKS:
+        raise ValueError(
+            f"the preset {method!r} changes the network's layers, which a method leaves as they are: build the network "
+            f"so, or use one of {', '.join(METHODS)}"
+        )
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r}{suggestion(method, METHODS)}; there are: {', '.join(METHODS)}")
+    return METHODS[method]

@@ -11,13 +11,10 @@ from .. import components
 
 @dataclass
 class FiringRates:
-    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.measurement.firing_rates` records.
+    """Spikes and elements (neurons, time steps and samples) by layer, recorded by ``measurement.firing_rates``.
 
-    Gradients flow to the spikes, and through their surrogates to the weights.
-
-    Args:
-        spikes: the number of spikes by layer, each a 0-dimensional tensor. An integer n of an I-LIF neuron counts as n.
-        elements: neurons times time steps times samples, by layer.
+    Gradients flow to the spikes, and through their surrogates to the weights. An integer n of an I-LIF neuron counts as
+    n.
     """
 
     spikes: dict[str, Tensor] = field(default_factory=dict)

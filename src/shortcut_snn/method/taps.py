@@ -109,16 +109,9 @@ def batch_of(samples: int | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Unfold:
-    """Split an axis that holds time steps and samples into two axes.
+    """Split an axis that holds time steps and samples into two; time becomes ``axis``: 0 for ``[T * N, ...]``, else 1.
 
-    Args:
-        steps: T, used where the batch size is not set (see :func:`batch_of`).
-        axis: the axis of time in the result: 0 for ``[T * N, ...]``, 1 for ``[N * T, ...]``.
-        extract: maps the module's output to its tensor.
-
-    Example:
-        >>> Unfold(4)(torch.ones(12, 5)).shape
-        torch.Size([4, 3, 5])
+    ``steps`` is used where the batch size is not set (see :func:`batch_of`). ``extract`` maps the output to its tensor.
     """
 
     steps: int
@@ -201,24 +194,18 @@ class Taps:
         # Conversions such as SyncBatchNorm's replace modules, and sinabs' layers copy themselves without their hooks.
         modules = [self.network.get_submodule(name) for name in self.names]
         # torch.compile cannot represent handles.
-        if modules != self._tapped or (not torch.compiler.is_compiling() and self._lacks_hooks()):
+        handles = [] if torch.compiler.is_compiling() else self._handles
+        pairs = zip(handles, modules, strict=False)
+        if modules != self._tapped or any(handle.id not in module._forward_hooks for handle, module in pairs):
             self.install()
         self._pooled = [[] for _ in self.names]
         self._with_gradients, self._without_gradients = torch.is_grad_enabled(), set()
         self.active = True
 
-    def _lacks_hooks(self) -> bool:
-        hooks = zip(self._handles, self._tapped, strict=True)
-        return any(handle.id not in module._forward_hooks for handle, module in hooks)
-
     def stop(self) -> list[Tensor]:
         """Stop listening and return the pooled output of each tap, averaged over its calls.
 
-        Returns:
-            ``[N, C]``, or ``[N, C, *space]``, per tap; with ``every_step``, ``[T, N, C]`` or ``[T, N, C, *space]``.
-
-        Raises:
-            RuntimeError: a tapped submodule was not called, or called only in ``torch.no_grad()``.
+        These are ``[N, C]``, or ``[N, C, *space]``; with ``every_step``, ``[T, N, C]`` or ``[T, N, C, *space]``.
         """
         self.active = False
         recorded, self._pooled = self._pooled, [[] for _ in self.names]

@@ -23,14 +23,9 @@ def are_classes(labels: Tensor) -> bool:
 
 
 def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
-    """Return targets in the shape of an output. One number of each sample may have an axis of its own, or not.
+    """Return targets in the shape of an output, or raise ``ValueError`` where a loss would broadcast one of the two.
 
-    Raises:
-        ValueError: a loss of the two would broadcast one of them.
-
-    Example:
-        >>> in_shape_of(torch.zeros(2, 1), torch.tensor([3.0, 4.0])).shape
-        torch.Size([2, 1])
+    One number of each sample may have an axis of its own, or not.
     """
     shape = tuple(output.shape)
     if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():

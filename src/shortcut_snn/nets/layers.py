@@ -20,14 +20,7 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Convert the weights of a network's 2-D convolutions to the channels-last memory format.
-
-    Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3))
-        >>> channels_last(network)
-        >>> network[0].weight.is_contiguous(memory_format=torch.channels_last)
-        True
-    """
+    """Convert the weights of a network's 2-D convolutions to the channels-last memory format."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,12 +92,7 @@ class SpikePointwiseConv2d(SpikeConv2d):
 
 
 class SpikeMaxPool2d(nn.MaxPool2d):
-    """Max pooling that saves the bits of its input, and whose output carries bits as well.
-
-    Example:
-        >>> SpikeMaxPool2d(2)(torch.ones(2, 3, 8, 8)).shape
-        torch.Size([2, 3, 4, 4])
-    """
+    """Max pooling that saves the bits of its input, and whose output carries bits as well."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]``."""

@@ -1,5 +1,6 @@
 """The base class of the built-in networks, and how a network is built for its data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 
 from ..method import Layout, Tap
 from ..method.placement import resolve
-from .norms import Norm, start_at_threshold
+from ..neurons import Neuron, NormNeuron
 from .options import check_choice, check_sizes
+from .roles import declared_roles
 
+Norm = Literal["bn", "tdbn"]
 Readout = Literal["mean", "sequence"]
 Count = Annotated[int, Ge(1)]
 ClassifierStd = Literal["1/inputs"] | Annotated[float, Gt(0)] | None
@@ -113,7 +116,6 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"the network takes {self.in_channels} channels, got {x.shape[-3]} in {tuple(x.shape)}")
         if 0 in x.shape[-2:]:
             raise ValueError(f"images need a height and width of at least 1, got {tuple(x.shape)}")
-        self._check_kind(x)
         if x.dim() == 4:
             return x.unsqueeze(0)
         if x.shape[0] != self.time_steps:
@@ -121,21 +123,6 @@ class SpikingNetwork(nn.Module):
                 f"the network runs {self.time_steps} time steps, got {x.shape[0]} frames in {tuple(x.shape)}"
             )
         return x
-
-    def _check_kind(self, x: Tensor) -> None:
-        # Of the first layer: a deployed network may have its classifier in another precision.
-        weight = self.classifier.weight
-        for module in self.modules():
-            # A tuple of types, and a loop, since torch 2.9 cannot compile their union or a generator.
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                weight = module.weight
-                break
-        if x.device != weight.device:
-            raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
-        if not x.is_floating_point():
-            raise ValueError(f"the network takes normalised floating-point images, got {x.dtype}")
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
     def _initialise(self, norm: Norm, classifier_std: ClassifierStd) -> None:
         """Initialise the weights of convolutions, norms and the classifier.
@@ -156,6 +143,26 @@ class SpikingNetwork(nn.Module):
                 raise ValueError(f"classifier_std must be a number > 0, '1/inputs' or None, got {classifier_std!r}")
             nn.init.normal_(self.classifier.weight, 0.0, std)
             nn.init.zeros_(self.classifier.bias)
+
+
+@torch.no_grad()
+def start_at_threshold(network: nn.Module) -> None:
+    """Make batch norms over time and batch threshold-dependent (tdBN; Zheng et al., AAAI 2021)::
+
+        y = lambda * (alpha * threshold * (x - E[x]) / sqrt(Var[x] + eps)) + beta    lambda = 1, beta = 0 initially
+
+    An ordinary batch norm computes this if its weight starts at ``alpha * threshold``, as in SpikingJelly. Alpha is 1,
+    or 1 / sqrt(2) for norms whose outputs are added to a residual, as the blocks declare (see :mod:`.roles`).
+    """
+    sums = [role for role in declared_roles(network).values() if role.role in ("skip", "projected", "stream")]
+    summed = {name for role in sums for name in (role.norm, role.projection)}
+    neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+    layers = [module for module in network.modules() if isinstance(module, NormNeuron)]
+    thresholds = {layer.norm: layer.neuron.threshold for layer in layers}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            alpha = math.sqrt(0.5) if name in summed else 1.0
+            module.weight.fill_(alpha * thresholds.get(module, neurons[0].threshold))
 
 
 def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> nn.Module:

@@ -4,12 +4,7 @@ from typing import Any, get_args
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raise an error for sizes below 1.
-
-    Raises:
-        TypeError: a size is not an integer; the message names it.
-        ValueError: a size is below 1; the message names it.
-    """
+    """Raise an error that names the size, if one is below 1 or not an integer."""
     for name, size in sizes.items():
         if not isinstance(size, int):
             raise TypeError(f"{name} must be an integer, got {size!r}")

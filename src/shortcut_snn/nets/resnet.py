@@ -10,8 +10,7 @@ from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import BLOCKS, Block, MakeNeuron, PlainBlock
 from .layers import over_time
-from .network import ClassifierStd, Count, Readout, SpikingNetwork
-from .norms import Norm
+from .network import ClassifierStd, Count, Norm, Readout, SpikingNetwork
 from .options import check_choice, check_sizes
 from .roles import Roles, after
 from .stems import StemKind, make_stem

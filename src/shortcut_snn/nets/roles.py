@@ -20,13 +20,10 @@ Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"
 
 @dataclass(frozen=True)
 class NeuronRole:
-    """The role of a neuron, and the modules that cause its current, by their names.
+    """The role of a neuron, and the modules that cause its current, by their names; "" if there is none.
 
-    Args:
-        role: see :data:`Role`.
-        weights: the layer with weights; "" if none feeds the neuron alone.
-        norm: the norm after it; "" if there is none.
-        projection: the norm in the projection of a skip path; "" if there is none.
+    ``weights`` is the layer that feeds the neuron alone, ``norm`` is the norm after it, and ``projection`` is the norm
+    in the projection of a skip path.
     """
 
     role: Role
@@ -60,11 +57,6 @@ def declared_roles(network: nn.Module) -> dict[str, NeuronRole]:
 
     A network that declares roles, if only of its last neurons or none, calls its blocks one after another. Of one that
     does not, nothing is known.
-
-    Example:
-        >>> from shortcut_snn import nets
-        >>> declared_roles(nets.spiking_resnet8(10, 2, width=4))["layer1.0.spike2"].role
-        'skip'
     """
     roles: dict[str, NeuronRole] = {}
     if not hasattr(network, "roles"):

@@ -62,16 +62,7 @@ class Stem(nn.Module):
 class MembraneStem(nn.Module):
     """A stem without a neuron, for blocks that start with one; for a static image it runs once.
 
-    The kinds are those of :class:`Stem`. ``large`` pools the currents; the authors of MS-ResNet use a stride of 2 in
-    the first block instead.
-
-    Raises:
-        ValueError: an unknown kind.
-
-    Example:
-        >>> import torch
-        >>> MembraneStem("small", 3, 8)(torch.rand(1, 2, 3, 16, 16), time_steps=4).shape
-        torch.Size([4, 2, 8, 16, 16])
+    ``large`` pools the currents; the authors of MS-ResNet use a stride of 2 in the first block instead.
     """
 
     def __init__(self, kind: StemKind, inputs: int, outputs: int) -> None:

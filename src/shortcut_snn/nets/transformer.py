@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from .. import components
 from ..neurons import LIF
 from .blocks import BLOCKS, MakeNeuron, Projection, SpikingProjection
-from .network import ClassifierStd, Count, Readout, SpikingNetwork
-from .norms import Norm
+from .network import ClassifierStd, Count, Norm, Readout, SpikingNetwork
 from .options import check_choice, check_sizes
 from .roles import NeuronRole, Roles, after
 from .stems import StemKind, make_stem

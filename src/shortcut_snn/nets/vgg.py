@@ -10,8 +10,7 @@ from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
-from .network import ClassifierStd, Count, Readout, SpikingNetwork
-from .norms import Norm
+from .network import ClassifierStd, Count, Norm, Readout, SpikingNetwork
 from .options import check_choice, check_sizes
 from .roles import Roles, after, keeps_shape
 
@@ -30,9 +29,7 @@ class ConvSpike(nn.Module):
     def forward(self, x: Tensor, time_steps: int | None = None) -> Tensor:
         """Map ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H, W]``; a pooling halves H and W.
 
-        Args:
-            x: spikes or frames, or ``[1, N, C, H, W]`` with ``time_steps``: a constant current.
-            time_steps: T of a constant current.
+        With ``time_steps``, ``[1, N, C, H, W]`` is a constant current.
         """
         spikes: Tensor = self.spike(over_time(self.conv, over_time(self.pool, x)), time_steps=time_steps)
         return spikes

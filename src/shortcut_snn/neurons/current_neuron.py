@@ -7,17 +7,14 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import run_as_written, run_in_kernels, runs_in_kernels
+from .sequence import residual_fits, run_as_written, run_in_kernels, runs_in_kernels
 
 
 @dataclass
 class Membrane:
-    """The membrane potential of a layer that runs a sequence piece by piece.
+    """The membrane potential ``[N, ...]`` of a layer that runs a sequence piece by piece; None for 0.
 
-    Args:
-        before: ``[N, ...]`` before the first step, or None for 0. For a neuron with several states it is all of them,
-            ``[N, states, ...]``.
-        after: the membrane potential after the last step, once the layer has run.
+    A neuron with several states has all of them, ``[N, states, ...]``.
     """
 
     before: Tensor | None = None
@@ -25,17 +22,7 @@ class Membrane:
 
 
 class CurrentNeuron(nn.Module):
-    """``neuron(x + residual)``: a :class:`NormNeuron` after folding, for inference.
-
-    The addition and the neuron run in one pass if the kernels can run the neuron.
-
-    Example:
-        >>> import torch
-        >>> from shortcut_snn.neurons import LIF
-        >>> current, residual = torch.full((1, 1, 1), 0.5), torch.full((4, 1, 1), 0.25)
-        >>> CurrentNeuron(LIF())(current, residual, time_steps=4).flatten()
-        tensor([0., 1., 0., 1.])
-    """
+    """``neuron(x + residual)``: a :class:`NormNeuron` after folding, for inference."""
 
     def __init__(self, neuron: nn.Module) -> None:
         super().__init__()
@@ -44,13 +31,7 @@ class CurrentNeuron(nn.Module):
         """Where the membrane potential is read from and written to; None to start from 0 and discard it."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
-        """Return spikes ``[T, N, ...]``.
-
-        Args:
-            x: current ``[T, N, ...]``, or ``[1, N, ...]`` with ``time_steps``: a constant current.
-            residual: added to the current, ``[T, N, ...]``.
-            time_steps: T of a constant current.
-        """
+        """Return spikes ``[T, N, ...]`` of a current ``[T, N, ...]``, or of a constant one, ``[1, N, ...]``."""
         neuron, membrane = self.neuron, self.membrane
         steps = time_steps or x.shape[0]
         if membrane is not None and membrane.after is not None:
@@ -75,11 +56,7 @@ class CurrentNeuron(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
         """Return whether the kernels can add the residual and run the neuron; for bad inputs the neuron raises."""
-        if residual is not None and (
-            (residual.dtype, residual.device) != (x.dtype, x.device) or residual.shape != (steps, *x.shape[1:])
-        ):
-            return False
-        if not is_plain(self.neuron):
+        if not residual_fits(residual, x, steps) or not is_plain(self.neuron):
             return False
         states = len(self.neuron.states)
         if initial is not None and (initial.device != x.device or initial.shape != state_shape(x, states)):

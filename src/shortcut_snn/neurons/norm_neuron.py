@@ -6,7 +6,7 @@ from .modules import Neuron, is_plain
 from .operators.fused_neuron import batch_statistics
 from .operators.layout import is_channels_last, merge_time
 from .packing import bits_of
-from .sequence import run_in_kernels, runs_in_kernels
+from .sequence import residual_fits, run_in_kernels, runs_in_kernels
 
 
 class NormNeuron(nn.Module):
@@ -69,11 +69,7 @@ class NormNeuron(nn.Module):
             return False
         if time_steps not in (None, x.shape[0]) and x.shape[0] != 1:
             return False
-        if residual is not None and (
-            residual.dtype != x.dtype
-            or residual.device != x.device
-            or residual.shape != (time_steps or x.shape[0], *x.shape[1:])
-        ):
+        if not residual_fits(residual, x, time_steps or x.shape[0]):
             return False
         if any(tensor is not None and tensor.device != x.device for tensor in (norm.running_mean, norm.weight)):
             return False

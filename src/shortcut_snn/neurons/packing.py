@@ -40,18 +40,10 @@ def pack(spikes: Tensor) -> Tensor:
     return implementation(spikes).pack(to_layout(spikes.detach(), is_channels_last(spikes)))
 
 
-def with_bits(spikes: Tensor, bits: Tensor, support: Tensor | None = None) -> Tensor:
-    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached.
-
-    Args:
-        spikes: the spikes.
-        bits: the spikes as bits.
-        support: bits of the spikes whose gradient is needed, or None for all.
-    """
-    return _attach(spikes, bits, support, ())
-
-
-def _attach(spikes: Tensor, bits: Tensor, support: Tensor | None, holders: tuple["ref[Tensor]", ...]) -> Tensor:
+def with_bits(
+    spikes: Tensor, bits: Tensor, support: Tensor | None = None, holders: tuple["ref[Tensor]", ...] = ()
+) -> Tensor:
+    """Return spikes ``[T, N, ...]`` or ``[T * N, ...]``, with their bits ``[T, row]`` and those of their support."""
     carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
     spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
     return spikes
@@ -59,12 +51,9 @@ def _attach(spikes: Tensor, bits: Tensor, support: Tensor | None, holders: tuple
 
 @dataclass(frozen=True)
 class _Carried:
-    """Bits that spikes carry, and the state of the spikes then.
+    """Bits that spikes carry, and the state of the spikes then: torch's count of in-place changes, and the address.
 
-    Args:
-        version: torch's count of in-place changes.
-        address: of the memory, which an assignment to ``data`` replaces.
-        holders: the spikes, and the spikes that they are a view of.
+    An assignment to ``data`` replaces the address. ``holders`` are the spikes, and the spikes that they are a view of.
     """
 
     bits: Tensor
@@ -96,7 +85,7 @@ def _carried(spikes: Tensor) -> _Carried | None:
 def with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
     """Return a view of spikes, in the same order of memory, with their packed bits attached."""
     carried = _carried(spikes)
-    return view if carried is None else _attach(view, carried.bits, support_of(spikes), carried.holders)
+    return view if carried is None else with_bits(view, carried.bits, support_of(spikes), carried.holders)
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
@@ -158,13 +147,7 @@ class _CountBits(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class SavedBits:
-    """A saved tensor as the bits of the memory that it is a view of.
-
-    Args:
-        bits: ``[T, row]``.
-        elements: elements of a time step.
-        view: its size, stride and offset in that memory.
-    """
+    """A saved tensor as the bits ``[T, row]`` of the memory that it is a view of, by size, stride and offset."""
 
     bits: Tensor
     elements: int
@@ -179,16 +162,7 @@ class SavedBits:
 
 
 def saved_as_bits(spikes: Tensor) -> AbstractContextManager[None]:
-    """Return a context in which operations save these spikes as bits, if they carry them.
-
-    Example:
-        >>> spikes, weight = torch.ones(1, 2, 32), torch.ones(32, requires_grad=True)
-        >>> with saved_as_bits(with_bits(spikes, pack(spikes))):
-        ...     out = spikes * weight
-        >>> out.sum().backward()
-        >>> weight.grad.sum()
-        tensor(64.)
-    """
+    """Return a context in which operations save these spikes as bits, if they carry them."""
     bits = bits_of(spikes)
     if bits is None:
         return nullcontext()

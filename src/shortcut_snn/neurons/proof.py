@@ -20,6 +20,7 @@ from .operators.layout import is_channels_last, run_length, to_layout
 Key = tuple[Any, ...]
 Examples = Iterator[tuple[Any, ...]]
 MakeExamples = Callable[[int], Examples]
+Case = tuple[Tensor, Key, MakeExamples]
 
 # Sizes of a time step. The first is odd and more than one tile of every kernel; Triton compiles a kernel again for
 # sizes that are multiples of 16, as most networks have.
@@ -41,10 +42,7 @@ class Verdict:
 class ProvenKernels:
     """The kernels of a device, each proven at its first call; plain PyTorch where one fails.
 
-    Args:
-        kernels: the module that launches them.
-        name: their backend.
-        is_required: returns whether a failure is an error, since the user chose this backend.
+    ``is_required`` returns whether a failure is an error, since the user chose this backend.
     """
 
     def __init__(self, kernels: Implementation, name: str, is_required: Callable[[], bool]) -> None:
@@ -53,91 +51,13 @@ class ProvenKernels:
         self.is_required = is_required
         self.verdicts: dict[Key, Verdict] = {}
 
-    def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~.operators.interface.Implementation`."""
-        result: tuple[Tensor, Tensor] = self._run(
-            "batch_statistics", x, (x,), (), lambda seed: ((example,) for example in _sequences(x, seed))
-        )
-        return result
+    def __getattr__(self, kernel: str) -> Callable[..., Any]:
+        """Return a function of :class:`~.operators.interface.Implementation`."""
+        if kernel not in _CASES:
+            raise AttributeError(kernel)
+        return lambda *arguments: self._run(kernel, arguments, *_CASES[kernel](*arguments))
 
-    def forward(
-        self,
-        source: Source,
-        time_steps: int,
-        dynamics: Dynamics,
-        want_final: bool,
-        want_bits: bool,
-        want_support: bool = False,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """See :class:`~.operators.interface.Implementation`."""
-        wanted = (want_final, want_bits, want_support)
-        text = dynamics.text if want_support else dynamics.forward_text
-
-        def examples(seed: int) -> Examples:
-            for example, steps, step in _sources(source, time_steps, dynamics, seed):
-                yield example, steps, step, *wanted
-
-        result: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] = self._run(
-            "forward",
-            source.x,
-            (source, time_steps, dynamics, *wanted),
-            (text, *_form(source, time_steps, dynamics), *wanted),
-            examples,
-        )
-        return result
-
-    def backward(
-        self, grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
-    ) -> Gradients:
-        """See :class:`~.operators.interface.Implementation`."""
-        time_steps = grad_spikes.shape[0]
-
-        def examples(seed: int) -> Examples:
-            for example, steps, step in _sources(source, time_steps, dynamics, seed):
-                x, channels_last = example.x, is_channels_last(example.x)
-                generator = torch.Generator().manual_seed(seed)
-                shapes = [(steps, *x.shape[1:]), (dynamics.program.states, *x.shape[1:])]
-                grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
-                yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
-
-        wanted = (dynamics.learn_scalars, dynamics.learn_channels, dynamics.through_time, grad_final is None)
-        result: Gradients = self._run(
-            "backward",
-            source.x,
-            (grad_spikes, grad_final, source, dynamics, grad_residual),
-            (dynamics.text, *_form(source, time_steps, dynamics), *wanted, grad_residual),
-            examples,
-        )
-        return result
-
-    def input_grad(self, grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
-        """See :class:`~.operators.interface.Implementation`."""
-
-        def examples(seed: int) -> Examples:
-            for example in _sequences(x, seed):
-                factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
-                yield example.clone(), example, *factors, in_place
-
-        result: Tensor = self._run("input_grad", x, (grad, x, a, b, c, in_place), (in_place,), examples)
-        return result
-
-    def pack(self, spikes: Tensor) -> Tensor:
-        """See :class:`~.operators.interface.Implementation`."""
-        result: Tensor = self._run(
-            "pack", spikes, (spikes,), (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
-        )
-        return result
-
-    def unpack(self, bits: Tensor, out: Tensor) -> None:
-        """See :class:`~.operators.interface.Implementation`."""
-
-        def examples(seed: int) -> Examples:
-            for x in _sequences(out, seed):
-                yield plain.pack(x.gt(0).to(x)), torch.zeros_like(x)
-
-        self._run("unpack", out, (bits, out), (), examples)
-
-    def _run(self, kernel: str, x: Tensor, arguments: tuple[Any, ...], form: Key, examples: MakeExamples) -> Any:
+    def _run(self, kernel: str, arguments: tuple[Any, ...], x: Tensor, form: Key, examples: MakeExamples) -> Any:
         """Call a kernel, after its proof at the first call of this form, or plain PyTorch if it fails."""
         # Each call makes it, so it is of what is cheap to ask.
         key = (kernel, x.dtype, x.device, x.dim(), x.is_contiguous(), x.shape[3:].numel() == 1, *form)
@@ -184,14 +104,67 @@ class ProvenKernels:
         return verdict
 
 
+# For the arguments of each function: a sequence among them, what else its kernel is compiled for, and examples.
+
+
+def _statistics_case(x: Tensor) -> Case:
+    return x, (), lambda seed: ((example,) for example in _sequences(x, seed))
+
+
+def _forward_case(source: Source, time_steps: int, dynamics: Dynamics, *wanted: bool) -> Case:
+    want_support = wanted[2:] == (True,)
+    text = dynamics.text if want_support else dynamics.forward_text
+
+    def examples(seed: int) -> Examples:
+        return ((*each, *wanted) for each in _sources(source, time_steps, dynamics, seed))
+
+    return source.x, (text, *_form(source, time_steps, dynamics), *wanted), examples
+
+
+def _backward_case(
+    grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
+) -> Case:
+    time_steps = grad_spikes.shape[0]
+
+    def examples(seed: int) -> Examples:
+        for example, steps, step in _sources(source, time_steps, dynamics, seed):
+            x, channels_last = example.x, is_channels_last(example.x)
+            generator = torch.Generator().manual_seed(seed)
+            shapes = [(steps, *x.shape[1:]), (dynamics.program.states, *x.shape[1:])]
+            grads = [to_layout(_random(shape, generator, x), channels_last) for shape in shapes]
+            yield grads[0], None if grad_final is None else grads[1].float(), example, step, grad_residual
+
+    wanted = (dynamics.learn_scalars, dynamics.learn_channels, dynamics.through_time, grad_final is None)
+    form = (dynamics.text, *_form(source, time_steps, dynamics), *wanted, grad_residual)
+    return source.x, form, examples
+
+
+def _input_grad_case(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Case:
+    def examples(seed: int) -> Examples:
+        for example in _sequences(x, seed):
+            factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
+            yield example.clone(), example, *factors, in_place
+
+    return x, (in_place,), examples
+
+
+def _pack_case(spikes: Tensor) -> Case:
+    return spikes, (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
+
+
+def _unpack_case(bits: Tensor, out: Tensor) -> Case:
+    return out, (), lambda seed: ((plain.pack(x.gt(0).to(x)), torch.zeros_like(x)) for x in _sequences(out, seed))
+
+
+_CASES: dict[str, Callable[..., Case]] = {
+    "batch_statistics": _statistics_case, "forward": _forward_case, "backward": _backward_case,
+    "input_grad": _input_grad_case, "pack": _pack_case, "unpack": _unpack_case,
+}  # fmt: skip
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or the name of its class without one."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _is_flat(x: Tensor) -> bool:
-    """Return whether neighbours in the memory of a contiguous sequence belong to different channels."""
-    return not is_channels_last(x) and run_length(x, False) == 1
 
 
 def _form(source: Source, time_steps: int, dynamics: Dynamics) -> Key:
@@ -220,7 +193,9 @@ def _sequences(x: Tensor, seed: int) -> Iterator[Tensor]:
 def _sequence(like: Tensor, steps: int, sizes: tuple[int, int, int], scale: float, seed: int) -> Tensor:
     """Return currents of many magnitudes, in the dtype, layout and number of axes of a sequence."""
     batch, channels, run = sizes
-    shape: tuple[int, ...] = (steps, batch * run, channels) if _is_flat(like) else (steps, batch, channels, run)
+    # Neighbours in the memory of a contiguous sequence may belong to different channels.
+    is_flat = not is_channels_last(like) and run_length(like, False) == 1
+    shape: tuple[int, ...] = (steps, batch * run, channels) if is_flat else (steps, batch, channels, run)
     if like.dim() < 3:
         shape = (steps, batch * run * channels)
     generator = torch.Generator().manual_seed(seed)
@@ -298,16 +273,14 @@ def _compare(value: Tensor | None, expected: Tensor | None, *, exactly: bool) ->
     """Return how a tensor differs from the one expected; empty if it does not."""
     if value is None or expected is None:
         return "" if value is expected else "is missing"
-    if value.shape != expected.shape or value.dtype != expected.dtype:
-        return f"has shape {tuple(value.shape)} and {value.dtype} for {tuple(expected.shape)} and {expected.dtype}"
-    if exactly or not value.is_floating_point():
-        wrong = int((value != expected).sum())
-        return f"differs in {wrong} of {value.numel()} places from plain PyTorch's" if wrong else ""
-    value, wanted = value.double(), expected.double()
-    largest = float(wanted.nan_to_num(0.0, 0.0, 0.0).abs().max()) if wanted.numel() else 0.0
-    same = (value == wanted) | (value.isnan() & wanted.isnan())
-    errors = torch.where(same, 0.0, (value - wanted).abs()).nan_to_num(torch.inf)
-    error = float(errors.max()) if wanted.numel() else 0.0
-    if error <= _TOLERANCE[expected.dtype] * max(largest, 1e-6):
-        return ""
-    return f"differs by {error:.2g} from plain PyTorch's, whose largest value is {largest:.2g}"
+    tolerance = 0.0
+    if not exactly and expected.is_floating_point() and expected.numel():
+        largest = expected.double().nan_to_num(0.0, 0.0, 0.0).abs().max()
+        tolerance = _TOLERANCE[expected.dtype] * max(float(largest), 1e-6)
+    try:
+        torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance, equal_nan=True)
+    except AssertionError as error:
+        # Without its heading.
+        details = str(error).rpartition("!\n\n")[2]
+        return f"differs from plain PyTorch's: {' '.join(details.split())}"
+    return ""

@@ -45,6 +45,13 @@ def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
     return step is not None and len(step.channels) <= _MAX_CHANNEL_PARAMETERS
 
 
+def residual_fits(residual: Tensor | None, x: Tensor, time_steps: int) -> bool:
+    """Return whether the kernels can add a residual to a current like this one; None is nothing to add."""
+    if residual is None:
+        return True
+    return (residual.dtype, residual.device, residual.shape) == (x.dtype, x.device, (time_steps, *x.shape[1:]))
+
+
 def run_in_kernels(
     neuron: Any,
     x: Tensor,
@@ -76,7 +83,9 @@ def run_in_kernels(
         x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps, list(flags)
     )
     if want_final:
-        final = _batch_first(final if through_time else final.detach())
+        final = final if through_time else final.detach()
+        # [N, ...] if there is one state, else [N, states, ...].
+        final = final.squeeze(0) if final.shape[0] == 1 else final.movedim(0, 1)
     return with_bits(spikes, bits, support if needs_support else None) if packs else spikes, final
 
 
@@ -146,8 +155,3 @@ def _states_first(initial: Tensor | None, through_time: bool, current: Tensor) -
         return None
     initial = initial if through_time else initial.detach()
     return initial.unsqueeze(0) if initial.dim() < current.dim() else initial.movedim(1, 0)
-
-
-def _batch_first(final: Tensor) -> Tensor:
-    """Return states ``[states, N, ...]`` as ``[N, ...]`` if there is one, else as ``[N, states, ...]``."""
-    return final.squeeze(0) if final.shape[0] == 1 else final.movedim(0, 1)

@@ -46,13 +46,7 @@ class _Shape:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A surrogate times a factor, as :func:`shortcut_snn.initialise` sets it.
-
-    Example:
-        >>> import torch
-        >>> Scaled(Rectangle(2.0), 3.0)(torch.tensor([0.0, 1.1]))
-        tensor([1.5000, 0.0000])
-    """
+    """A surrogate times a factor, as :func:`shortcut_snn.initialise` sets it."""
 
     surrogate: Surrogate
     factor: float

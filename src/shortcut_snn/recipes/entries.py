@@ -10,7 +10,7 @@ from .._utils.yaml_text import as_yaml, parse
 from ..components.entries import merge, read, write
 from ..components.registry import suggestion
 from ..method import Method
-from ..method.presets import METHODS, NETWORKS
+from ..method.method import METHODS, NETWORKS
 from .recipe import Recipe
 
 Entries = dict[str, Any]

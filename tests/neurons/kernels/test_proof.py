@@ -23,11 +23,11 @@ from .under_test import KERNELS, module
 FORWARD = [
     ("states swapped", "load(initial + 0 * whole", "load(initial + 1 * whole"),
     ("a mask too short", "inside = at < elements", "inside = at < elements - 1"),
-    ("no residual", "i += load(residual + at, inside)", "i += 0.0"),
-    ("the residual of the first step", "residual += elements", "residual += 0"),
+    ("no residual", "i += load(residual_t + at, inside)", "i += 0.0"),
+    ("the residual of the first step", "residual_t += elements", "residual += 0"),
     ("channels of another layout", "channel = at // run % channels", "channel = at % channels"),
     ("no shift of the norm", "i = i * factor + summand", "i = i * factor"),
-    ("float16 that overflows", "i = load(x + at, inside)", "i = (load(x + at, inside) * 1e5).to(tl.float16) / 1e5"),
+    ("float16 that overflows", "i = load(x_t + at, inside)", "i = (load(x_t + at, inside) * 1e5).to(tl.float16) / 1e5"),
     ("bits of another byte", "tl.store(bits + byte,", "tl.store(bits + (byte ^ 1),"),
 ]
 BACKWARD = [

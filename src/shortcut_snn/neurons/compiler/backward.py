@@ -5,64 +5,42 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from .program import (
-    BOOLEAN,
-    CURRENT,
-    DETACH,
-    GRADIENT,
-    SPIKE,
-    STATE,
-    VALUE,
-    Instruction,
-    Program,
-    is_external,
-    live_code,
-    needed_code,
-    parse,
-)
+from . import program as ir
 
 
 @dataclass(frozen=True)
 class BackwardStep:
     """The backward pass through one time step.
 
-    Args:
-        saved: values that the forward pass saves, one number each for an element and time step.
-        recomputed: instructions of the forward pass that compute other values from the saved ones.
-        gradient_code: instructions that compute the gradients.
-        gradients: names of the gradients of the current, of each state and of each learned parameter; "0" if none.
+    ``recomputed`` are the instructions of the forward pass that compute values from the ``saved`` ones. ``gradients``
+    names those of the current, of each state and of each learned parameter; "0" if there is none.
     """
 
     saved: tuple[str, ...]
-    recomputed: tuple[Instruction, ...]
-    gradient_code: tuple[Instruction, ...]
+    recomputed: tuple[ir.Instruction, ...]
+    gradient_code: tuple[ir.Instruction, ...]
     gradients: dict[str, str]
 
     @property
-    def code(self) -> tuple[Instruction, ...]:
+    def code(self) -> tuple[ir.Instruction, ...]:
         """All instructions, in order."""
         return self.recomputed + self.gradient_code
 
 
 @cache
 def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> BackwardStep:
-    """Derive the backward pass of a program.
+    """Derive the backward pass of a program; without ``through_time`` no gradient travels to the step before (SLTT).
 
     1. Mark the values between the sources (current, states, learned parameters) and the outputs.
     2. Seed the gradients of the outputs: ``gy`` for the spikes, ``go0, ...`` for the states after the step.
     3. Go through the instructions in reverse, and add each one's gradients to its arguments'.
     4. Drop gradient code that no source needs.
     5. Choose what the forward pass saves, and recompute the rest from that.
-
-    Args:
-        learned: names of the parameters whose gradients are wanted.
-        through_time: whether gradients travel from a step to the one before. If not, this is spatial learning through
-            time (SLTT).
     """
-    program = parse(text)
-    states = [f"{STATE}{k}" for k in range(program.states)]
-    sources = [CURRENT, *states, *learned]
-    active = _active_values(program, {CURRENT, *learned, *(states if through_time else ())})
+    program = ir.parse(text)
+    states = [f"{ir.STATE}{k}" for k in range(program.states)]
+    sources = [ir.CURRENT, *states, *learned]
+    active = _active_values(program, {ir.CURRENT, *learned, *(states if through_time else ())})
 
     gradients, code = _Gradients(), _GradientCode()
     spikes, *final_states = program.outputs
@@ -79,29 +57,29 @@ def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> 
                     gradients.add(code, args[index], gradient)
 
     source_gradients = {name: gradients.get(name, "0") for name in sources}
-    gradient_code = live_code(code.instructions, source_gradients.values())
+    gradient_code = ir.live_code(code.instructions, source_gradients.values())
     wanted = _forward_values(gradient_code, source_gradients.values())
     saved = choose_saved_values(program, wanted)
-    recomputed = needed_code(program.code, wanted, saved)
+    recomputed = ir.needed_code(program.code, wanted, saved)
     return BackwardStep(saved, tuple(recomputed), tuple(gradient_code), source_gradients)
 
 
-def _active_values(program: Program, sources: set[str]) -> set[str]:
+def _active_values(program: ir.Program, sources: set[str]) -> set[str]:
     """Return the values that depend on a source by a path that a gradient takes."""
     active = set(sources)
     for name, op, args in program.code:
-        differentiable = {SPIKE: args[1:2], "where": args[1:], DETACH: ()}.get(op, args)
-        if op not in BOOLEAN and active & set(differentiable):
+        differentiable = {ir.SPIKE: args[1:2], "where": args[1:], ir.DETACH: ()}.get(op, args)
+        if op not in ir.BOOLEAN and active & set(differentiable):
             active.add(name)
     return active
 
 
-def _forward_values(gradient_code: Iterable[Instruction], results: Iterable[str]) -> set[str]:
+def _forward_values(gradient_code: Iterable[ir.Instruction], results: Iterable[str]) -> set[str]:
     """Return the values of the forward pass that gradient code or its results read."""
     instructions = list(gradient_code)
     computed = {instruction.name for instruction in instructions}
     read = {arg for instruction in instructions for arg in instruction.args} | set(results)
-    return {name for name in read - computed if name[0] in (VALUE, CURRENT, STATE)}
+    return {name for name in read - computed if name[0] in (ir.VALUE, ir.CURRENT, ir.STATE)}
 
 
 class _Gradients(dict[str, str]):
@@ -116,27 +94,20 @@ class _GradientCode:
     """Appends instructions of the backward pass; factors of 1 are left out."""
 
     def __init__(self) -> None:
-        self.instructions: list[Instruction] = []
+        self.instructions: list[ir.Instruction] = []
 
     def __call__(self, op: str, *args: str) -> str:
         if op == "mul" and "1" in args:
             return args[0] if args[1] == "1" else args[1]
         if op == "neg" and args[0] == "1":
             return "-1"
-        name = f"{GRADIENT}{len(self.instructions)}"
-        self.instructions.append(Instruction(name, op, args))
+        name = f"{ir.GRADIENT}{len(self.instructions)}"
+        self.instructions.append(ir.Instruction(name, op, args))
         return name
 
 
 def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple[str, ...]) -> dict[int, str]:
-    """Return the gradients of an instruction's arguments by their index.
-
-    Args:
-        code: receives the instructions that compute them.
-        g: the gradient of its value.
-        out: its value.
-        a: its arguments.
-    """
+    """Append the code for the gradients of the arguments ``a`` from ``g``, that of ``out``; return these by index."""
     match op:
         case "add":
             return {0: g, 1: g}
@@ -177,34 +148,34 @@ def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple
             return {}
 
 
-def choose_saved_values(program: Program, wanted: set[str]) -> tuple[str, ...]:
+def choose_saved_values(program: ir.Program, wanted: set[str]) -> tuple[str, ...]:
     """Return the fewest values from which all wanted ones can be computed: a minimum vertex cut.
 
     Saved values cost memory traffic at every element and time step; recomputing costs a few instructions in registers.
     A step has few values, so all combinations are tried, the smallest first and late values before early ones.
     """
     definitions = {instruction.name: instruction for instruction in program.code}
-    states = [f"{STATE}{k}" for k in range(program.states)]
-    candidates = [instruction.name for instruction in reversed(program.code) if instruction.op not in BOOLEAN]
-    candidates += [*states, CURRENT]
+    states = [f"{ir.STATE}{k}" for k in range(program.states)]
+    candidates = [instruction.name for instruction in reversed(program.code) if instruction.op not in ir.BOOLEAN]
+    candidates += [*states, ir.CURRENT]
     for size in range(program.states + 2):
         for saved in combinations(candidates, size):
             if _is_cut(definitions, wanted, set(saved)):
                 return saved
-    return (CURRENT, *states)
+    return (ir.CURRENT, *states)
 
 
-def _is_cut(definitions: dict[str, Instruction], wanted: set[str], saved: set[str]) -> bool:
+def _is_cut(definitions: dict[str, ir.Instruction], wanted: set[str], saved: set[str]) -> bool:
     """Return whether all wanted values follow from the saved ones, parameters and constants."""
     visited: set[str] = set()
     pending = list(wanted)
     while pending:
         name = pending.pop()
-        if name in saved or name in visited or is_external(name):
+        if name in saved or name in visited or ir.is_external(name):
             continue
         if name not in definitions:
             return False
         visited.add(name)
         instruction = definitions[name]
-        pending += instruction.args[:1] if instruction.op == SPIKE else instruction.args
+        pending += instruction.args[:1] if instruction.op == ir.SPIKE else instruction.args
     return True

@@ -14,24 +14,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from ..step_functions import per_channel, straight_through
-from .program import (
-    BOOLEAN,
-    CHANNEL,
-    CONSTANT,
-    CURRENT,
-    DETACH,
-    PARAMETER,
-    SCALAR,
-    SPIKE,
-    STATE,
-    VALUE,
-    Instruction,
-    Program,
-    forward_code,
-    is_external,
-    live_code,
-    needed_code,
-)
+from . import program as ir
 
 
 class CannotTraceError(ValueError):
@@ -42,17 +25,12 @@ class CannotTraceError(ValueError):
 class TracedStep:
     """A compiled step, and its arguments at each call.
 
-    Args:
-        text: its program.
-        prelude: instructions that compute the program's parameters from the module's, once a call, in plain PyTorch.
-        parameter_names: names in the module of the parameters and buffers ``w0, w1, ...``.
-        scalars: values of the prelude that the program reads as ``p0, p1, ...``.
-        channels: values of the prelude that the program reads as ``q0, q1, ...``.
-        constants: numbers that the program and the prelude read as ``c0, c1, ...``.
+    The instructions of the prelude compute the program's parameters ``p0, ...`` (``scalars``) and ``q0, ...``
+    (``channels``) from the module's ``w0, ...`` (``parameter_names``), once a call, in plain PyTorch.
     """
 
     text: str
-    prelude: tuple[Instruction, ...]
+    prelude: tuple[ir.Instruction, ...]
     parameter_names: tuple[str, ...]
     scalars: tuple[str, ...]
     channels: tuple[str, ...]
@@ -64,7 +42,7 @@ class Lowering:
 
     def __init__(self, graph: fx.Graph, states: int) -> None:
         self.states = states
-        self.code: list[Instruction] = []
+        self.code: list[ir.Instruction] = []
         self.constants: list[float] = []
         self.parameter_names: list[str] = []
         self.booleans: set[str] = set()
@@ -92,8 +70,8 @@ class Lowering:
     def _input(self, node: fx.Node) -> str:
         if "parameter" in node.meta:
             self.parameter_names.append(node.meta["parameter"])
-            return f"{PARAMETER}{len(self.parameter_names) - 1}"
-        return CURRENT if node.target == "current" else f"{STATE}{str(node.target).removeprefix('state')}"
+            return f"{ir.PARAMETER}{len(self.parameter_names) - 1}"
+        return ir.CURRENT if node.target == "current" else f"{ir.STATE}{str(node.target).removeprefix('state')}"
 
     def _output(self, returned: Any) -> None:
         values = returned if isinstance(returned, tuple | list) else (returned,)
@@ -113,14 +91,14 @@ class Lowering:
             return str(int(argument))
         if isinstance(argument, float):
             self.constants.append(argument)
-            return f"{CONSTANT}{len(self.constants) - 1}"
+            return f"{ir.CONSTANT}{len(self.constants) - 1}"
         return argument
 
     def __call__(self, op: str, *args: str) -> str:
         """Append an instruction and return the name of its value."""
-        name = f"{VALUE}{len(self.code)}"
-        self.code.append(Instruction(name, op, args))
-        if op in BOOLEAN:
+        name = f"{ir.VALUE}{len(self.code)}"
+        self.code.append(ir.Instruction(name, op, args))
+        if op in ir.BOOLEAN:
             self.booleans.add(name)
         if self.channelwise & set(args):
             self.channelwise.add(name)
@@ -134,23 +112,23 @@ class Lowering:
         """Return the step, split into its prelude and its program, with the values of each namespace renumbered."""
         prelude_values = self._prelude_values()
         prelude = [line for line in self.code if line.name in prelude_values]
-        program = Program(tuple(line for line in self.code if line.name not in prelude_values), self.outputs)
-        code = live_code(program.code, program.outputs)
+        program = ir.Program(tuple(line for line in self.code if line.name not in prelude_values), self.outputs)
+        code = ir.live_code(program.code, program.outputs)
         scalars, channels = self._program_parameters(prelude, code)
-        prelude = needed_code(prelude, [*scalars, *channels])
+        prelude = ir.needed_code(prelude, [*scalars, *channels])
 
         # The forward pass comes first: constants of a surrogate must not change the text of its kernel.
-        lines = [*forward_code(program), *code, *prelude]
-        constants = dict.fromkeys(arg for line in lines for arg in line.args if arg[0] == CONSTANT)
-        constant_names = _numbered(constants, CONSTANT)
+        lines = [*ir.forward_code(program), *code, *prelude]
+        constants = dict.fromkeys(arg for line in lines for arg in line.args if arg[0] == ir.CONSTANT)
+        constant_names = _numbered(constants, ir.CONSTANT)
         names = {
             **constant_names,
-            **_numbered([line.name for line in code], VALUE),
-            **_numbered(scalars, SCALAR),
-            **_numbered(channels, CHANNEL),
+            **_numbered([line.name for line in code], ir.VALUE),
+            **_numbered(scalars, ir.SCALAR),
+            **_numbered(channels, ir.CHANNEL),
         }
-        renamed = Program(
-            tuple(Instruction(names[line.name], line.op, _rename(line.args, names)) for line in code),
+        renamed = ir.Program(
+            tuple(ir.Instruction(names[line.name], line.op, _rename(line.args, names)) for line in code),
             _rename(self.outputs, names),
         )
         return TracedStep(
@@ -170,17 +148,17 @@ class Lowering:
         """
         prelude: set[str] = set()
         for name, _, args in self.code:
-            fixed = all(arg in prelude or is_external(arg) for arg in args) and name not in self.booleans
-            if fixed and any(arg in prelude or arg[0] == PARAMETER for arg in args):
+            fixed = all(arg in prelude or ir.is_external(arg) for arg in args) and name not in self.booleans
+            if fixed and any(arg in prelude or arg[0] == ir.PARAMETER for arg in args):
                 prelude.add(name)
         return prelude
 
     def _program_parameters(
-        self, prelude: Sequence[Instruction], code: Sequence[Instruction]
+        self, prelude: Sequence[ir.Instruction], code: Sequence[ir.Instruction]
     ) -> tuple[list[str], list[str]]:
         """Return the parameters that a program reads: those of the layer, and those of each channel."""
         read = {arg for line in code for arg in line.args} | set(self.outputs)
-        available = [f"{PARAMETER}{k}" for k in range(len(self.parameter_names))] + [line.name for line in prelude]
+        available = [f"{ir.PARAMETER}{k}" for k in range(len(self.parameter_names))] + [line.name for line in prelude]
         parameters = [name for name in available if name in read]
         scalars = [name for name in parameters if name not in self.channelwise]
         return scalars, [name for name in parameters if name in self.channelwise]
@@ -225,7 +203,7 @@ def _power(t: Lowering, a: str, b: Any) -> str:
     exponent: float | None = None
     if str(b).isdigit():
         exponent = int(b)
-    elif isinstance(b, str) and b[0] == CONSTANT:
+    elif isinstance(b, str) and b[0] == ir.CONSTANT:
         exponent = t.constants[int(b[1:])]
     if exponent in (1, 2, 3, 4):
         out = a
@@ -319,7 +297,7 @@ _NAMED: dict[str, Callable[..., str]] = {
     "logical_not": _logic("negation"),
     "zeros_like": _filled("0"),
     "ones_like": _filled("1"),
-    "detach": lambda t, a: t(DETACH, t.number(a)),
+    "detach": lambda t, a: t(ir.DETACH, t.number(a)),
     "clone": _copy,
 }
 """Operations that are functions of torch and methods of a tensor."""
@@ -346,6 +324,6 @@ _FUNCTIONS: dict[Any, Callable[..., str]] = {
     F.relu: _relu,
     F.sigmoid: _elementwise("sigmoid"),
     F.tanh: _elementwise("tanh"),
-    straight_through: lambda t, value, v, slope: t(SPIKE, *map(t.number, (value, v, slope))),
+    straight_through: lambda t, value, v, slope: t(ir.SPIKE, *map(t.number, (value, v, slope))),
     per_channel: _per_channel,
 }

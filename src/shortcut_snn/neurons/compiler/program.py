@@ -19,7 +19,7 @@ all run. Each of them has its own ``where``, ``exp`` and so on.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -154,22 +154,25 @@ def has_support(text: str, constants: tuple[float, ...]) -> bool:
     return slope is not None and vanishes(slope)
 
 
-def emit(code: Iterable[Instruction], integer: str = "{}") -> list[str]:
-    """Return code as lines of Python, one for each instruction.
+def emit(code: Iterable[Instruction], integer: str = "{}", functions: Mapping[str, str] | None = None) -> list[str]:
+    """Return simplified code as lines of Python, one for each instruction.
 
-    Args:
-        code: the instructions; see :func:`~.simplify.simplify`.
-        integer: a format for integer literals, such as ``"f32({})"``.
+    ``integer`` is a format for integer literals, as in ``"f32({})"``. ``functions`` names those whose name is not that
+    of the operation.
     """
-    return [f"{name} = {_expression(op, [literal(arg, integer) for arg in args])}" for name, op, args in code]
+    lines = []
+    for name, op, args in code:
+        values = [literal(arg, integer) for arg in args]
+        if op in (SPIKE, DETACH):
+            value = values[0]
+        elif op in INFIX:
+            value = INFIX[op].format(*values)
+        else:
+            value = f"{(functions or {}).get(op, op)}({', '.join(values)})"
+        lines.append(f"{name} = {value}")
+    return lines
 
 
 def literal(name: str, integer: str = "{}") -> str:
     """Return a name as it is, and an integer as a float literal."""
     return integer.format(f"{name}.0") if name.lstrip("-").isdigit() else name
-
-
-def _expression(op: str, args: Sequence[str]) -> str:
-    if op in (SPIKE, DETACH):
-        return args[0]
-    return INFIX[op].format(*args) if op in INFIX else f"{op}({', '.join(args)})"

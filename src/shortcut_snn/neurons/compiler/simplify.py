@@ -85,16 +85,6 @@ def _compared_difference(context: _Context, line: Instruction) -> Instruction | 
     return None if difference is None else line._replace(args=difference)
 
 
-def _double_negative(context: _Context, line: Instruction) -> Instruction | None:
-    """``a + (-b)`` is ``a - b``, and ``a - (-b)`` is ``a + b``."""
-    if line.op not in ("add", "sub"):
-        return None
-    negated = context.defined_by(line.args[1], "neg")
-    if negated is None:
-        return None
-    return Instruction(line.name, "sub" if line.op == "add" else "add", (line.args[0], negated[0]))
-
-
 _RULES: tuple[Callable[[_Context, Instruction], Instruction | None], ...] = (
-    _copy, _indicator, _complement, _masking, _compared_difference, _double_negative,
+    _copy, _indicator, _complement, _masking, _compared_difference,
 )  # fmt: skip

@@ -35,8 +35,8 @@ def trace(module: nn.Module, states: int) -> TracedStep:
 class _Tracer(fx.Tracer):
     """Traces a step with proxies for the module's parameters and buffers; other tensors are refused.
 
-    ``fx.Tracer.trace`` patches ``nn.Module`` for all threads meanwhile. This tracer copies the module instead, with
-    proxies in place of its parameters.
+    ``fx.Tracer.trace`` patches ``nn.Module`` for all threads. This tracer copies the module instead, with proxies in
+    it.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -96,9 +96,6 @@ class _ProxyDict(dict[str, Any]):
         return parameter if parameter is None else self.tracer.proxy_of(parameter)
 
 
-# Steps of built-in neurons by their attributes. A surrogate that changes at every training step would fill it.
-_SHARED: dict[tuple[Any, ...], TracedStep] = {}
-_MAX_SHARED = 1000
 _warned: set[type] = set()
 
 
@@ -107,11 +104,6 @@ def traced(neuron: Any) -> TracedStep | None:
 
     A step is traced again after an assignment to an attribute of the neuron. A change that is not an assignment to the
     neuron is not seen: of a global variable, of a number in a closure, or within a list or an object that it holds.
-
-    Example:
-        >>> from shortcut_snn.neurons import LIF
-        >>> traced(LIF(decay=0.5)).text.split(";")[:2]
-        ['v0=mul c0 s0', 'v1=add v0 i']
     """
     step: TracedStep | None = _traced(neuron, neuron._attributes_version, neuron.training)
     return step
@@ -132,11 +124,8 @@ def _traced(neuron: Any, version: str, training: bool) -> TracedStep | None:
 
 
 def _trace(neuron: Any) -> TracedStep | None:
-    key = _attributes(neuron)
-    if key in _SHARED:
-        return _SHARED[key]
     try:
-        step = trace(neuron, len(neuron.states))
+        return trace(neuron, len(neuron.states))
     except CannotTraceError as error:
         kind = type(neuron)
         if kind not in _warned:
@@ -146,27 +135,3 @@ def _trace(neuron: Any) -> TracedStep | None:
                 stacklevel=2,
             )
         return None
-    if key is not None:
-        if len(_SHARED) >= _MAX_SHARED:
-            _SHARED.clear()
-        _SHARED[key] = step
-    return step
-
-
-def _attributes(neuron: Any) -> tuple[Any, ...] | None:
-    """Return what determines the step of a built-in neuron; None for other neurons, whose step may read anything."""
-    parts = (neuron, neuron.surrogate)
-    package = __package__.rpartition(".")[0]
-    if neuron._modules or not all(type(part).__module__.startswith(f"{package}.") for part in parts):
-        return None
-    tensors = {**neuron._parameters, **neuron._buffers}
-    attributes: list[Any] = [(name, value is None) for name, value in tensors.items()]
-    for part in parts:
-        attributes.append(type(part))
-        for name, value in vars(part).items():
-            if name[0] != "_" and value is not neuron.surrogate:
-                if not isinstance(value, int | float | str | None):
-                    return None
-                # The type counts too: 1 and 1.0 are equal, but one is a literal and one a constant.
-                attributes.append((name, type(value), value))
-    return tuple(attributes)

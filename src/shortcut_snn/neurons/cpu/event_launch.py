@@ -22,14 +22,9 @@ _CHUNK_BYTES, _TILE_BYTES = 160_000, 44_000
 
 
 def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """Return the convolution ``[T * N, K, H / stride, W / stride]``, channels-last, of spikes.
+    """Return the convolution ``[T * N, K, H / stride, W / stride]``, channels-last, of spikes ``[T * N, C, H, W]``.
 
-    Args:
-        bits: the spikes as bits ``[T, row]``, in channels-last order.
-        shape: ``[T * N, C, H, W]``.
-        weight: ``[K, C, kernel, kernel]``.
-        bias: ``[K]``, or None.
-        stride: of both axes.
+    The bits ``[T, row]`` of the spikes are in channels-last order.
     """
     images, channels, _, width = shape
     outputs, _, kernel, _ = weight.shape
@@ -67,15 +62,7 @@ def _weight_rows(weight: Tensor) -> Tensor:
 
 
 def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Return the gradient of the weights of :func:`forward`, in their memory layout.
-
-    Args:
-        bits: the spikes as bits ``[T, row]``, in channels-last order.
-        shape: ``[T * N, C, H, W]``.
-        grad: of the output, ``[T * N, K, H / stride, W / stride]``, channels-last.
-        weight: ``[K, C, kernel, kernel]``; its values are not used.
-        stride: of both axes.
-    """
+    """Return the gradient of the weights of :func:`forward`, in their memory layout, from that of the output."""
     images, channels = shape[:2]
     outputs, _, kernel, _ = weight.shape
     fields, word, out_height, out_width = _geometry(bits, shape, weight, stride)
@@ -109,15 +96,7 @@ def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor
 
 
 def input_grad(support: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Return the gradient of the input of :func:`forward`, channels-last, in its support; it is 0 elsewhere.
-
-    Args:
-        support: the inputs whose gradient is needed, as bits ``[T, row]`` in channels-last order.
-        shape: ``[T * N, C, H, W]``.
-        grad: of the output, ``[T * N, K, H / stride, W / stride]``, channels-last.
-        weight: ``[K, C, kernel, kernel]``.
-        stride: of both axes.
-    """
+    """Return the gradient of the input of :func:`forward`, channels-last, in its support (bits); it is 0 elsewhere."""
     images, channels, height, width = shape
     outputs, _, kernel, _ = weight.shape
     fields, word, out_height, out_width = _geometry(support, shape, weight, stride)

@@ -9,7 +9,7 @@ from ..compiler.program import spike_slope
 from ..operators.interface import Dynamics, Gradients, Source
 from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 from .kernels.backward import backward_floats, backward_kernel
-from .kernels.bits import pack_kernel, unpack_kernel
+from .kernels.bits import bits_kernel
 from .kernels.forward import forward_floats, forward_kernel
 from .kernels.input_grad import input_grad_kernel
 from .kernels.statistics import statistics_kernel
@@ -76,16 +76,12 @@ def backward(
     plan = _plan(x, channels_last, normalise or rows > 0)
 
     outputs = Gradients.buffers(x, source, time_steps, states, grad_residual)
-    # The sums that this call needs, with their shapes.
-    wanted_sums = {
-        "partials": (normalise or channels > 0, (2 + channels, plan.channels)),
-        "learned": (scalars > 0, (scalars,)),
-    }
-    sums = {
-        name: torch.empty(plan.items + 1, *shape, dtype=torch.float64, device="cpu") if wanted else None
-        for name, (wanted, shape) in wanted_sums.items()
-    }
 
+    def sums(*shape: int) -> Tensor:
+        return torch.empty(plan.items + 1, *shape, dtype=torch.float64, device="cpu")
+
+    partials = sums(2 + channels, plan.channels) if normalise or channels else None
+    learned = sums(scalars) if scalars else None
     kernel = backward_kernel(
         str(x.dtype), dynamics.text, states, dynamics.scalar_count, rows, dynamics.learned, saved,
         dynamics.through_time, normalise, source.has_residual, source.residual_bits is not None, static,
@@ -99,15 +95,15 @@ def backward(
     buffers = Buffers(
         inputs=_inputs(source, x, channels_last) | output_grads,
         outputs=outputs,
-        sums=sums,
+        sums={"partials": partials, "learned": learned},
         bits={"residual_bits": source.residual_bits},
         fields=_fields(source, dynamics, numbers, plan, time_steps),
     )
     tiles = backward_floats(states, rows, scalars, saved, time_steps)
     launch_tiles(kernel, plan, plan.workspace(tiles, 5 + channels + rows), buffers)
 
-    partials, learned = (None if items is None else items.sum(0) for items in sums.values())
-    return Gradients.of(outputs, partials, learned, normalise)
+    totals, learned = (None if items is None else items.sum(0) for items in (partials, learned))
+    return Gradients.of(outputs, totals, learned, normalise)
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
@@ -126,14 +122,14 @@ def pack(spikes: Tensor) -> Tensor:
     plan = Plan.of(spikes[0].numel())
     bits = spikes.new_empty((spikes.shape[0], bit_row(plan.elements)), dtype=torch.uint8)
     buffers = Buffers(inputs={"x": spikes}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
-    launch_tiles(pack_kernel(str(spikes.dtype)), plan, 0, buffers)
+    launch_tiles(bits_kernel(str(spikes.dtype), True), plan, 0, buffers)
     return bits
 
 
 def unpack(bits: Tensor, out: Tensor) -> None:
     """See :class:`~..operators.interface.Implementation`."""
     buffers = Buffers(outputs={"out": out}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
-    launch_tiles(unpack_kernel(str(out.dtype)), Plan.of(out[0].numel()), 0, buffers)
+    launch_tiles(bits_kernel(str(out.dtype), False), Plan.of(out[0].numel()), 0, buffers)
 
 
 def _plan(x: Tensor, channels_last: bool, by_channel: bool, steps: int = 1) -> Plan:

@@ -22,12 +22,7 @@ Field = Tensor | int | None
 
 @dataclass(frozen=True)
 class Plan:
-    """How the elements of a time step are divided into work items, and which channels they belong to.
-
-    Args:
-        run: consecutive elements in memory that belong to one channel.
-        item_size: elements of a work item, a multiple of the tile.
-    """
+    """How the elements of a time step are divided into work items; ``run`` neighbours belong to one channel."""
 
     elements: int
     run: int
@@ -54,11 +49,8 @@ class Plan:
 class Buffers:
     """The buffers of a kernel by their fields in :data:`~.kernels.build.PARAMS`; None if absent.
 
-    Args:
-        inputs: sequences ``[steps, ...]`` that it reads, all in one memory layout.
-        outputs: sequences that it writes, in the same layout.
-        sums: ``[items + 1, ...]``: one row for each work item, and one for the tail.
-        bits: sequences as bits, read or written. Their rows are whole words, so their tail fills a tile as it is.
+    Inputs and outputs are sequences in one memory layout. ``sums`` have one row for each work item, and one for the
+    tail. The rows of ``bits`` are whole words, so their tail fills a tile as it is.
     """
 
     inputs: Mapping[str, Tensor | None] = field(default_factory=dict)

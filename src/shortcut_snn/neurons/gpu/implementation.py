@@ -25,12 +25,7 @@ _MAX_PROGRAMS = 1024
 
 
 def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **constants: Any) -> None:
-    """Run a kernel on the device of its first argument.
-
-    Args:
-        grid: numbers of programs.
-        arguments: by the kernel's parameters, in their order.
-    """
+    """Run a kernel on the device of its first argument; arguments come in the order of its parameters."""
     values = list(arguments.values())
     with torch.cuda.device_of(values[0]):  # type: ignore[no-untyped-call]
         # No fused multiply-add: forward and backward must round alike, or they would disagree about spikes.
@@ -62,33 +57,15 @@ def forward(
     """See :class:`~..operators.interface.Implementation`; no layer on a GPU reads the support."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    elements = x[0].numel()
-    row = bit_row(elements)
+    row = bit_row(x[0].numel())
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, dynamics.program.states, channels_last, torch.float32) if want_final else None
     bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
     by_channel = source.affine is not None or dynamics.channels is not None
-    arguments = {
-        "x": x,
-        "residual": _in_layout(source.residual, channels_last, x.dtype),
-        "residual_bits": source.residual_bits,
-        "scale": source.affine and source.affine.scale,
-        "shift": source.affine and source.affine.shift,
-        "initial": _in_layout(source.initial, channels_last),
-        "scalars": _parameters(dynamics.scalars, x),
-        "by_channel": _parameters(dynamics.channels, x),
-        "spikes": spikes,
-        "bits": bits,
-        "final": final,
-        "time_steps": time_steps,
-        "elements": elements,
-        "x_step": elements if x.shape[0] == time_steps else 0,
-        "bits_step": row,
-        "run": run_length(x, channels_last),
-        "channels": x.shape[2] if by_channel else 1,
-        **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
-    }
-    kernel = forward_kernel(dynamics.forward_text, len(dynamics.constants))
+    outputs = {"spikes": spikes, "bits": bits, "final": final}
+    sizes = {"run": run_length(x, channels_last), "channels": x.shape[2] if by_channel else 1}
+    arguments = _inputs(source, x, time_steps, dynamics) | outputs | sizes
+    kernel = forward_kernel(dynamics.forward_text, tuple(arguments))
     launch(kernel, (triton.cdiv(row, _TILE // 8),), arguments, BYTES=_TILE // 8)
     return spikes, final, bits, None
 
@@ -100,7 +77,6 @@ def backward(
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
     elements, time_steps = x[0].numel(), grad_spikes.shape[0]
-    static = x.shape[0] != time_steps
     affine = source.affine
     by_channel = affine is not None or dynamics.channels is not None
     run, tiled_channels = (run_length(x, channels_last), x.shape[2]) if by_channel else (elements, 1)
@@ -110,48 +86,54 @@ def backward(
     saved = len(dynamics.backward_step.saved)
 
     outputs = Gradients.buffers(x, source, time_steps, dynamics.program.states, grad_residual)
-    # The sums that this call needs, with their shapes.
-    wanted_sums = {
-        "sums": (affine is not None or channels > 0, (parts, 2 + channels, tiling.channels)),
-        "learned": (scalars > 0, (parts * blocks, scalars)),
-    }
-    sums = {
-        name: x.new_empty(shape, dtype=torch.float32) if wanted else None
-        for name, (wanted, shape) in wanted_sums.items()
-    }
-    scratch = (parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c)
 
+    def sums(*shape: int) -> Tensor:
+        return x.new_empty(shape, dtype=torch.float32)
+
+    by_part = sums(parts, 2 + channels, tiling.channels) if affine is not None or channels else None
+    learned = sums(parts * blocks, scalars) if scalars else None
     arguments = {
+        **_inputs(source, x, time_steps, dynamics),
+        "mean": affine and affine.mean,
+        "grad_spikes": _in_layout(grad_spikes, channels_last, x.dtype),
+        "grad_final": _in_layout(grad_final, channels_last),
+        **outputs,
+        "sums": by_part,
+        "learned": learned,
+        "scratch": sums(parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c),
+        "saved_count": saved,
+        "run": tiling.run,
+        "channels": tiling.channels,
+        "positions": tiling.positions,
+        "tiles": tiling.tiles,
+    }
+    kernel = backward_kernel(dynamics.text, tuple(arguments), dynamics.learned, dynamics.through_time)
+    launch(
+        kernel, tiling.grid, arguments, STATIC=x.shape[0] != time_steps, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c
+    )
+
+    totals, learned = (None if items is None else items.sum(0, dtype=torch.float64) for items in (by_part, learned))
+    return Gradients.of(outputs, totals, learned, affine is not None)
+
+
+def _inputs(source: Source, x: Tensor, time_steps: int, dynamics: Dynamics) -> dict[str, Any]:
+    """Return the arguments of both passes; x is that of the source, in a layout."""
+    channels_last, affine, elements = is_channels_last(x), source.affine, x[0].numel()
+    return {
         "x": x,
         "residual": _in_layout(source.residual, channels_last, x.dtype),
         "residual_bits": source.residual_bits,
         "scale": affine and affine.scale,
         "shift": affine and affine.shift,
-        "mean": affine and affine.mean,
         "initial": _in_layout(source.initial, channels_last),
         "scalars": _parameters(dynamics.scalars, x),
         "by_channel": _parameters(dynamics.channels, x),
-        "grad_spikes": _in_layout(grad_spikes, channels_last, x.dtype),
-        "grad_final": _in_layout(grad_final, channels_last),
-        **outputs,
-        **sums,
-        "scratch": x.new_empty(scratch, dtype=torch.float32),
         "time_steps": time_steps,
-        "saved_count": saved,
         "elements": elements,
-        "x_step": 0 if static else elements,
+        "x_step": elements if x.shape[0] == time_steps else 0,
         "bits_step": bit_row(elements),
-        "run": tiling.run,
-        "channels": tiling.channels,
-        "positions": tiling.positions,
-        "tiles": tiling.tiles,
         **{f"c{k}": constant for k, constant in enumerate(dynamics.constants)},
     }
-    kernel = backward_kernel(dynamics.text, len(dynamics.constants), dynamics.learned, dynamics.through_time)
-    launch(kernel, tiling.grid, arguments, STATIC=static, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
-
-    totals, learned = (None if parts is None else parts.sum(0, dtype=torch.float64) for parts in sums.values())
-    return Gradients.of(outputs, totals, learned, affine is not None)
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
@@ -186,11 +168,8 @@ def unpack(bits: Tensor, out: Tensor) -> None:
 class Tiling:
     """The tiles of a sequence in memory, ``[rows, channels, run]``, for kernels that sum over channels.
 
-    Args:
-        run: consecutive elements in memory that belong to one channel.
-        positions: rows * run.
-        block_p: positions of a tile.
-        block_c: channels of a tile.
+    ``run`` neighbours belong to one channel, ``positions`` are rows * run. A tile has ``block_p`` positions and
+    ``block_c`` channels.
     """
 
     run: int

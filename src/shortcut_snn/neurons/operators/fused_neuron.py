@@ -63,20 +63,8 @@ def norm_neuron(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return spikes ``[T, N, C, ...]``, final states ``[states, N, C, ...]`` (float32), and spikes and support as bits.
 
-    The support is the elements whose spikes have a gradient, as the surrogate's derivative is not 0 there.
-
-    Args:
-        x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
-        residual: added to the normalised current, or None.
-        residual_bits: the residual as bits, if it is spikes in the memory layout of x, or None.
-        weight: weight of the norm, ``[C]``, or None.
-        bias: bias of the norm, ``[C]``, or None.
-        mean: ``[C]``, float32; None for no normalisation.
-        var: biased variance ``[C]``, float32.
-        scalars: parameters that are one number for the layer, ``[P]``, or None.
-        channels: parameters with one number per channel, ``[Q, C]``, or None.
-        initial: states before the first step ``[states, N, C, ...]``, or None for 0.
-        flags: :class:`~.interface.Flags`.
+    The support is the elements whose spikes have a gradient, as the surrogate's derivative is not 0 there. x to
+    channels and initial are those of :class:`Source` and :class:`Dynamics`. Without a mean, x is not normalised.
     """
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
@@ -121,8 +109,7 @@ def norm_neuron_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of x, residual, weight, bias, scalars, channels and initial.
 
-    The inputs from ``x`` to ``initial`` are :class:`_Saved`. ``learn`` states whether the gradients of scalars and of
-    channels are wanted.
+    ``learn`` states whether the gradients of scalars and of channels are wanted.
     """
     kernels, switches = implementation(x), Flags(*flags)
     dynamics = Dynamics(step, tuple(constants), scalars, channels, learn[0], learn[1], switches.through_time)

@@ -16,12 +16,8 @@ Buffers = dict[str, Tensor | None]
 class Flags(NamedTuple):
     """The switches of a pass, which the operators take as ``list[bool]``, since a schema has no structures.
 
-    Args:
-        from_batch: mean and variance come from x, so gradients flow through them.
-        through_time: gradients travel from a step to the one before.
-        want_final: the final states are wanted.
-        want_bits: the bits are wanted.
-        want_support: the support is wanted.
+    ``from_batch``: mean and variance come from x, so gradients flow through them. ``through_time``: gradients travel
+    from a step to the one before.
     """
 
     from_batch: bool
@@ -33,16 +29,10 @@ class Flags(NamedTuple):
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A neuron's time step and its parameters.
+    """A neuron's time step, as a program, and the values of c0, ..., p0, ... ``[P]`` and q0, ... ``[Q, C]``.
 
-    Args:
-        text: the program (see :mod:`~shortcut_snn.neurons.compiler.program`).
-        constants: values of c0, c1, ...
-        scalars: values of p0, p1, ..., ``[P]``, or None.
-        channels: values of q0, q1, ..., ``[Q, C]``, or None.
-        learn_scalars: whether the gradients of the scalars are needed.
-        learn_channels: whether the gradients of the channel parameters are needed.
-        through_time: whether gradients travel from a step to the one before.
+    ``learn_scalars`` and ``learn_channels`` state which gradients are needed, ``through_time`` whether gradients travel
+    from a step to the one before.
     """
 
     text: str
@@ -105,14 +95,9 @@ class Affine:
 
 @dataclass(frozen=True)
 class Source:
-    """The inputs of a neuron: x, which an affine may normalise, plus a residual; and the initial states.
+    """The inputs of a neuron: x ``[T, N, C, ...]``, which an affine may normalise, a residual, and the initial states.
 
-    Args:
-        x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
-        residual: ``[T, N, C, ...]``, or None.
-        residual_bits: the residual as bits, in the memory order of x, or None.
-        affine: the normalisation, or None.
-        initial: ``[states, N, C, ...]``, or None for 0.
+    x is ``[1, N, C, ...]`` for a constant current. Bits of the residual are in the memory order of x.
     """
 
     x: Tensor

@@ -18,9 +18,7 @@ _LIBRARY: Any = torch.library.Library("shortcut_snn", "DEF")  # type: ignore[no-
 def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Register a function as an operator. It must not change its arguments, and must return new tensors.
 
-    Args:
-        fake: returns outputs without data (meta tensors). It takes the operator's arguments by name, and only those
-            that it names.
+    ``fake`` returns outputs without data. It takes those of the operator's arguments that it names.
     """
     # Otherwise the compiler would trace the Python code of the operator while compiled code runs.
     not_compiled: Any = torch.compiler.disable
@@ -48,11 +46,8 @@ def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 def register_backward(registered: Any, setup_context: Callable[..., None], gradients: Callable[..., Any]) -> None:
     """Register the backward pass of an operator.
 
-    Args:
-        registered: the operator.
-        setup_context: ``setup_context(ctx, inputs)`` saves what the backward pass needs, from the inputs by name.
-        gradients: ``gradients(ctx, saved, needed, *grads)`` returns the gradients of inputs by name; ``needed`` states
-            for each input whether its gradient is needed.
+    ``setup_context(ctx, inputs)`` saves what it needs, from the inputs by name. ``gradients(ctx, saved, needed,
+    *grads)`` returns the gradients of inputs by name; ``needed`` has a boolean for each input.
     """
     names = [argument.name for argument in registered._schema.arguments]
 

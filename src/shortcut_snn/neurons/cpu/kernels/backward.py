@@ -22,27 +22,10 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
+from . import memory
 from .bits import unpack_tile
 from .build import ELEMENTS, TILE, kernel, loop, source_digest
-from .memory import (
-    GRAD_CURRENT,
-    GRAD_SUM,
-    GRAD_U,
-    INITIAL,
-    LEARNED,
-    PARTIAL,
-    ROW,
-    SOURCE,
-    SUM,
-    SUM_X,
-    U,
-    X,
-    atomic_fetch_add,
-    load,
-    pointer,
-    shifted,
-    store,
-)
+from .memory import GRAD_SUM, PARTIAL, ROW, SUM, SUM_X, X, atomic_fetch_add, load, pointer, shifted, store
 from .pattern import make_clear, make_copy, make_expand, make_expand_into, make_wrap, sums_at
 from .step import make_backward, total
 
@@ -52,11 +35,13 @@ back: Any = None
 fold: Any = None
 clear: Any = None
 _ZERO = np.float32(0.0)
-_expand, _expand_row, _wrap, _wrap_row = make_expand(ROW), make_expand_into(ROW), make_wrap(ROW), make_wrap(SOURCE)
-_clear_u, _clear_grad_u, _clear_grad_sum = make_clear(U, _ZERO), make_clear(GRAD_U, _ZERO), make_clear(GRAD_SUM, _ZERO)
-_clear_learned, _clear_partial = make_clear(LEARNED, _ZERO), make_clear(PARTIAL, 0.0)
-_start_u, _start_grad_u = make_copy(INITIAL, U), make_copy(INITIAL, GRAD_U)
-_write_sum, _write_initial = make_copy(GRAD_SUM, GRAD_CURRENT), make_copy(GRAD_U, GRAD_CURRENT)
+_expand, _expand_row = make_expand(ROW), make_expand_into(ROW)
+_wrap, _wrap_row = make_wrap(ROW), make_wrap(memory.SOURCE)
+_clear_u, _clear_grad_u = make_clear(memory.U, _ZERO), make_clear(memory.GRAD_U, _ZERO)
+_clear_grad_sum, _clear_learned = make_clear(GRAD_SUM, _ZERO), make_clear(memory.LEARNED, _ZERO)
+_clear_partial = make_clear(PARTIAL, 0.0)
+_start_u, _start_grad_u = make_copy(memory.INITIAL, memory.U), make_copy(memory.INITIAL, memory.GRAD_U)
+_write_sum, _write_initial = make_copy(GRAD_SUM, memory.GRAD_CURRENT), make_copy(memory.GRAD_U, memory.GRAD_CURRENT)
 
 
 @loop

@@ -55,18 +55,8 @@ def unpack_tile(typingctx: Any, bits: Any, elements: Any) -> Any:
 
 
 @cache
-def pack_kernel(dtype: str) -> int:
-    """Return the address of the kernel that writes ``bits`` from x ``[T, ...]``; it handles whole tiles."""
-    return _bits_kernel(dtype, True)
-
-
-@cache
-def unpack_kernel(dtype: str) -> int:
-    """Return the address of the kernel that writes out ``[T, ...]`` from ``bits``; it handles whole tiles."""
-    return _bits_kernel(dtype, False)
-
-
-def _bits_kernel(dtype: str, pack: bool) -> int:
+def bits_kernel(dtype: str, pack: bool) -> int:
+    """Return the address of the kernel that writes ``bits`` from x ``[T, ...]``, or out ``[T, ...]`` from ``bits``."""
     element, digest = ELEMENTS[dtype], DIGEST
 
     def convert(params: Any) -> None:

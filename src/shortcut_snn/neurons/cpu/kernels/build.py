@@ -63,11 +63,8 @@ DIGEST = source_digest()
 def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = None) -> int:
     """Compile ``function(pointer to PARAMS)``, or load it from the cache, and return its address.
 
-    Args:
-        function: the kernel.
-        loops: generated loops by the global names by which the kernel calls them. They are globals since numba takes
-            what is in a closure for a part of the cache's key, and generated functions have no key that outlives the
-            process.
+    It calls generated ``loops`` by these global names. They are globals since numba takes what is in a closure for a
+    part of the cache's key, and generated functions have no key that outlives the process.
     """
     names = function.__globals__ | dict(loops or {})
     bound = types_of_python.FunctionType(function.__code__, names, function.__name__, None, function.__closure__)

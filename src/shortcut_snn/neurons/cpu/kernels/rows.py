@@ -53,6 +53,13 @@ def _keep_rolled(builder: Any, branch: Any) -> None:
     branch.set_metadata("llvm.loop", loop)
 
 
+def _carry(phis: list[Any], before: list[Any], entry: Any, after: list[Any], loop: Any) -> None:
+    """Give the values that a loop carries, or that follow it, their values from both blocks."""
+    for phi, first, later in zip(phis, before, after, strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, loop)
+
+
 @cache
 def make_sum_rows(vectors: int) -> Any:
     """Make ``sum_rows(out, first, rows, zero, offsets, n)``: ``out = first + rows[offsets[0]] + rows[offsets[1]] ...``.
@@ -82,16 +89,12 @@ def make_sum_rows(vectors: int) -> Any:
             i, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in start]
             added = add(builder, sums, [row(builder.add(i, _I64(u))) for u in range(unroll)])
             following = builder.add(i, _I64(unroll))
-            for phi, before, after in zip([i, *sums], [_I64(0), *start], [following, *added], strict=True):
-                phi.add_incoming(before, entry)
-                phi.add_incoming(after, loop)
+            _carry([i, *sums], [_I64(0), *start], entry, [following, *added], loop)
             again = builder.cbranch(builder.icmp_signed("<", following, whole), loop, end)
             _keep_rolled(builder, again)
             builder.position_at_end(end)
             totals = [builder.phi(_VECTOR) for _ in start]
-            for phi, before, after in zip(totals, start, added, strict=True):
-                phi.add_incoming(before, entry)
-                phi.add_incoming(after, loop)
+            _carry(totals, start, entry, added, loop)
             # The last rows, without a branch that would be mispredicted: absent ones are the row of zeros.
             for u in range(unroll - 1):
                 index = builder.add(whole, _I64(u))
@@ -171,13 +174,10 @@ def make_look_up(vectors: int, word: int) -> Any:
             is_first = builder.icmp_signed("==", x, _I64(0))
             finish(builder.select(is_first, spare_at, left), sums[0])
             following = builder.add(x, _I64(1))
-            x.add_incoming(_I64(0), entry)
-            x.add_incoming(following, loop)
+            _carry([x], [_I64(0)], entry, [following], loop)
             for column in range(2):
                 for ky in range(3):
-                    for phi, after in zip(kept[column][ky], sums[column + 1][ky], strict=True):
-                        phi.add_incoming(ir.Constant(_VECTOR, None), entry)
-                        phi.add_incoming(after, loop)
+                    _carry(kept[column][ky], zeros, entry, sums[column + 1][ky], loop)
             builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
             builder.position_at_end(end)
             finish(builder.gep(out_at, [builder.mul(x, _I64(row_bytes))]), sums[1])
@@ -240,11 +240,8 @@ def make_dot_rows(vectors: int, pixels: int) -> Any:
                     k = v % chains * pixels + j
                     totals[k] = builder.call(multiply_add, [factor, builder.load(loaded[j][v], align=4), totals[k]])
             following = builder.add(tap, _I64(1))
-            for phi, before, after in zip(
-                [tap, *sums], [_I64(0), *[ir.Constant(_VECTOR, None)] * len(sums)], [following, *totals], strict=True
-            ):
-                phi.add_incoming(before, entry)
-                phi.add_incoming(after, loop)
+            zeros = [ir.Constant(_VECTOR, None)] * len(sums)
+            _carry([tap, *sums], [_I64(0), *zeros], entry, [following, *totals], loop)
             _keep_rolled(builder, builder.cbranch(builder.icmp_signed("<", following, count), loop, end))
             builder.position_at_end(end)
             places = [builder.gep(out_at, [builder.load(builder.gep(targets_at, [i]))]) for i in pixel]
@@ -325,14 +322,11 @@ def make_list_bits(size: int) -> Any:
         bit = builder.trunc(builder.cttz(rest, ir.Constant(ir.IntType(1), 1)), _I32)
         builder.store(builder.add(base, builder.mul(step, bit)), builder.gep(offsets, [length]))
         less, longer = builder.and_(rest, builder.sub(rest, _I64(1))), builder.add(length, _I64(1))
-        for phi, before, after in ((rest, word, less), (length, n, longer)):
-            phi.add_incoming(before, entry)
-            phi.add_incoming(after, loop)
+        _carry([rest, length], [word, n], entry, [less, longer], loop)
         builder.cbranch(builder.icmp_signed("!=", less, _I64(0)), loop, end)
         builder.position_at_end(end)
         final = builder.phi(_I64)
-        final.add_incoming(n, entry)
-        final.add_incoming(longer, loop)
+        _carry([final], [n], entry, [longer], loop)
         return final
 
     @intrinsic

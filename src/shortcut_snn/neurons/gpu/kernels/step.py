@@ -16,19 +16,152 @@ import triton.language as tl
 from ...compiler.backward import derive_backward
 from ...compiler.program import Instruction, emit, forward_code, inputs_of, is_external, literal, parse
 from ...compiler.simplify import simplify
-from . import backward as backward_template
-from . import elements, primitives
-from . import forward as forward_template
-from .elements import tile
+from . import elements
 
 _NAMES: dict[str, Any] = {
-    **primitives.NAMES, "tl": tl, "tile": tile, "load": elements.load, "store": elements.store,
+    **elements.NAMES, "tl": tl, "tile": elements.tile, "load": elements.load, "store": elements.store,
     "load_bits": elements.load_bits, "__name__": __name__,
 }  # fmt: skip
+
+# A program handles 8 * BYTES elements, in the order of memory, through all time steps, so their states stay in
+# registers. It reads x, and if not None the residual (numbers or bits), scale and shift ``[C]``, initial ``[states,
+# ...]``, scalars ``[P]`` and by_channel ``[Q, C]``. It writes spikes, and if not None bits and final ``[states, ...]``.
+_FORWARD = """
+def forward_kernel(
+    #: arguments
+    BYTES: tl.constexpr,
+):
+    byte = tl.program_id(0).to(tl.int64) * BYTES + tl.arange(0, BYTES)
+    lane = tl.arange(0, 8)[None, :]
+    at = byte[:, None] * 8 + lane
+    inside = at < elements
+    whole = tl.full([1, 1], elements, tl.int64)
+    channel = at // run % channels
+    if scale is not None:
+        factor = tl.load(scale + channel, mask=inside, other=0.0)
+        summand = tl.load(shift + channel, mask=inside, other=0.0)
+    #: parameters
+    #: start
+    for _ in range(time_steps):
+        #: current
+        #: step
+        store(spikes + at, y, inside)
+        spikes += elements
+        if bits is not None:
+            # After the last element the bits must be 0.
+            fired = (y != 0.0) & inside
+            packed = tl.sum(fired.to(tl.int32) << lane, axis=1)
+            tl.store(bits + byte, packed.to(tl.uint8), mask=byte < bits_step)
+            bits += bits_step
+    if final is not None:
+        #: finish
+"""
+
+# The forward pass saves nothing but x and the residual. A program handles some tiles of positions and channels, one
+# after the other. For each tile it
+#
+# 1. recomputes the forward pass, and stores the values that the backward pass needs to ``scratch``. That buffer is only
+#    as large as the tiles in progress, so it stays in the cache;
+# 2. goes back through time, writes the gradient of the current, and adds to its sums per channel.
+#
+# It reads what the forward kernel reads, grad_spikes, and if not None grad_final. It writes, if not None, grad_current
+# ``[T, ...]``, grad_x ``[1, ...]`` (the sum over time of a constant current's gradient), grad_initial, and as float32
+# sums ``[parts, 2 + learned per channel, C]`` and learned ``[parts * blocks, P]``. The sums are of the gradient, of the
+# gradient times x - mean, and of the gradients of the learned parameters per channel. The grid is
+# ``[parts, blocks of channels]``.
+_BACKWARD = """
+def backward_kernel(
+    #: arguments
+    STATIC: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    part = tl.program_id(0)
+    parts = tl.num_programs(0)
+    program = tl.program_id(1) * parts + part
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    size = BLOCK_P * BLOCK_C
+    lane = tl.arange(0, BLOCK_P)[:, None] * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    space = scratch + program.to(tl.int64) * time_steps * saved_count * size + lane
+    whole = tl.full([1, 1], elements, tl.int64)
+    if scale is not None:
+        valid = channel < channels
+        factor = tl.load(scale + channel, mask=valid, other=0.0)[None, :]
+        summand = tl.load(shift + channel, mask=valid, other=0.0)[None, :]
+        centre = tl.load(mean + channel, mask=valid, other=0.0)[None, :]
+    #: parameters
+    total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    total_x = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    #: totals
+    for tile_number in range(part, tiles, parts):
+        at, inside = tile(tile_number, channel, positions, channels, run, BLOCK_P)
+        #: start
+        saved = space
+        for _ in range(time_steps):
+            #: current
+            #: step
+        # A value may be read by another thread than the one that wrote it.
+        tl.debug_barrier()
+        summed = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+        #: end
+        last = (tl.full([1, 1], time_steps, tl.int64) - 1) * elements
+        spikes_t = grad_spikes + last + at
+        if grad_current is not None:
+            current_t = grad_current + last + at
+        for _ in range(time_steps):
+            gy = load(spikes_t, inside)
+            #: back
+            spikes_t -= elements
+            if grad_current is not None:
+                store(current_t, gi, inside)
+                current_t -= elements
+            if STATIC:
+                summed += gi
+            elif scale is not None:
+                x_t -= x_step
+                total += gi
+                total_x += gi * (load(x_t + at, inside) - centre)
+        tl.debug_barrier()
+        if STATIC:
+            store(grad_x + at, summed, inside)
+            if scale is not None:
+                total += summed
+                total_x += summed * (load(x + at, inside) - centre)
+        if grad_initial is not None:
+            #: finish
+    if sums is not None:
+        out = sums + part * (2 + CHANNELWISE) * channels + channel
+        tl.store(out, tl.sum(total, axis=0), mask=channel < channels)
+        tl.store(out + channels, tl.sum(total_x, axis=0), mask=channel < channels)
+        #: sums
+    if learned is not None:
+        #: learned
+"""
+
+_POINTERS = """
+x_t = x
+if residual is not None:
+    residual_t = residual
+if residual_bits is not None:
+    bits_t = residual_bits
+"""
+_CURRENT = """
+i = load(x_t + at, inside)
+x_t += x_step
+if scale is not None:
+    i = i * factor + summand
+if residual is not None:
+    i += load(residual_t + at, inside)
+    residual_t += elements
+if residual_bits is not None:
+    i += load_bits(bits_t, at, inside)
+    bits_t += bits_step
+"""
 
 
 def _filled(template: str, parts: Mapping[str, Iterable[str]]) -> str:
     """Replace the marked lines of a template, with their indentation."""
+    parts = {**parts, "current": _CURRENT.strip().splitlines()}
     lines = []
     for line in template.strip().splitlines():
         indent, mark, name = line.partition("#: ")
@@ -43,6 +176,10 @@ def _compiled(name: str, source: str) -> Any:
     names = dict(_NAMES)
     exec(compile(source, filename, "exec"), names)
     return triton.jit(names[name])
+
+
+def _emit(code: Iterable[Instruction]) -> list[str]:
+    return emit(code, functions=elements.FUNCTIONS)
 
 
 def _load_scalars(code: Iterable[Instruction], results: Iterable[str]) -> list[str]:
@@ -77,28 +214,28 @@ def _tile_shaped(name: str, like: str) -> str:
 
 
 @cache
-def forward_kernel(text: str, constants: int) -> Any:
-    """Return the kernel of a program; its template documents what it reads and writes."""
+def forward_kernel(text: str, arguments: tuple[str, ...]) -> Any:
+    """Return the kernel of a program that takes these arguments in this order."""
     program = parse(text)
     spikes, *states_after = program.outputs
     states = range(program.states)
     code = simplify(forward_code(program), program.outputs)
     parts = {
-        "constants": [f"c{k}," for k in range(constants)],
+        "arguments": [f"{', '.join(arguments)},"],
         "parameters": [
             *_load_scalars(code, program.outputs),
             *_load_channels(code, program.outputs, mask="inside", index=""),
         ],
-        "start": _load_states("s", "initial", "BYTES, 8", states),
-        "step": [*emit(code), f"y = {_tile_shaped(spikes, 'i')}", *_update_states("s", states_after, "i")],
+        "start": [*_POINTERS.strip().splitlines(), *_load_states("s", "initial", "BYTES, 8", states)],
+        "step": [*_emit(code), f"y = {_tile_shaped(spikes, 'i')}", *_update_states("s", states_after, "i")],
         "finish": [f"store(final + {k} * whole + at, s{k}, inside)" for k in states],
     }
-    return _compiled("forward_kernel", _filled(forward_template.TEMPLATE, parts))
+    return _compiled("forward_kernel", _filled(_FORWARD, parts))
 
 
 @cache
-def backward_kernel(text: str, constants: int, learned: tuple[str, ...], through_time: bool) -> Any:
-    """Return the backward kernel of a program; its template documents what it reads and writes."""
+def backward_kernel(text: str, arguments: tuple[str, ...], learned: tuple[str, ...], through_time: bool) -> Any:
+    """Return the backward kernel of a program that takes these arguments in this order."""
     program = parse(text)
     derived = derive_backward(text, learned, through_time)
     gradients, saved = derived.gradients, derived.saved
@@ -112,15 +249,15 @@ def backward_kernel(text: str, constants: int, learned: tuple[str, ...], through
     scalars = [name for name in learned if name[0] == "p"]
     channels = [name for name in learned if name[0] == "q"]
     parts = {
-        "constants": [f"c{k}," for k in range(constants)],
+        "arguments": [f"{', '.join(arguments)},"],
         "parameters": [
             *_load_scalars(both, results),
             *_load_channels(both, results, mask="channel < channels", index="[None, :]"),
         ],
         "totals": [f"total_{name} = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)" for name in learned],
-        "start": _load_states("s", "initial", "BLOCK_P, BLOCK_C", states),
+        "start": [*_POINTERS.strip().splitlines(), *_load_states("s", "initial", "BLOCK_P, BLOCK_C", states)],
         "step": [
-            *emit(forward),
+            *_emit(forward),
             *(f"tl.store(saved + {k} * size, {_tile_shaped(name, 'i')})" for k, name in enumerate(saved)),
             *_update_states("s", states_after, "i"),
             f"saved += {len(saved)} * size",
@@ -129,7 +266,7 @@ def backward_kernel(text: str, constants: int, learned: tuple[str, ...], through
         "back": [
             f"saved -= {len(saved)} * size",
             *(f"{name} = tl.load(saved + {k} * size)" for k, name in enumerate(saved)),
-            *emit(backward),
+            *_emit(backward),
             f"gi = {_tile_shaped(gradients['i'], 'gy')}",
             *(f"total_{name} += {literal(gradients[name])}" for name in learned),
             *_update_states("go", [gradients[f"s{k}"] for k in states], "gy"),
@@ -144,6 +281,6 @@ def backward_kernel(text: str, constants: int, learned: tuple[str, ...], through
         ],
     }
     # A block of Python must not be empty.
-    parts = {name: lines or ["pass"] for name, lines in parts.items()} | {"constants": parts["constants"]}
-    template = backward_template.TEMPLATE.replace("CHANNELWISE", str(len(channels)))
+    parts = {name: lines or ["pass"] for name, lines in parts.items()}
+    template = _BACKWARD.replace("CHANNELWISE", str(len(channels)))
     return _compiled("backward_kernel", _filled(template, parts))
