@@ -215,7 +215,7 @@ class Panel:
 
     @property
     def has_values(self) -> bool:
-        """True if it shows anything but zeros: without branches lambda is 0 throughout."""
+        """True if the panel shows a value other than 0: without branches lambda is 0 throughout."""
         values = (value for runs in self.runs.values() for _, ys in runs for value in ys)
         return any(math.isfinite(value) and value != 0 for value in values)
 

@@ -90,7 +90,7 @@ def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tenso
         and disagree <= TOLERANCE * disagree_by_rounding + chance
         and agreement.difference < float("inf")
     ):
-        raise ValueError(f"the export differs from the network: {agreement}; torch alone moves {rounding.moved} images")
+        raise ValueError(f"the export differs from the network: {agreement}; rounding changes {rounding.moved} images")
     return agreement
 
 

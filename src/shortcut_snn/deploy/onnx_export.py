@@ -111,7 +111,7 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
         network.set_submodule(path, quantised)
         replaced += 1
     if not replaced:
-        raise ValueError("int8: no convolution of this network takes spikes; export it without int8")
+        raise ValueError("int8: no convolution of this network has spikes as input; export it without int8")
     return network
 
 

@@ -24,8 +24,8 @@ def named_places(network: nn.Module, taps: str | Sequence[str], events: Events) 
     for name in places:
         if name not in events:
             raise ValueError(
-                f"the tap {name!r} is not called in a pass of the example: tap another, as in taps=3 for three that "
-                "are, evenly spread"
+                f"the tap {name!r} is not called in a pass of the example: name another, or pass taps=3 for three "
+                "evenly spread taps"
             )
     return places
 

@@ -74,9 +74,9 @@ def _find_logits(samples: Samples) -> tuple[Path, str]:
     first, last = (indexed(list(tensors)[index]) for index in (0, -1))
     stacked = ", torch.stack(output).mean(0) if they are time steps" if isinstance(output, list) else ""
     raise OpenQuestion(
-        f"the network gives {', '.join(listed[:_MAX_LISTED])}{', ...' * (len(listed) > _MAX_LISTED)}, and which of "
-        f"these are the logits remains open: pass readout=lambda output: {first}, say, or {last}; {first}.mean(0) for "
-        f"[T, N, classes], or .sum(0) for spike counts, .mean(1) for [N, T, classes]{stacked}"
+        f"the network gives {', '.join(listed[:_MAX_LISTED])}{', ...' * (len(listed) > _MAX_LISTED)}, and any of "
+        f"these may be the logits: pass readout=lambda output: {first}, or {last}; use {first}.mean(0) for "
+        f"[T, N, classes], .sum(0) for spike counts, .mean(1) for [N, T, classes]{stacked}"
     )
 
 

@@ -36,7 +36,7 @@ WRAPPER = """
 
 
 def written(loop: TimeLoop) -> str:
-    """Return a loop as it is written in Python."""
+    """Return a loop as Python text."""
     values = [f"{one.name}={value!r}" for one in fields(loop) if (value := getattr(loop, one.name)) != one.default]
     return f"TimeLoop({', '.join(values)})"
 
@@ -54,7 +54,7 @@ class StepArguments:
 
     @property
     def flags(self) -> list[str]:
-        """The arguments that are true or false, of which every step gets the same."""
+        """The Boolean arguments, which are the same in every step."""
         named = [part for value in self.values.values() if isinstance(value, dict) for part in value.items()]
         return [name for name, value in [*self.values.items(), *named] if isinstance(value, bool)]
 
@@ -92,7 +92,7 @@ class StepArguments:
         return tuple(name for name, value in self.values.items() if name != self.batch and is_sequence(value))
 
     def possible_state(self, output: Any, loop: TimeLoop | None = None) -> tuple[str, ...]:
-        """Return the arguments in which a call may take back what it returned: entries after the first, or of a name.
+        """Return the arguments that may receive the previous call's output: entries after the first, or of a name.
 
         Args:
             output: of the network.

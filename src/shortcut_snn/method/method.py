@@ -225,8 +225,8 @@ def method_named(method: str | Method | None) -> Method | None:
         return method
     if method in NETWORKS:
         raise ValueError(
-            f"the preset {method!r} changes the network's layers, which a method leaves as they are: build the network "
-            f"so, or use one of {', '.join(METHODS)}"
+            f"the preset {method!r} changes the network's layers, which a method cannot: build the network with these "
+            f"layers, or use one of {', '.join(METHODS)}"
         )
     if method not in METHODS:
         raise ValueError(f"no method {method!r}{suggestion(method, METHODS)}; there are: {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""Targets: what the predictions of a batch are compared with, and the losses that compare them."""
+"""Targets of a batch, and the losses that compare predictions with them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ def are_classes(labels: Tensor) -> bool:
 def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
     """Return targets in the shape of an output, or raise ``ValueError`` where a loss would broadcast one of the two.
 
-    One number of each sample may have an axis of its own, or not.
+    If each sample has one number, its axis is optional.
     """
     shape = tuple(output.shape)
     if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():

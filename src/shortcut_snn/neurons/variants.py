@@ -283,7 +283,7 @@ class PSN(Neuron):
             ValueError: an initial state is passed.
         """
         if initial is not None:
-            raise ValueError("PSN takes a whole sequence and cannot start from the state of an earlier one")
+            raise ValueError("PSN computes a whole sequence and cannot start from the state of an earlier sequence")
         return self(current), current.new_empty(0)
 
 

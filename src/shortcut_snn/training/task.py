@@ -46,7 +46,7 @@ class EpochMeans:
         self.totals = {}
 
     def local_means(self) -> dict[str, float]:
-        """Return the means of this process alone."""
+        """Return the means of this process only."""
         return _means(self.totals)
 
     def means(self, strategy: Any) -> dict[str, float]:

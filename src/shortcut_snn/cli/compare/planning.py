@@ -36,7 +36,7 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """The name of its folder."""
+        """The name of the variant's folder."""
         return folder_name(self.label)
 
     def run_folder(self, comparison: Path, seed: int) -> RunFolder:
@@ -49,7 +49,7 @@ class Variant:
             point = dict(zip(self.tuned, values, strict=True))
             recipe = changed(self.recipe, as_entries(point))
             if differences := recipe_differences(self.recipe.to_dict(), recipe.to_dict()).keys() & NOT_TUNED:
-                raise ValueError(f"{differences.pop()} decides what runs are judged by, so --tune cannot vary it")
+                raise ValueError(f"--tune cannot vary {differences.pop()}, because it defines the metric of a run")
             yield point, recipe if epochs is None else changed(recipe, {"training": {"epochs": epochs}})
 
 
@@ -115,7 +115,7 @@ def plan(
             # On some file systems upper and lower case are one.
             other = variants.setdefault(variant.folder.lower(), variant)
             if (other.label, other.recipe) != (variant.label, variant.recipe):
-                raise ValueError(f"two different variants would share the folder {variant.folder}: rename a file")
+                raise ValueError(f"two variants would share the folder {variant.folder}: rename the YAML file of one")
     for variant in variants.values():
         # Wrong values are refused before any run.
         list(variant.candidates(tune_epochs))

@@ -132,7 +132,7 @@ class Trial(TrainingRun):
 
 
 def tune(plan: Plan, folder: Path, pool: RunPool) -> dict[Variant, Tuned]:
-    """Return the tuned recipe of each variant; one is left out if none of its values reaches a validation metric."""
+    """Return the tuned recipe of each variant for which some values reached a validation metric."""
     variants = [variant for variant in plan.variants if variant.tuned]
     trials = [trial for variant in variants for trial in _trials(variant, plan, folder)]
     outcomes = dict(zip(trials, pool.train(trials, _describe_validation), strict=True))
@@ -162,7 +162,7 @@ def _trials(variant: Variant, plan: Plan, folder: Path) -> Iterator[Trial]:
     """Yield the runs that tune a variant."""
     if load_data(variant.recipe).loaders(variant.recipe.training.seed).validation is None:
         remedy = ": add --data.validation 0.1" if hasattr(variant.recipe.data, "validation") else ""
-        raise ValueError(f"--tune chooses values on validation data, and {variant.label} has none{remedy}")
+        raise ValueError(f"--tune chooses values by validation data, which {variant.label} lacks{remedy}")
     for point, recipe in variant.candidates(plan.tune_epochs):
         words = " ".join(as_words(point))
         path = folder / variant.folder / "tune" / folder_name(words)
