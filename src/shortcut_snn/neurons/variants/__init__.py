@@ -1,0 +1,1 @@
+"""Neuron models other than IF, LIF and PLIF, one file each."""
