@@ -67,6 +67,7 @@ copybutton_line_continuation_character = "\\"
 BELOW = {
     "attach": ["attach-tests"],
     "method": ["gradients"],
+    "depth": ["depth-figures"],
     "speed": ["benchmark"],
     "anytime": ["anytime-figures"],
     "evidence": ["evidence-details", "protocol", "gradient-signal"],

@@ -2,6 +2,7 @@
 
     python -m research.studies.depth figure OUT.png
     python -m research.studies.depth time
+    python -m research.studies.depth size --data cifar100_32.npz [--width 64]
     python -m research.studies.depth rank OUT.csv --data cifar10_16.npz [--table docs/results/claim-depth.csv]
 
 ``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-34 with basic blocks, on
@@ -10,6 +11,8 @@ digits, for four starts. It takes 15 seconds.
 ``time`` prints how well the gradient of each time step keeps its direction over the blocks of an initialised
 ResNet-110: the cosine between the gradient at the first and at the last block of each stage. It prints it with and
 without a gradient through the membranes of the neurons that pass on spikes.
+
+``size`` measures new networks of 18 and 34 layers at another width and resolution, as they are and initialised.
 
 ``rank`` measures the networks of ``research/studies/claim.py depth`` on one batch before the first step: without
 branches, with ``loss_sum`` and initialised. It prints Spearman's rank correlation of each measure with the test
@@ -40,7 +43,7 @@ from shortcut_snn.measurement.layers import chain
 from shortcut_snn.nets import SpikingNetwork
 from shortcut_snn.neurons import LIF, Triangle
 from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
-from shortcut_snn.recipes import Recipe, build, recipe_of
+from shortcut_snn.recipes import Recipe, build, changed, recipe_of
 
 MEASURES = ("kept_last", "kept_mean", "lost", "gradient")
 
@@ -147,6 +150,20 @@ def measure(recipe: Recipe) -> dict[str, float]:
     }
 
 
+def size(data: Path, width: int) -> None:
+    """Print what new networks keep of the input, and how their gradient grows, at a width."""
+    for setting, method in itertools.product(("18-basic", "34-basic"), ("vanilla", "initialised")):
+        recipe = changed(claim.depth_recipe(setting, method, data), {"network": {"width": width}})
+        layers = chain(examine_new_network(recipe))
+        rates, kept = [layer.rate for layer in layers], max(layer.kept for layer in layers[-2:])
+        print(
+            f"{setting}, {width} wide, {method}: last layers keep {kept:.0%} of the input, {judge(layers).lost:.0%} "
+            f"of {len(layers)} layers lost it; gradient, first layer / last {layers[0].norm / layers[-1].norm:.3g}; "
+            f"firing rates {min(rates):.2f} to {max(rates):.2f}",
+            flush=True,
+        )
+
+
 def rank(out: Path, table: Path, data: Path) -> None:
     """Measure all settings of a table of accuracies, and print the rank correlations."""
     with table.open(newline="", encoding="utf-8") as file:
@@ -168,17 +185,22 @@ def rank(out: Path, table: Path, data: Path) -> None:
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of the four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("figure", "time", "rank"))
+    parser.add_argument("study", choices=("figure", "time", "size", "rank"))
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--table", type=Path, default=Path("docs/results/claim-depth.csv"), help="of accuracies")
     parser.add_argument("--data", type=Path, help="an archive of images; research/studies/cifar10_npz.py writes it")
+    parser.add_argument("--width", type=int, default=64, help="channels of the first stage, of size")
     options = parser.parse_args()
+    if options.study in ("size", "rank") and options.data is None:
+        parser.error(f"{options.study} needs --data")
     if options.study == "time":
         through_time()
-    elif options.out is None or (options.study == "rank" and options.data is None):
-        parser.error(f"{options.study} needs a file for its results, and rank needs --data")
+    elif options.study == "size":
+        size(options.data, options.width)
+    elif options.out is None:
+        parser.error(f"{options.study} needs a file for its results")
     elif options.study == "figure":
         figure(options.out)
     else:

@@ -112,5 +112,5 @@ def test_currents_are_scaled_by_their_own_neurons(second, span):
 def test_int8_needs_a_convolution_of_spikes():
     network, _ = small()
     network.layer1, network.layer2, network.classifier = nn.Identity(), nn.Identity(), nn.Linear(4, 10)
-    with pytest.raises(ValueError, match="no convolution of this network takes spikes"):
+    with pytest.raises(ValueError, match="no convolution of this network has spikes as input"):
         to_int8(fold(network), torch.rand(2, 3, 16, 16))

@@ -66,7 +66,7 @@ class MeanBeside(Spiking):
 @pytest.mark.parametrize("kind", [HiddenFirst, MeanBeside])
 def test_which_tensor_holds_the_logits_is_asked(kind: Callable[[], nn.Module]) -> None:
     network = kind()
-    with pytest.raises(ValueError, match=r"output\[0\] of .*which of these are the logits.*output\[0\], say"):
+    with pytest.raises(ValueError, match=r"output\[0\] of .*any of these may be the logits.*output\[0\], or"):
         wrapped(network)
     model = wrapped(network, readout=lambda output: output[1].reshape(-1, 5, output[1].shape[-1]).mean(0)).eval()
     expected = network.eval()(SEQUENCES)[1]

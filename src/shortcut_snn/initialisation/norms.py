@@ -30,7 +30,7 @@ from ..neurons import Neuron
 from .matching import fits, shaped_like
 from .structure import Layer, Structure, unchangeable
 
-# Chosen by hand: no study has compared other values. What they reach together is measured in docs/depth.md.
+# Chosen by hand: no study has compared other values. What they reach together is measured in docs/depth-figures.md.
 RATE = 0.2
 """Spikes per neuron and time step of the layers whose rate a norm's shift sets."""
 PROJECTED_RATE = 0.33

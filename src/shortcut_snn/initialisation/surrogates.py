@@ -20,14 +20,14 @@ FLAT_WIDTH = 2.4
 SUM_IN_BRANCHES = 5.0
 """Sum of the factors on the surrogates inside branches: in training the gradients of branches point the same way.
 
-Chosen by hand. The gradient grows 12 times over 110 layers, and 1,140 times over 1,000 (docs/depth.md).
+Chosen by hand. The gradient grows 12 times over 110 layers, and 1,140 times over 1,000 (docs/depth-figures.md).
 """
 FIXED_FROM = 20
 """Number of blocks or layers that pass on spikes from which their norms are not trained.
 
 Many small changes of norms add up: after 300 steps a ResNet-110 had lost the input that it kept at first. Without skip
 connections the gradient of a ResNet-34 had exploded after 40 steps. Without this rule and detached membranes a
-ResNet-110 has 52.6 % on digits, with them 99.2 % (docs/depth.md). The number 20 was chosen by hand.
+ResNet-110 has 52.6 % on digits, with them 99.2 % (docs/depth-figures.md). The number 20 was chosen by hand.
 """
 LARGEST_GROWTH = 2.0
 """Growth of the gradient over sums of spikes or currents above which surrogates become lower. Chosen by hand."""

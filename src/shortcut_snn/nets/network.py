@@ -116,6 +116,7 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"the network takes {self.in_channels} channels, got {x.shape[-3]} in {tuple(x.shape)}")
         if 0 in x.shape[-2:]:
             raise ValueError(f"images need a height and width of at least 1, got {tuple(x.shape)}")
+        self._check_kind(x)
         if x.dim() == 4:
             return x.unsqueeze(0)
         if x.shape[0] != self.time_steps:
@@ -123,6 +124,21 @@ class SpikingNetwork(nn.Module):
                 f"the network runs {self.time_steps} time steps, got {x.shape[0]} frames in {tuple(x.shape)}"
             )
         return x
+
+    def _check_kind(self, x: Tensor) -> None:
+        # Of the first layer: a deployed network may have its classifier in another precision.
+        weight = self.classifier.weight
+        for module in self.modules():
+            # A tuple of types, and a loop, since torch 2.9 cannot compile their union or a generator.
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                weight = module.weight
+                break
+        if x.device != weight.device:
+            raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
+        if not x.is_floating_point():
+            raise ValueError(f"the network takes normalised floating-point images, got {x.dtype}")
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
     def _initialise(self, norm: Norm, classifier_std: ClassifierStd) -> None:
         """Initialise the weights of convolutions, norms and the classifier.

@@ -107,7 +107,7 @@ def steps_of(axis: int = 0, key: Any = None, steps: int | None = None) -> Read:
 
 def one_of_several(readout: Callable[[Any], Tensor]) -> dict[str, Any]:
     """Return the question about several tensors in an output, and the answer."""
-    return {"asks": "and which of these are the logits remains open: pass readout=", "cure": {"readout": readout}}
+    return {"asks": "and any of these may be the logits: pass readout=", "cure": {"readout": readout}}
 
 
 def first_of(key: Any) -> Read:

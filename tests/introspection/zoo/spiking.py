@@ -377,7 +377,7 @@ class Noisy(nn.Module):
 
 
 LISTED: dict[str, Any] = {
-    "asks": "which of these are the logits.*torch.stack",
+    "asks": "any of these may be the logits.*torch.stack",
     "cure": {"readout": lambda output: torch.stack(output).mean(0)},
 }
 
