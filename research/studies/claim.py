@@ -32,7 +32,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from functools import partial
@@ -436,32 +436,35 @@ ABLATION_SETTINGS: dict[str, tuple[str, ...]] = {
 """By setting, the parts of a measured initialisation that are left out."""
 for _name in ABLATION_SETTINGS:
     # The kind of the network tells the recipes apart.
-    _blocks = (3, 4, 6, 3) if _name.startswith("34") else (18, 18, 18)
-    components.network(f"resnet{_name}")(partial(nets.SpikingResNet, _blocks, width=16))
+    _network: Any = nets.spiking_resnet34 if _name.startswith("34") else nets.spiking_resnet110
+    components.network(f"resnet{_name}")(partial(_network))
 
 
 @contextmanager
-def left_out(parts: Iterable[str]) -> Iterator[None]:
+def left_out(parts: Collection[str]) -> Iterator[None]:
     """Leave parts out of each measured initialisation in the block. The others are measured without them."""
-    rules: dict[str, Mapping[str, Any]] = {
+    steps = {"norms": (Norms, "set"), "weights": (Norms, "multiply"), "surrogates": (initialisation, "set_heights")}
+    options: dict[str, dict[str, Any]] = {
         "surrogates": {"flat": False, "factor": None},
         "membranes": {"detach_membrane": False},
         "fixed": {"fixed_norm": False},
     }
-    unchanged = {"norms": (Norms, "set"), "weights": (Norms, "multiply"), "surrogates": (initialisation, "set_heights")}
+    changes = {name: value for part in parts for name, value in options.get(part, {}).items()}
     with ExitStack() as stack:
-        for part in parts:
-            if part in unchanged:
-                stack.enter_context(patch.object(*unchanged[part], lambda *args: None))
-            changes = {key: dataclasses.replace(rule, **rules.get(part, {})) for key, rule in RULES.items()}
-            stack.enter_context(patch.dict(RULES, changes))
+        stack.enter_context(
+            patch.dict(RULES, {key: dataclasses.replace(rule, **changes) for key, rule in RULES.items()})
+        )
+        for part in steps.keys() & set(parts):
+            stack.enter_context(patch.object(*steps[part], lambda *args: None))
         yield
 
 
 def ablation(lab: Lab) -> None:
     """Leave out one part of a measured initialisation, or all but one; the whole is a row of ``depth``."""
-    widths = {name: 16 if name.startswith("34") else 8 for name in ABLATION_SETTINGS}
-    settings = {name: {"network": {"kind": f"resnet{name}", "width": width}} for name, width in widths.items()}
+    settings: dict[str, Entries] = {
+        name: {"network": {"kind": f"resnet{name}", "width": _NETWORKS[name.partition("-")[0]][1]}}
+        for name in ABLATION_SETTINGS
+    }
     lab.compare(settings, ["initialised"])
 
 

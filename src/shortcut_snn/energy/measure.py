@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, call_on, dry_copy, primary
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
-from ..introspection.adapters import adapters_of
+from ..introspection.adapters import find_adapters
 from ..introspection.inference import describe
 from ..introspection.neurons import custom_neurons, find_neurons, single_step_neurons
 from ..method import Layout, Shortcut
@@ -98,7 +98,7 @@ def _find_layout(
 ) -> Layout:
     """Return how the network inside a wrapper is called, with the axis of the samples."""
     inner = network.network if isinstance(network, Shortcut) else network
-    if isinstance(inner, SpikingNetwork) and not adapters_of(inner):
+    if isinstance(inner, SpikingNetwork) and not find_adapters(inner):
         # It takes images, or frames [T, N, C, H, W].
         layout = replace(inner.layout(), batch_axis=1 if primary(example).dim() == 5 else 0)
     elif isinstance(network, Shortcut) and network.layout.batch_axis is not None:

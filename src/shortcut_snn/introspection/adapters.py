@@ -166,7 +166,7 @@ ADAPTERS = (
 )
 
 
-def adapters_of(network: nn.Module) -> list[Adapter]:
+def find_adapters(network: nn.Module) -> list[Adapter]:
     """Return the adapters of the libraries whose neurons a network has."""
     return [adapter for adapter in ADAPTERS if adapter.neurons(network)]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._utils.calls import primary
 from ..method import TimeLoop
-from .adapters import adapters_of
+from .adapters import find_adapters
 from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, Changed, batch_axes
@@ -112,7 +112,7 @@ def infer_batch_axis(
         return Answer(separating[0], reason), Samples(probe, separating[0])
     name = type(probe.initial).__name__
     if mixing := _first_mixing(probe, candidates):
-        advice = "".join(adapter.advice(probe.initial) for adapter in adapters_of(probe.initial))
+        advice = "".join(adapter.advice(probe.initial) for adapter in find_adapters(probe.initial))
         advice = advice or "attach a network without this in evaluation, and [N, T, ...] where both share an axis"
         raise ValueError(
             f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
@@ -158,7 +158,7 @@ def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
 
 def _first_mixing(probe: Probe, candidates: list[int]) -> str:
     """Say which module is the first to mix samples along every axis; empty if none of them shows in the output."""
-    neurons = [f"{name}." for adapter in adapters_of(probe.initial) for name in adapter.neurons(probe.initial)]
+    neurons = [f"{name}." for adapter in find_adapters(probe.initial) for name in adapter.neurons(probe.initial)]
     # A surrogate may be shared by all neurons.
     names = [
         name

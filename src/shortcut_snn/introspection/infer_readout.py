@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..method import Readout
 from ..method.taps import Unfold, batch_of
-from .adapters import adapters_of
+from .adapters import find_adapters
 from .answer import Answer, OpenQuestion
 from .infer_batch_axis import Samples
 from .layers import is_layer
@@ -223,7 +223,7 @@ def _question_values(question: Question, prediction: Prediction, tensor: Tensor)
 def _is_of_layer(question: Question, how: Readout) -> bool:
     """Return whether predictions of every step are what a layer gives, which some libraries average over time."""
     probe = question.samples.probe
-    averages = [adapter.averages_currents for adapter in adapters_of(probe.initial)]
+    averages = [adapter.averages_currents for adapter in find_adapters(probe.initial)]
     if not (averages or spiking_layers(probe.initial)) or not all(averages):
         return False
     with batch_of(question.samples.length):

@@ -20,7 +20,7 @@ from .._utils.calls import Reset, inputs_of, map_tensors, primary, signature_of
 from ..method import TimeLoop
 from ..method.layout import entries
 from ..method.taps import Extract
-from .adapters import Adapter, adapters_of
+from .adapters import Adapter, find_adapters
 from .answer import Answer, OpenQuestion
 from .infer_reset import changed_attributes, check_layers_exist, leaks
 from .neurons import single_step_neurons
@@ -50,7 +50,7 @@ class StepArguments:
         self.values: dict[str, Any] = dict(self.signature.bind_partial(*args, **kwargs).arguments)
         self.batch = next((name for name, value in self.values.items() if isinstance(value, Tensor)), None)
         """The name of the batch; None if it is not a tensor."""
-        self._states = [adapter.state for adapter in adapters_of(network) if adapter.state]
+        self._states = [adapter.state for adapter in find_adapters(network) if adapter.state]
 
     @property
     def flags(self) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, copy_network, example_of, primary, tensors_in
 from ..method import Layout, Readout, Shortcut, Tap, TimeLoop
 from ..method.taps import Extract
-from .adapters import Adapter, adapters_of, library_reset
+from .adapters import Adapter, find_adapters, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import infer_readout
@@ -223,7 +223,7 @@ def infer_call(
             f"{type(network).__name__} cannot be copied, which attach needs: copy.deepcopy(net) raises "
             f"{type(error).__name__}: {error}"
         ) from error
-    adapters = adapters_of(network)
+    adapters = find_adapters(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
     inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)

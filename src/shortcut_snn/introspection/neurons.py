@@ -13,7 +13,7 @@ from .._utils.module_state import hooked
 from ..method.taps import first_tensor
 from ..neurons import Neuron, NormNeuron
 from ..neurons.current_neuron import CurrentNeuron
-from .adapters import adapters_of, library_reset
+from .adapters import find_adapters, library_reset
 
 
 @dataclass
@@ -73,7 +73,7 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
 def spiking_modules(network: nn.Module) -> dict[str, nn.Module]:
     """Return the layers of a network whose outputs are spikes, built-in, of a known library or custom, by name."""
     layers = spiking_layers(network)
-    for adapter in adapters_of(network):
+    for adapter in find_adapters(network):
         layers |= adapter.neurons(network)
     return layers | _CUSTOM.get().neurons(network)
 
@@ -91,7 +91,7 @@ def learned_by_neurons(network: nn.Module) -> list[nn.Parameter]:
     """
     built_in = [module for module in nn.Module.modules(network) if isinstance(module, Neuron)]
     learned = [parameter for neuron in built_in for parameter in neuron.parameters()]
-    for adapter in adapters_of(network):
+    for adapter in find_adapters(network):
         for neuron in adapter.neurons(network).values():
             # A layer inside a neuron connects it to itself. Norse's recurrent cells hold such weights directly.
             own = neuron.named_parameters(recurse=False)
@@ -104,7 +104,7 @@ def single_step_neurons(network: nn.Module) -> set[str]:
     custom = _CUSTOM.get()
     return (custom.neurons(network).keys() - custom.sequences) | {
         name
-        for adapter in adapters_of(network)
+        for adapter in find_adapters(network)
         for name, neuron in adapter.neurons(network).items()
         if adapter.is_single_step(neuron)
     }
@@ -112,4 +112,4 @@ def single_step_neurons(network: nn.Module) -> set[str]:
 
 def reset_of(network: nn.Module, reset: Reset | None) -> Reset:
     """Return the caller's reset, or that of the libraries of a network's neurons, or one that does nothing."""
-    return reset or library_reset(adapters_of(network)) or (lambda model: None)
+    return reset or library_reset(find_adapters(network)) or (lambda model: None)

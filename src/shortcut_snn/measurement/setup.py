@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._utils.calls import Reset, copy_network, inputs_of
 from .._utils.module_state import preserving_state
 from ..introspection import introspect
-from ..introspection.adapters import adapters_of
+from ..introspection.adapters import find_adapters
 from ..introspection.inference import describe
 from ..introspection.neurons import find_neurons, find_sequence_neurons
 from ..method import Layout, Shortcut, ShortcutOutput
@@ -61,7 +61,7 @@ def _loss_of_wrapper(loss: Loss) -> Loss:
 
 def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
     """Return a copy of a network in a wrapper without branches."""
-    if isinstance(network, SpikingNetwork) and not adapters_of(network):
+    if isinstance(network, SpikingNetwork) and not find_adapters(network):
         return Shortcut(copy.deepcopy(network), replace(network.layout(), reset=reset))
     example, labels = batch
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else None

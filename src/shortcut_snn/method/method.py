@@ -215,7 +215,7 @@ def method_named(method: str | Method | None) -> Method | None:
     """Return the method of a preset; a method or None as it is.
 
     Raises:
-        ValueError: there is no such method.
+        ValueError: no preset has this name.
 
     Example:
         >>> str(method_named("evolutionary"))

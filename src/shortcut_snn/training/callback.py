@@ -15,7 +15,7 @@ from .. import components
 from .._utils.calls import like
 from ..attachment import attach, check_known
 from ..initialisation import set_surrogates
-from ..introspection.adapters import adapters_of, library_reset
+from ..introspection.adapters import find_adapters, library_reset
 from ..method import LogitSum, Method, Objective, Readout, Shortcut, ShortcutOutput, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
@@ -188,7 +188,7 @@ class ShortcutCallback(Callback):
             self._reset = self._shortcut.reset
         else:
             reset = self.options.get("reset", "auto")
-            reset = library_reset(adapters_of(network)) if reset == "auto" else reset
+            reset = library_reset(find_adapters(network)) if reset == "auto" else reset
             self._reset = None if reset is None else functools.partial(reset, network)
         handle = pl_module.register_load_state_dict_pre_hook(self._drop_branches)  # type: ignore[no-untyped-call]
         self._undo.append(handle.remove)
