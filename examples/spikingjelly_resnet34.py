@@ -53,7 +53,7 @@ def main() -> None:
     images = torch.tensor(digits.images[: options.limit, None] / 16, dtype=torch.float32)
     labels = torch.tensor(digits.target[: options.limit])
     train_x, test_x, train_y, test_y = train_test_split(images, labels, test_size=0.2, random_state=options.seed)
-    loader = DataLoader(TensorDataset(train_x, train_y), batch_size=64, shuffle=True, drop_last=True)
+    loader = DataLoader(TensorDataset(train_x, train_y), batch_size=min(64, len(train_x)), shuffle=True, drop_last=True)
 
     net = spiking_resnet34(
         spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, num_classes=10

@@ -8,6 +8,8 @@ import gc
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -53,17 +55,25 @@ def cheap_files() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def backend_everywhere(name: Any) -> Iterator[None]:
+    """Use a backend here and in the processes that tests start."""
+    with use_backend(name), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHORTCUT_SNN_BACKEND", name)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_kernels() -> Iterator[None]:
     """Run neurons in plain PyTorch: a kernel compiles for a second or two, and each kind of network needs ten."""
-    with use_backend("eager"):
+    with backend_everywhere("eager"):
         yield
 
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[None]:
     """Run neurons in compiled kernels, as a user does."""
-    with use_backend(BACKEND):
+    with backend_everywhere(BACKEND):
         yield
 
 

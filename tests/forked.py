@@ -32,7 +32,7 @@ from .disk import unforced
 from .pictures import coarse
 
 IMPORTED = ("lightning.pytorch", "numba", "matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.datasets")
-READ_AT_IMPORT = ("PYTHON", "TRITON_", "MALLOC_", "LD_", "MPL", "SHORTCUT_SNN_BACKEND")
+READ_AT_IMPORT = ("PYTHON", "TRITON_", "MALLOC_", "LD_", "MPL")
 """Beginnings of variables that are read when modules are imported."""
 STREAMS = ("p2cread", "c2pwrite", "errwrite")
 """The child's ends of stdin, stdout and stderr, as ``subprocess`` names them."""
@@ -209,6 +209,9 @@ def _reread_environment() -> None:
     import torch
     from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
+    from shortcut_snn.neurons import set_backend
+
+    set_backend(os.environ.get("SHORTCUT_SNN_BACKEND", "auto"))  # type: ignore[arg-type]
     numba.config.reload_config()
     rank_zero_only.rank = _get_rank() or 0
     if threads := os.environ.get("OMP_NUM_THREADS"):

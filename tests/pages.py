@@ -30,11 +30,7 @@ from .registered import forgetting
 ROOT = Path(__file__).parents[1]
 # Options that make a command one of seconds, if its recipe has them; of an option that stands twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4", "--network.time_steps", "2"]
-SHORT = {
-    "train": [*SMALL, "--training.epochs", "1"],
-    "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
-    "gradients": [*SMALL, "--batches", "1"],
-}
+SHORT = {"train": [*SMALL, "--training.epochs", "1"], "gradients": [*SMALL, "--batches", "1"]}
 # The pages on ONNX files; elsewhere weights are exported, which takes no time.
 EXPORTS_ONNX = ("export.md", "tutorial-own-images.md", "anytime.md")
 SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
@@ -134,19 +130,17 @@ def _run_ours(words: list[str], page: str) -> None:
     if words[0] == "anytime":
         # Of a run that was made short, with few samples; of one whose data has to be downloaded the words are checked.
         arguments = [*words, *(["--drop", "0.5", "--samples", "8"] if Path(words[1]).exists() else ["--help"])]
-    if words[0] == "compare" and "vanilla,initialised,loss_sum" not in words:
-        # Each of its runs is a process that imports everything: one page runs them, elsewhere the words are checked.
-        arguments = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
     if words[0] == "demo":
         # A test of its own runs it.
         arguments = [*words, "--help"]
-    elif words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
+    elif words[0] in (*SHORT, "compare") and not {"--help", "--print-recipe"} & set(words):
         if not any(word.startswith("--help") for word in words):
             # --print-recipe, which takes the place of a run, does not need it.
             assert "--out" in words, f"without --out: shortcut-snn {shlex.join(words)}"
-        # What has to be downloaded first is only read as a command line.
-        here = "--data.download" not in words and Path(root).exists()
+        # A comparison, whose runs are processes, has tests of its own; what has to be downloaded first is not here.
+        # Both are only read as command lines.
+        here = words[0] in SHORT and "--data.download" not in words and Path(root).exists()
         arguments = _short(arguments) if here else [*arguments, "--print-recipe"]
     try:
         status = main(arguments)

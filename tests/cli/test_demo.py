@@ -14,7 +14,8 @@ from shortcut_snn.training import RunFolder
 def test_the_demo_trains_and_compares_its_networks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {"data": {"train_limit": 200, "test_limit": 50}}
+    few = {"data": {"train_limit": 80, "test_limit": 20, "batch_size": 36}, "network": {"kind": "resnet20"}}
+    monkeypatch.setenv("SHORTCUT_SNN_BACKEND", "eager")
     monkeypatch.setattr("shortcut_snn.cli.demo.recipe_of", lambda *layers: recipe_of(*layers, few))
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -8,6 +8,7 @@ import pytest
 from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.cli.gradients import Source, measure, recipe_remedies, remedies_for
+from shortcut_snn.neurons import use_backend
 from shortcut_snn.recipes import changed, recipe_of
 from shortcut_snn.recipes.building import load_data
 from shortcut_snn.recipes.entries import from_dict
@@ -44,6 +45,13 @@ class CustomNeurons(nn.Module):
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def eager(denied):
+    """Run neurons in plain PyTorch: remedies try many surrogates, and each is kernels to compile."""
+    with use_backend("eager"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradients") / "run"
@@ -56,8 +64,8 @@ def rows(path):
 
 
 def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures):
-    wide = SETTINGS | {"neuron__surrogate__width": 4.0}
-    assert main(["gradients", "--out", str(tmp_path), *options(**wide, **FEW, network__kind="resnet18")]) == 0
+    wide = SETTINGS | FEW | {"neuron__surrogate__width": 4.0, "network__kind": "resnet18"}
+    assert main(["gradients", "--out", str(tmp_path), "--batches", "1", *options(**wide)]) == 0
     output = capsys.readouterr().out
     assert "vanishes: from layer4.1.spike2 back to stem.spike" in output
     tips = output.partition("try first:\n")[2].splitlines()
@@ -136,10 +144,7 @@ def test_remedies_for_a_run_are_other_methods_with_options_to_paste(run, capsys)
 
 @pytest.mark.parametrize(
     ("words", "keyword"),
-    [
-        (["--out", "RUN", "--run", "RUN"], "holds a run"),
-        (["--out", "OUT", "--batches=0"], "--batches"),
-    ],
+    [(["--out", "RUN", "--run", "RUN"], "holds a run"), (["--out", "OUT", "--batches=0"], "--batches")],
 )
 def test_invalid_arguments_write_nothing(run, tmp_path, capsys, words, keyword):
     before = (run / "gradients.csv").read_bytes()
@@ -154,16 +159,8 @@ def test_no_entry_is_recommended_for_the_neurons_of_a_custom_network(tmp_path, c
     file = tmp_path / "custom.py"
     file.write_text(CUSTOM_NEURONS)
     words = ["--import", str(file), "--config", "digits", "--preset", "vanilla", "--network.kind", "custom_neurons"]
-    words += [
-        "--data.train_limit",
-        "30",
-        "--data.batch_size",
-        "10",
-        "--data.test_limit",
-        "20",
-        "--neuron.surrogate.width",
-        "2",
-    ]
+    words += ["--data.train_limit", "30", "--data.batch_size", "10", "--data.test_limit", "20"]
+    words += ["--neuron.surrogate.width", "2"]
     with forgetting():
         assert main(["gradients", *words, "--out", str(tmp_path / "g"), "--batches", "1"]) == 0
     output = capsys.readouterr().out

@@ -26,7 +26,6 @@ CASES = {
     "transformer": (lambda: family("qkformer", time_steps=1), False),
     "plif, max pooling, streaming": (lambda: small_vgg("max"), True),
     # A count that differed by 1 would move the logits.
-    "ilif": (lambda: small(block="sew", make_neuron=ILIF), False),
     "ilif, streaming": (lambda: small(block="basic", make_neuron=ILIF), True),
 }
 

@@ -46,9 +46,10 @@ def test_int8_keeps_the_accuracy_on_digits():
     assert rounded_accuracy >= accuracy - 0.003
 
 
-def test_onnxruntime_fuses_every_convolution_but_the_first(tmp_path):
-    network, spec = small()
-    path, _ = export_network(network, spec, batch(spec), ONNX(int8=True), tmp_path)
+def test_streaming_int8_is_fused_and_computes_what_the_rounded_network_does(tmp_path):
+    network, spec = small(events=True, block="sew")
+    frames = batch(spec)
+    path, _ = export_network(network, spec, frames, ONNX(streaming=True, int8=True), tmp_path)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     options.log_severity_level = 3
@@ -58,11 +59,6 @@ def test_onnxruntime_fuses_every_convolution_but_the_first(tmp_path):
     weights = [tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4]
     assert Counter(weights) == {onnx.TensorProto.INT8: 5, onnx.TensorProto.FLOAT: 1}
 
-
-def test_streaming_int8_computes_what_the_rounded_network_does(tmp_path):
-    network, spec = small(events=True, block="sew")
-    frames = batch(spec)
-    path, _ = export_network(network, spec, frames, ONNX(streaming=True, int8=True), tmp_path)
     rounded = to_int8(fold(network), Prepare(spec)(frames))
     assert isinstance(rounded.stem.conv, nn.Conv2d), "the first convolution stays in float32"
     logits, expected = onnx_logits(path, spec)(frames), network_logits(rounded, spec, frames)

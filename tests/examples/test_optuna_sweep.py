@@ -59,7 +59,8 @@ def test_an_interrupted_search_continues_its_trial(search, tmp_path, monkeypatch
     assert len(recipes) == 5
 
 
-def test_a_folder_is_searched_by_one_process(search, tmp_path) -> None:
+def test_a_folder_is_searched_by_one_process(search, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("shortcut_snn.training.folder._LOCK_SECONDS", 0)
     with RunFolder(tmp_path / "s").locked():
         (tmp_path / "s" / "note").touch()
         with pytest.raises(ValueError, match="another process"):

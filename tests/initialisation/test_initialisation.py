@@ -51,12 +51,7 @@ def main_path(layers: Any) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("block", "make", "steps"),
-    [
-        ("basic", lif, 2),
-        ("basic", lambda: PLIF(0.5, surrogate=ATan()), 4),
-        ("basic", ILIF, 2),
-        ("plain", lif, 2),
-    ],
+    [("basic", lif, 2), ("basic", lambda: PLIF(0.5, surrogate=ATan()), 4), ("basic", ILIF, 2), ("plain", lif, 2)],
     ids=["lif", "plif", "ilif", "plain"],
 )
 def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any, steps: int) -> None:

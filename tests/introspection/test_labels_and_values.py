@@ -205,13 +205,7 @@ def test_a_layout_is_verified_and_written_as_arguments() -> None:
     checked = attach(network, example=x, labels=VOTES["labels"], layout=layout, log=len).layout
     assert (checked.taps, checked.readout, checked.num_classes) == (layout.taps, layout.readout, 20)
     arguments = {name: eval(value) for name, value in reproducing_arguments(layout).items()}
-    assert arguments == {
-        "taps": ["lif1"],
-        "loop": "network",
-        "batch_axis": 1,
-        "readout": "sum",
-        "num_classes": 20,
-    }
+    assert arguments == {"taps": ["lif1"], "loop": "network", "batch_axis": 1, "readout": "sum", "num_classes": 20}
     again = introspect(network, x, labels=VOTES["labels"], **arguments)
     assert (again.taps, again.readout, again.run) == (layout.taps, layout.readout, layout.run)
     with pytest.raises(ValueError, match="samples of Population influence each other"):

@@ -69,16 +69,15 @@ def assert_close(got: list[Tensor], want: list[Tensor]) -> None:
 
 
 SHAPES = [
-    # Channels, outputs, kernel, stride, height, width, T, N, rate.
+    # Channels, outputs, kernel, stride, height, width, T, N, rate. Shapes that share kernels save their compilation.
     (16, 16, 3, 1, 6, 5, 2, 3, 0.2),
     (16, 16, 3, 2, 7, 6, 1, 2, 0.5),
     (32, 48, 3, 2, 5, 8, 3, 1, 0.1),
     (32, 48, 1, 2, 6, 7, 2, 2, 0.3),
     (64, 128, 3, 1, 4, 4, 2, 2, 0.15),
     (64, 128, 3, 1, 1, 1, 2, 2, 1.0),
-    (64, 128, 1, 1, 3, 3, 1, 1, 0.0),
-    (192, 16, 5, 1, 3, 9, 2, 1, 0.05),
-    (16, 16, 3, 3, 8, 8, 1, 2, 0.4),
+    (192, 128, 5, 1, 3, 9, 2, 1, 0.05),
+    (16, 16, 3, 3, 8, 8, 1, 2, 0.0),
 ]
 
 
@@ -160,10 +159,7 @@ def test_the_dense_convolution_runs_at_high_rates_and_where_kernels_do_not_apply
     assert event_convolution(layer.double(), flat(0.1)) is None
 
 
-PAIRS = [
-    (SpikeConv2d(16, 32, 3, padding=1), nn.Conv2d.forward),
-    (SpikeLinear(16, 32), nn.Linear.forward),
-]
+PAIRS = [(SpikeConv2d(16, 32, 3, padding=1), nn.Conv2d.forward), (SpikeLinear(16, 32), nn.Linear.forward)]
 
 
 def spikes_of(layer: nn.Module) -> Tensor:

@@ -4,15 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcut_snn.neurons import (
-    IF,
-    ILIF,
-    LIF,
-    PLIF,
-    Neuron,
-    Rectangle,
-    use_backend,
-)
+from shortcut_snn.neurons import IF, ILIF, LIF, PLIF, Neuron, Rectangle, use_backend
 
 from .every_neuron import NEURONS, currents
 

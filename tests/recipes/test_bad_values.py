@@ -20,18 +20,7 @@ from shortcut_snn import (
     wrap,
 )
 from shortcut_snn.method import Layout, Tap
-from shortcut_snn.neurons import (
-    IF,
-    LIF,
-    PLIF,
-    ATan,
-    NormNeuron,
-    Rectangle,
-    Sigmoid,
-    Tanh,
-    Triangle,
-    set_backend,
-)
+from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle, Sigmoid, Tanh, Triangle, set_backend
 
 NAN, INF = float("nan"), float("inf")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]

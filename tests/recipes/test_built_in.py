@@ -21,8 +21,6 @@ from shortcut_snn.recipes.entries import built_in
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist, write_words
 from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
 
-pytestmark = pytest.mark.usefixtures("kernels")
-
 NAMES = list(built_in())
 # The accuracies of the paper: vanilla, shortcut, evolutionary.
 PAPER = {

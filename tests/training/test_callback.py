@@ -144,11 +144,7 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], atol: float
 
 @pytest.mark.parametrize(
     ("name", "objective"),
-    [
-        ("logit_sum", LogitSum()),
-        ("loss_sum", LossSum()),
-        (SelfDistillation(0.3), SelfDistillation(0.3)),
-    ],
+    [("logit_sum", LogitSum()), ("loss_sum", LossSum()), (SelfDistillation(0.3), SelfDistillation(0.3))],
     ids=str,
 )
 def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders: Any, tmp_path: Path) -> None:

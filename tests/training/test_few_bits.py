@@ -18,13 +18,13 @@ from shortcut_snn.wrapping import wrap
 
 from .small import assert_resumes_bit_identically, train
 
-WIDE = {"network__width": 8, "data__train_limit": 900, "data__test_limit": "null"}
+WIDE = {"network__width": 8, "data__train_limit": 600, "data__test_limit": 200}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    assert train(folder, training__epochs=6, **WIDE) == 0
+    assert train(folder, training__epochs=5, **WIDE) == 0
     return folder
 
 
@@ -38,7 +38,7 @@ def exported_accuracy(folder, capsys):
 def test_the_command_trains_the_integers_that_it_exports(trained, tmp_path, capsys):
     before, _ = exported_accuracy(trained, capsys)
     tuned = tmp_path / "tuned"
-    assert train(tuned, "--start-from", str(trained), method__weight_bits=2, training__epochs=3, **WIDE) == 0
+    assert train(tuned, "--start-from", str(trained), method__weight_bits=2, training__epochs=2, **WIDE) == 0
     after, float_after = exported_accuracy(tuned, capsys)
     assert after > before + 3
     # The run's own test, of the file's weights.

@@ -14,6 +14,7 @@ from .same import assert_same_run
 from .small import interrupt_after_first_epoch, train
 
 SETTINGS = {"training__epochs": 2, "training__threads": 1, "method__initialise": "true"}
+SETTINGS |= {"data__train_limit": 120, "data__test_limit": 40}
 
 
 @pytest.fixture(scope="module")

@@ -71,10 +71,7 @@ def test_a_signal_while_kernels_compile_is_not_lost(tmp_path: Path) -> None:
     assert run(tmp_path / "run", task(), resume=True)["epochs"] == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "at", "resumed_at"),
-    [("SIGINT", 2, 3), ("SIGTERM", 5, 6), ("SIGHUP", 8, 9)],
-)
+@pytest.mark.parametrize(("name", "at", "resumed_at"), [("SIGINT", 2, 3), ("SIGTERM", 5, 6), ("SIGHUP", 8, 9)])
 def test_a_run_resumes_bit_for_bit_after_a_signal(whole, tmp_path, monkeypatch, capsys, request, name, at, resumed_at):
     folder, number = tmp_path / "run", getattr(signal, name)
     # nohup ignores SIGHUP, and it stays ignored: set a default handler.
@@ -147,12 +144,10 @@ def test_the_command_stops_on_sigterm(tmp_path):
     assert "Traceback" not in error.decode()
 
 
-def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path):
+def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path, monkeypatch):
     """research/studies/kill_runs.py kills at more points."""
-    points = ("save:1", "before rename:7")
-    kills, different = kill_repeatedly(tmp_path / "runs", points)
-    assert kills == len(points)
-    assert different == []
+    monkeypatch.setenv("SHORTCUT_SNN_BACKEND", "eager")
+    assert kill_repeatedly(tmp_path / "runs", ["save:2"]) == (1, [])
 
 
 def test_a_finished_run_is_not_repeated(whole, capsys):

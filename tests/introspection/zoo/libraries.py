@@ -10,19 +10,7 @@ from spikingjelly.activation_based.model.spike_driven_transformer import SpikeDr
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from .entry import (
-    CLASSES,
-    MEAN,
-    TIME_FIRST,
-    WHICH,
-    entry,
-    frames,
-    images,
-    mean,
-    one_of_several,
-    sequence,
-    steps_of,
-)
+from .entry import CLASSES, MEAN, TIME_FIRST, WHICH, entry, frames, images, mean, one_of_several, sequence, steps_of
 
 
 def lif() -> nn.Module:

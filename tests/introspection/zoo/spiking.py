@@ -6,18 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .entry import (
-    CLASSES,
-    MEAN,
-    STEPS_OF_SAMPLES,
-    clips,
-    entry,
-    frames,
-    images,
-    mean,
-    sequence,
-    steps_of,
-)
+from .entry import CLASSES, MEAN, STEPS_OF_SAMPLES, clips, entry, frames, images, mean, sequence, steps_of
 
 
 class Fire(torch.autograd.Function):
@@ -235,12 +224,7 @@ def steps_of_clips() -> nn.Module:
 
 
 @entry(
-    sequence(),
-    batch=1,
-    widths={8},
-    asks="pass loop='input' to step through a sequence",
-    cure=INPUT,
-    read=steps_of(),
+    sequence(), batch=1, widths={8}, asks="pass loop='input' to step through a sequence", cure=INPUT, read=steps_of()
 )
 def steps_of_anything() -> nn.Module:
     return stepwise(Cell, flat=True)

@@ -27,7 +27,7 @@ TESTS = [
     "test_norm_neuron.py::test_rounding_to_bfloat16_is_to_nearest_even",
     "test_norm_neuron.py::test_statistics_are_exact_far_from_zero",
     "test_bits.py",
-    "test_proof.py",
+    *(f"test_proof.py::test_a_wrong_{kernel}_kernel_is_not_used" for kernel in ("forward", "backward", "fixed")),
     *(f"test_every_neuron.py::test_norm_and_residual_equal_plain_pytorch[{case}]" for case in NEURONS),
     "test_every_neuron.py::test_gradients_of_states_equal_plain_pytorch[clif-True]",
     "test_operators.py::test_opcheck[channels_last-True-True-False]",
@@ -40,14 +40,7 @@ needs_triton = pytest.mark.skipif(not THERE, reason="Triton is not installed: th
 def run_tests(**environment: str) -> int:
     """Run the tests with Triton's kernels and return how many passed."""
     result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            *(str(FOLDER / test) for test in TESTS),
-        ],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(str(FOLDER / test) for test in TESTS)],
         capture_output=True,
         text=True,
         cwd=FOLDER.parents[2],

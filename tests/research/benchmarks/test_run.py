@@ -72,8 +72,7 @@ def test_a_failing_contender_is_named():
         worker.ask("turn", what="step", untimed=0, timed=1)  # nothing is built yet
 
 
-def test_another_checkout_runs_its_own_code(tmp_path, monkeypatch):
-    monkeypatch.setenv("SHORTCUT_SNN_BACKEND", "eager")  # it has no compiled kernels yet
+def test_another_checkout_runs_its_own_code(tmp_path):
     for folder in ("src", "research/benchmarks"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "trained"))
     (tmp_path / "research" / "__init__.py").touch()

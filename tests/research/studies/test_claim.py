@@ -32,7 +32,7 @@ def test_a_table_from_end_to_end_and_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-authors", "--threads", "1"]
-    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "3"]
+    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "2"]
     command += ["--rates", "1e-6", "0.1", "--extend", "0", *TINY]
     assert claim.main(command) == 0
     table = tmp_path / "paper.csv"
@@ -101,11 +101,13 @@ def test_the_search_goes_beyond_the_best_rate_at_the_edge(
     assert float(best["lr"]) == 3.0
 
 
-@pytest.mark.parametrize("table", ["recipes", "paper", "depth", "transformer"])
+@pytest.mark.parametrize(
+    ("table", "setting"), [("recipes", "*"), ("paper", "*"), ("depth", "1*-ms"), ("transformer", "*")]
+)
 def test_a_plan_is_at_least_5000_steps_a_run(
-    table: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    table: str, setting: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert claim.main([table, str(tmp_path), "--data", str(data), "--list", "--seeds", "1"]) == 0
+    assert claim.main([table, str(tmp_path), "--data", str(data), "--list", "--seeds", "1", "--only", setting]) == 0
     lines = capsys.readouterr().out.splitlines()
     finals = [line.split() for line in lines if line.startswith("final")]
     assert finals
@@ -189,12 +191,13 @@ def test_the_paper_s_table_in_the_time_there_is(data: Path, tmp_path: Path, caps
 
 def test_an_ablation_leaves_out_the_named_parts() -> None:
     digits = load_digits()
-    images = torch.tensor(digits.images[:32, None] / 8 - 0.5, dtype=torch.float32)
-    labels = torch.tensor(digits.target[:32])
+    images = torch.tensor(digits.images[:16, None] / 8 - 0.5, dtype=torch.float32)
+    labels = torch.tensor(digits.target[:16])
 
     def parts_set(*left_out: str) -> set[str]:
         torch.manual_seed(0)
-        network = nets.SpikingResNet((12, 12), 10, 1, width=2, in_channels=1)
+        # Norms are fixed from 20 blocks on.
+        network = nets.SpikingResNet((21,), 10, 1, width=2, in_channels=1)
         with claim.left_out(left_out):
             report = initialise(network, images, labels)
         spike: Any = network.get_submodule("layer1.1.spike2")
@@ -207,7 +210,7 @@ def test_an_ablation_leaves_out_the_named_parts() -> None:
         }
         return {part for part, is_set in found.items() if is_set}
 
-    assert parts_set() == set(claim.PARTS)
+    assert parts_set(*claim.PARTS) == set()
     for name, left_out in claim.ABLATION_SETTINGS.items():
-        if name.startswith("110"):
+        if name.startswith("110-without"):
             assert parts_set(*left_out) == set(claim.PARTS) - set(left_out), name
