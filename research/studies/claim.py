@@ -118,6 +118,12 @@ class Run:
         """Its learning rate."""
         return float(self.recipe.optimizer.lr)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The parts of a measured initialisation that it leaves out, by the kind of its network."""
+        # The setting may have a suffix, as in 34-without-norms-muon.
+        return ABLATION_SETTINGS.get(self.recipe.network.component.name.removeprefix("resnet"), ())
+
     def __str__(self) -> str:
         """Return the run in words."""
         training = self.recipe.training
@@ -202,7 +208,7 @@ class Lab:
         if not (self.options.dead or folder.is_run):
             check_alive(run.recipe)
         try:
-            with left_out(ABLATION_SETTINGS.get(run.setting, ())):
+            with left_out(run.left_out):
                 result = train(run.recipe, folder.path, resume=True, log=_log)
         except NumericsError as error:
             print(f"  failed: {error}", flush=True)

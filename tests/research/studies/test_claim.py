@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from research.studies import claim, claim_tables, paper
 from shortcut_snn import initialise, nets
+from shortcut_snn.recipes import recipe_of
 
 TINY = [
     "--set",
@@ -214,3 +215,9 @@ def test_an_ablation_leaves_out_the_named_parts() -> None:
     for name, left_out in claim.ABLATION_SETTINGS.items():
         if name.startswith("110-without"):
             assert parts_set(*left_out) == set(claim.PARTS) - set(left_out), name
+
+
+def test_an_ablation_leaves_parts_out_with_every_optimizer() -> None:
+    recipe = recipe_of({"network": {"kind": "resnet34-without-norms"}})
+    assert claim.Run("final", "34-without-norms-muon", "initialised", recipe).left_out == ("norms",)
+    assert claim.Run("final", "34-basic-muon", "initialised", recipe_of({})).left_out == ()
