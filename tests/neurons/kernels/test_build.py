@@ -16,9 +16,10 @@ pytest.importorskip("numba")
 
 from numba import carray, types
 from numba.core import caching
+from numba.core.serialize import dumps
 
 from shortcut_snn.neurons.cpu import thread_pool
-from shortcut_snn.neurons.cpu.kernels import build
+from shortcut_snn.neurons.cpu.kernels import build, event_convolution, rows
 from shortcut_snn.neurons.cpu.kernels.memory import OUT, X, atomic_fetch_add, load, pointer, store
 
 
@@ -83,6 +84,30 @@ def test_neurons_run_in_plain_pytorch_where_numba_is_switched_off() -> None:
     )
     assert result.stdout == "tensor(1.)\n", result.stderr
     assert "NUMBA_DISABLE_JIT" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        event_convolution.forward_kernel, event_convolution.narrow_forward_kernel,
+        event_convolution.weight_grad_kernel, event_convolution.input_grad_kernel,
+    ],
+)  # fmt: skip
+def test_the_key_of_a_cached_kernel_outlives_the_process(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's key holds what is in the closure: neither an object that differs in the next process, nor too little."""
+    keys: list[bytes] = []
+
+    def kernel(function: Any, loops: object) -> None:
+        keys.append(dumps(tuple(cell.cell_contents for cell in function.__closure__)))
+
+    monkeypatch.setattr(event_convolution, "kernel", kernel)
+    for vectors, word in ((1, 64), (1, 64), (2, 64), (1, 32)):
+        # The next process makes its own.
+        for maker in (rows.make_list_bits, rows.make_sum_rows, rows.make_look_up, rows.make_dot_rows):
+            maker.cache_clear()
+        make.__wrapped__(vectors, word)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
 
 
 def counter(amount: int) -> Callable[[Any], None]:

@@ -33,7 +33,7 @@ def test_a_table_from_end_to_end_and_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-authors", "--threads", "1"]
-    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "2"]
+    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "3"]
     command += ["--rates", "1e-6", "0.1", "--extend", "0", *TINY]
     assert claim.main(command) == 0
     table = tmp_path / "paper.csv"

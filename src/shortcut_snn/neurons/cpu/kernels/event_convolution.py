@@ -30,7 +30,7 @@ from typing import Any
 
 from numba import carray, types
 
-from .build import DIGEST, kernel, loop
+from .build import DIGEST, kernel, loop, source_digest
 from .memory import atomic_fetch_add, pointer, shifted
 from .rows import (
     LANES,
@@ -43,6 +43,13 @@ from .rows import (
     transpose_bits,
 )
 
+# What build.kernel binds to these names. In a closure these would be a part of the key of numba's cache, and the key of
+# an intrinsic that is made changes from process to process.
+list_bits: Any = None
+sum_rows: Any = None
+look_up: Any = None
+dot_rows: Any = None
+dot_rest: Any = None
 _copy_vector = make_copy_row(1)
 _WORDS = {16: types.uint16, 32: types.uint32, 64: types.int64}
 
@@ -54,7 +61,6 @@ def forward_kernel(vectors: int, word: int) -> int:
     It reads bits, weights and first ``[K]``, the sum before the first spike, and writes out ``[N, H, W, K]``.
     """
     digest, kind = DIGEST, _WORDS[word]
-    list_bits, sum_rows = make_list_bits(word), make_sum_rows(vectors)
 
     def forward(params: Any) -> None:
         assert digest
@@ -94,7 +100,7 @@ def forward_kernel(vectors: int, word: int) -> int:
                     )  # fmt: skip
             item = atomic_fetch_add(p.next_item)
 
-    return kernel(forward)
+    return kernel(forward, {"list_bits": make_list_bits(word), "sum_rows": make_sum_rows(vectors)})
 
 
 @cache
@@ -104,7 +110,7 @@ def narrow_forward_kernel(vectors: int, word: int) -> int:
     It reads the table of :func:`~.rows.make_look_up` as weights, and bits and first ``[K]``, and writes out. Its time
     does not depend on the spikes.
     """
-    digest, kind, look_up = DIGEST, _WORDS[word], make_look_up(vectors, word)
+    digest, kind = source_digest(f"{vectors} vectors"), _WORDS[word]
 
     def forward(params: Any) -> None:
         assert digest
@@ -124,7 +130,7 @@ def narrow_forward_kernel(vectors: int, word: int) -> int:
                 )  # fmt: skip
             item = atomic_fetch_add(p.next_item)
 
-    return kernel(forward)
+    return kernel(forward, {"look_up": make_look_up(vectors, word)})
 
 
 @loop
@@ -197,7 +203,6 @@ def weight_grad_kernel(vectors: int, word: int) -> int:
     kernel, kernel, C]`` is given, it also writes the only group there.
     """
     digest, kind = DIGEST, _WORDS[word]
-    list_bits, sum_rows = make_list_bits(64), make_sum_rows(vectors)
     row_bytes = 4 * LANES * vectors
 
     def weight_grad(params: Any) -> None:
@@ -248,7 +253,7 @@ def weight_grad_kernel(vectors: int, word: int) -> int:
                             line[c] = sums[(tap * channels + c) * p.outputs + k]
             item = atomic_fetch_add(p.next_item)
 
-    return kernel(weight_grad)
+    return kernel(weight_grad, {"list_bits": make_list_bits(64), "sum_rows": make_sum_rows(vectors)})
 
 
 @loop
@@ -321,8 +326,7 @@ def input_grad_kernel(vectors: int, word: int) -> int:
     For pixel i of ``numbers``, the element of out at ``targets[i]`` plus the channel grows by the dot products of
     ``weights[c, block, tap]`` with the row of ``grads`` at ``i * row_bytes + shifts[tap]``.
     """
-    digest, kind, list_bits = DIGEST, _WORDS[word], make_list_bits(64)
-    dot_rows, dot_rest = make_dot_rows(vectors, PIXELS), make_dot_rows(vectors, PIXELS // 2)
+    digest, kind = DIGEST, _WORDS[word]
     row_bytes = 4 * LANES * vectors
 
     def input_grad(params: Any) -> None:
@@ -379,4 +383,5 @@ def input_grad_kernel(vectors: int, word: int) -> int:
                     read += taps
             item = atomic_fetch_add(p.next_item)
 
-    return kernel(input_grad)
+    dots = {"dot_rows": make_dot_rows(vectors, PIXELS), "dot_rest": make_dot_rows(vectors, PIXELS // 2)}
+    return kernel(input_grad, {"list_bits": make_list_bits(64), **dots})
