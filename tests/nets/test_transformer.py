@@ -78,9 +78,10 @@ def test_values_and_gradients_equal_plain_operations(block: str) -> None:
     assert_equal(logits, expected, list(network.parameters()))
 
 
-def test_fused_neurons_over_channels_last_tokens() -> None:
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_fused_neurons_over_channels_last_tokens(block: str) -> None:
     """The kernels on channels-last memory against plain PyTorch on contiguous memory."""
-    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block="sew")
+    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block=block)
     images, results = torch.randn(4, 3, 16, 16), []
     for backend, layout in (("eager", torch.contiguous_format), ("auto", torch.channels_last)):
         network.to(memory_format=layout).zero_grad()
