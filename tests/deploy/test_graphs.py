@@ -22,7 +22,7 @@ from .networks import batch, family, small, small_vgg
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CASES = {
-    "ms, large stem": (lambda: small(block="ms", stem="large"), False),
+    "ms, large stem, streaming": (lambda: small(block="ms", stem="large"), True),
     "transformer": (lambda: family("qkformer", time_steps=1), False),
     "plif, max pooling, streaming": (lambda: small_vgg("max"), True),
     # A count that differed by 1 would move the logits.
