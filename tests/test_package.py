@@ -110,3 +110,13 @@ print(float(loss))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_recipes_know_the_components_of_every_module(nothing_imported):
+    """A module that nothing imports registers nothing, though its tests pass."""
+    registering = [path for path in ROOT.rglob("*.py") if "\n@components." in path.read_text(encoding="utf-8")]
+    names = {".".join(("shortcut_snn", *path.relative_to(ROOT).with_suffix("").parts)) for path in registering}
+    code = "import sys, shortcut_snn.recipes; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert len(names) > 20
+    assert names <= set(done.stdout.split())
