@@ -81,7 +81,7 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
             layout = infer_layout(_with_low_thresholds(network))
     except ValueError as error:
         # The message names an argument, as in "pass loop=...".
-        hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
+        hint = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
     return Shortcut(copy_network(network), layout)
 
