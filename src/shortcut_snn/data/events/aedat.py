@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,52 +56,28 @@ def _version(path: Path, content: NDArray[np.uint8]) -> int:
     return version
 
 
-@dataclass(frozen=True)
-class _AddressLayout:
-    """Positions of the fields in an AEDAT 2 address.
-
-    Attributes:
-        y: shift and mask of the row, counted from the bottom.
-        x: shift and mask of the column, counted from the right.
-        polarity: bit of the polarity.
-        rise: value of that bit where the brightness rose.
-        other: bits that are set in events of other kinds.
-    """
-
-    y: tuple[int, int]
-    x: tuple[int, int]
-    polarity: int
-    rise: int
-    other: int
-
-
-# By sensor, as in jAER: DVS128 and DAVIS346.
-_LAYOUTS = {
-    (128, 128): _AddressLayout(y=(8, 0x7F), x=(1, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
-    (260, 346): _AddressLayout(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
-}
+# Bits that are set in an AEDAT 2 address of a DVS128, as in jAER, if the event is of another kind.
+_OTHER_KINDS = 1 << 31 | 1 << 15
 
 
 def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
-    layout = _LAYOUTS.get(sensor)
-    if layout is None:
-        supported = " and ".join(f"{height}x{width}" for height, width in _LAYOUTS)
+    if sensor != (128, 128):
         raise DataFileError(
-            f"{path} has AEDAT version 2, which can be read for sensors of {supported} pixels (height x width), not of"
-            f" {sensor[0]}x{sensor[1]}"
+            f"{path} has AEDAT version 2, which can be read for sensors of 128x128 pixels (height x width), not of"
+            f" {sensor[0]}x{sensor[1]}; convert it to AEDAT 4"
         )
     start = _end_of_text(content)
     remainder = (len(content) - start) % 8
     if remainder:
         raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
     address, stamps = content[start:].view(">u4").reshape(-1, 2).astype(np.uint32).T
-    chosen = address & np.uint32(layout.other) == 0
+    chosen = address & np.uint32(_OTHER_KINDS) == 0
     address, stamps = address[chosen], stamps[chosen]
-    y, x = ((address >> shift & mask).astype(np.int64) for shift, mask in (layout.y, layout.x))
-    if turned and sensor == (128, 128):
+    # Rows count from the bottom, columns from the right, and the last bit is 0 where the brightness rose.
+    y, x = (127 - (address >> shift & 0x7F).astype(np.int64) for shift in (8, 1))
+    if turned:
         y, x = x, y
-    rose = (address >> layout.polarity & 1) == layout.rise
-    return Events.of(unwrap(stamps), sensor[1] - 1 - x, sensor[0] - 1 - y, rose)
+    return Events.of(unwrap(stamps), x, y, address & 1 == 0)
 
 
 def _end_of_text(content: NDArray[np.uint8]) -> int:
