@@ -43,7 +43,7 @@ def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     version = _version(path, content)
     if version == 4:
         return read_aedat4(path)
-    return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
+    return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path, sensor)
 
 
 def _version(path: Path, content: NDArray[np.uint8]) -> int:
@@ -95,21 +95,19 @@ _POLARITY_TYPE = 1
 _COMPRESSED = 1 << 15
 
 
-def read_aedat3(path: Path, start: int | None = None, end: int | None = None) -> Events:
-    """Read the valid events of a version 3 file, or those with ``start <= t < end`` in microseconds."""
+def read_aedat3(path: Path, sensor: Sensor, start: float = -np.inf, end: float = np.inf) -> Events:
+    """Read the valid events of a version 3 file with ``start <= t < end`` in microseconds."""
     content = np.memmap(path, np.uint8, mode="r")
     if _version(path, content) != 3:
         raise DataFileError(f"{path} does not have AEDAT version 3")
-    first = -np.inf if start is None else start
-    last = np.inf if end is None else end
     times, words = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
     for packet, overflows in _polarity_packets(path, content):
         t = packet[:, 1].astype(np.int64) | overflows << 31
         # Packets are in order of time, so most of a long file need not be filtered event by event.
-        if t[-1] < first or t[0] >= last:
+        if t[-1] < start or t[0] >= end:
             continue
         word = packet[:, 0]
-        chosen = (word & 1 == 1) & (t >= first) & (t < last)
+        chosen = (word & 1 == 1) & (t >= start) & (t < end)
         times.append(t[chosen])
         words.append(word[chosen])
     word = np.concatenate(words)
