@@ -51,7 +51,7 @@ def torchvision_policy() -> Any:
     # torchvision takes a second to import, and little else needs it.
     from torchvision.transforms import v2
 
-    return v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    return v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)  # type: ignore[attr-defined]
 
 
 @cache
