@@ -146,6 +146,12 @@ def test_aedat_2_layout_of_a_dvs128(tmp_path: Path) -> None:
     assert (events.x.tolist(), events.y.tolist(), events.p.tolist()) == ([117, 27], [107, 77], [True, False])
 
 
+def test_aedat_2_of_another_camera_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + bytes(8))
+    with pytest.raises(DataFileError, match="128x128 pixels .*, not of 260x346; convert it to AEDAT 4"):
+        read(path, (260, 346))
+
+
 def test_aedat_3_reads_as_spikingjelly_reads_dvs_gesture(tmp_path: Path) -> None:
     path = write(tmp_path / "a.aedat", recordings.aedat3(synthetic(0, 900, DVS128)))
     theirs = load_aedat_v3(path)
