@@ -148,7 +148,7 @@ def test_aedat_2_layout_of_a_dvs128(tmp_path: Path) -> None:
 
 def test_aedat_2_of_another_camera_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + bytes(8))
-    with pytest.raises(DataFileError, match="128x128 pixels .*, not of 260x346; convert it to AEDAT 4"):
+    with pytest.raises(DataFileError, match=r"128x128 pixels .*, not of 260x346; convert it to AEDAT 4"):
         read(path, (260, 346))
 
 
