@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -11,19 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .counter_random import Stream, permutation
 
 
-class Loader(Protocol):
-    """An iterable of batches with a length, such as a torch DataLoader."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the batches of one epoch."""
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-
-
 @dataclass(frozen=True)
 class Loaders:
-    """One loader for each part of a data set.
+    """One loader for each part of a data set: an iterable of batches with a length, such as a torch DataLoader.
 
     Attributes:
         train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
@@ -35,9 +25,9 @@ class Loaders:
             ``load_state_dict`` restores the position.
     """
 
-    train: Loader
-    validation: Loader | None
-    test: Loader
+    train: Any
+    validation: Any
+    test: Any
     begin: Callable[[int, int], None]
     skips_batches: bool = True
 
@@ -47,12 +37,6 @@ class Loaders:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         data_sets: dict[str, Any] = {name: getattr(loader, "dataset", None) for name, loader in parts.items()}
         return {name: len(data_set) for name, data_set in data_sets.items() if hasattr(data_set, "__len__")}
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples in a training batch; None if the loader does not know."""
-        size = getattr(self.train, "batch_size", None)
-        return size if isinstance(size, int) else None
 
 
 class Data(ABC):

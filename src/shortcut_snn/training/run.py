@@ -112,7 +112,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     batches.begin(run.epoch, run.batches_done)
     if run.batches_done and run.loader_state:
         # Lightning would restore it only before it makes the loaders, and it has made them to count the steps.
-        batches.train.load_state_dict(run.loader_state[0])  # type: ignore[attr-defined]
+        batches.train.load_state_dict(run.loader_state[0])
     elif run.batches_done and not batches.skips_batches:
         run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
@@ -199,7 +199,8 @@ def processor_capabilities() -> dict[str, Any]:
 
 def _describe_start(task: Task, batches: Loaders) -> str:
     """Return a line about the size of network and data, and a warning if a batch is larger than the data."""
-    samples, size = batches.samples, batches.batch_size
+    # A loader with a batch sampler has no batch size.
+    samples, size = batches.samples, getattr(batches.train, "batch_size", None)
     parts = ", ".join(f"{count:,} {part}" for part, count in samples.items()) or "unknown"
     parameters = sum(parameter.numel() for parameter in task.model.network.parameters())
     line = f"{parameters:,} parameters; samples: {parts}; {len(batches.train):,} steps an epoch"
