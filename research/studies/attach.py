@@ -128,7 +128,7 @@ class Batches:
     def read(self, part: str, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of ``"train"``, ``"validation"`` or ``"test"``; each epoch has another order."""
         if part == "train":
-            self.loaders.train.sampler.set_epoch(epoch)
+            self.loaders.train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         net = self.network
         for images, labels in itertools.islice(getattr(self.loaders, part), self.limit):
             if self.is_digits:

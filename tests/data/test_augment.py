@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from shortcut_snn.data import Augmentation
 from shortcut_snn.data.counter_random import random_bits, uniform
 from shortcut_snn.data.images.augmentation import Affine, AugmentationPipeline, Crop, Cutout, Flip, Roll
-from shortcut_snn.data.images.autoaugment import AutoAugment
+from shortcut_snn.data.images.autoaugment import POLICY, SIGNED, AutoAugment, magnitude, operations
 
 ALL = (Crop(), Flip(), Roll(), Affine(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)
@@ -141,6 +141,38 @@ def test_a_users_augmentation_must_return_images(change) -> None:
 
     with pytest.raises(ValueError, match="Mine"):
         augment(noise(3), (Mine(),), 0, np.arange(3))
+
+
+def theirs(name: str, level: int, images: np.ndarray) -> tuple[float, torch.Tensor]:
+    """torchvision's magnitude, and what it makes of each image."""
+    transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=GREY.tolist())
+    levels = transform._AUGMENTATION_SPACE[name][0](10, *images.shape[2:])
+    amount = 0.0 if levels is None else float(levels[level])
+    done = [
+        transform._apply_image_or_video_transform(image, name, amount, transform.interpolation, transform._fill)
+        for image in torch.from_numpy(images)
+    ]
+    return amount, torch.stack(done)
+
+
+@pytest.mark.parametrize("name", operations())
+@pytest.mark.parametrize("size", [(32, 32), (28, 40)])
+def test_autoaugment_operations_agree_with_torchvision(name: str, size: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, *size)).astype(np.uint8)
+    levels = {level for pair in POLICY for operation, _, level in pair if operation == name}
+    for level in levels:
+        amount, expected = theirs(name, level, images)
+        ours = magnitude(name, level, size) if name != "Solarize" else magnitude(name, level, size) / 255
+        assert name in ("AutoContrast", "Equalize", "Invert") or ours == amount
+        made = operations()[name](torch.from_numpy(images), magnitude(name, level, size), GREY.tolist())
+        assert torch.equal(made, expected)
+
+
+def test_autoaugment_policy_agrees_with_torchvision() -> None:
+    transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    assert [tuple((n, p, level or 0) for n, p, level in pair) for pair in transform._policies] == list(POLICY)
+    signed = {name for name, (_, signed) in transform._AUGMENTATION_SPACE.items() if signed}
+    assert signed & set(operations()) == SIGNED
 
 
 def test_autoaugment_is_distributed_as_in_torchvision() -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -11,9 +11,19 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .counter_random import Stream, permutation
 
 
+class Loader(Protocol):
+    """An iterable of batches with a length, such as a torch DataLoader."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the batches of one epoch."""
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+
 @dataclass(frozen=True)
 class Loaders:
-    """One loader for each part of a data set: an iterable of batches with a length, such as a torch DataLoader.
+    """One loader for each part of a data set.
 
     Attributes:
         train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
@@ -25,9 +35,9 @@ class Loaders:
             ``load_state_dict`` restores the position.
     """
 
-    train: Any
-    validation: Any
-    test: Any
+    train: Loader
+    validation: Loader | None
+    test: Loader
     begin: Callable[[int, int], None]
     skips_batches: bool = True
 

@@ -112,7 +112,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     batches.begin(run.epoch, run.batches_done)
     if run.batches_done and run.loader_state:
         # Lightning would restore it only before it makes the loaders, and it has made them to count the steps.
-        batches.train.load_state_dict(run.loader_state[0])
+        batches.train.load_state_dict(run.loader_state[0])  # type: ignore[attr-defined]
     elif run.batches_done and not batches.skips_batches:
         run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))

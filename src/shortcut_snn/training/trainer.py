@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from .._utils.files import replacing
 from .._utils.random_state import preserve_random_state
 from .options import Training
+from .tables import Metric
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others of its run."""
@@ -28,16 +30,40 @@ _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class RunProgressBar(TQDMProgressBar):
-    """Lightning's bar, which counts epochs from 1, as tables and messages do."""
+    """Lightning's bar with the means of loss and metric over the epoch so far."""
 
     def __init__(self) -> None:
-        # Reading loss and metric makes a GPU wait, so not after every batch.
-        super().__init__(refresh_rate=10, leave=False)
+        super().__init__(refresh_rate=1, leave=False)
+        self._drawn = 0.0
+
+    def _should_update(self, current: int, total: int) -> bool:
+        # Reading the means makes a GPU wait, so not after every batch.
+        if self.is_enabled and (current == total or time.monotonic() - self._drawn > 1):
+            self._drawn = time.monotonic()
+            return True
+        return False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Name the epoch."""
+        """Name the epoch, and what the first step may wait for."""
         super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
+        compiling = "" if self._drawn else ", first step: kernels may compile"
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}{compiling}")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Show the progress, at most once a second."""
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}", refresh=False)
+        super().on_train_batch_end(trainer, *args)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
+        """Return what the bar shows after its time."""
+        if not trainer.training:
+            return {}
+        means = pl_module.train_means.local_means()
+        metric = Metric(pl_module.metric, pl_module.higher_is_better, pl_module.fraction)
+        shown = {"loss": f"{means['train_main_loss']:.3g}"} if "train_main_loss" in means else {}
+        if f"train_{metric.name}" in means:
+            shown[metric.title] = metric.format(means[f"train_{metric.name}"])
+        return shown
 
 
 def has_terminal() -> bool:

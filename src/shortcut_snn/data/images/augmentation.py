@@ -63,13 +63,21 @@ class Augmentation(Checked, ABC):
     """
 
     takes_files: ClassVar[bool] = False
-    """Whether its method ``crop(image, size, bits)`` changes each decoded file, before all other augmentations."""
+    """Whether :meth:`crop` changes each image in the size of its file, before all other augmentations."""
     takes_events: ClassVar[bool] = True
     """Whether it suits frames of events too."""
 
     @abstractmethod
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the changed images ``[N, C, H, W]``; it may change ``images`` in place."""
+
+    def draw_bits(self, seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+        """Return the random bits of the samples ``[N]``, for this augmentation at ``position`` in a list."""
+        return draw_bits(seed, position, epochs, indices)
+
+    def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
+        """Return a decoded image ``[C, H, W]`` in another size, if :attr:`takes_files`."""
+        raise NotImplementedError
 
 
 class AugmentationPipeline:
