@@ -1,6 +1,5 @@
 """Integer networks: the same bits from NumPy and torch, and the float network's spikes where nothing is rounded."""
 
-import itertools
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from shortcut_snn.data import Digits
 from shortcut_snn.deploy import export_network, fold, load
 from shortcut_snn.deploy import integer_reference as reference
 from shortcut_snn.deploy.export import network_logits
-from shortcut_snn.deploy.integer_export import Integer, IntegerNetwork, integer_logits, speck_refusals
+from shortcut_snn.deploy.integer_export import Integer, IntegerNetwork, integer_logits
 from shortcut_snn.deploy.integer_graph import integer_graph, pack
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.rounding import quantise, quantised_weights, round_weights
@@ -230,27 +229,6 @@ def test_counts_that_overflow_are_refused():
     network, _ = small()
     with pytest.raises(ValueError, match="features may need 17 bits for its values, but integer files have 16"):
         integer_graph(fold(network), make_spec(image_size=[400, 400]), 8)
-
-
-def test_speck_names_the_layer_that_it_cannot_run():
-    network = activated(nets.SpikingVGG([[1], [1]], "average", CLASSES, 2, width=2, make_neuron=IF))
-    spec = make_spec(image_size=[8, 8])
-    about, _ = integer_graph(fold(network), spec, 8)
-    assert list(speck_refusals(about)) == []
-    deep, deep_spec = family("basic")
-    refusals = list(speck_refusals(integer_graph(fold(deep), deep_spec, 8)[0]))
-    for part in (
-        "classifier is layer 10 of 10",
-        "layer1.0.conv2 multiplies its sums",
-        "stem.spike leaks by a factor",
-        "stem.spike has a threshold of 2",
-    ):
-        assert any(refusal.startswith(part) for refusal in refusals), part
-    wide = [("size", [17, 17], "kernel"), ("stride", [3, 3], "stride"), ("padding", [8, 8], "padding")]
-    for (key, value, word), node in itertools.product(wide, [about["nodes"][0]]):
-        (refusal,) = speck_refusals({**about, "nodes": [{**node, key: value}, *about["nodes"][1:]]})
-        assert refusal.startswith("stage1.0.conv has")
-        assert word in refusal
 
 
 def test_weights_are_nearest_in_the_sense_of_least_squares():

@@ -103,11 +103,6 @@ class Integer(Exporter):
         """Name of the file."""
         return "network-integer.safetensors"
 
-    @property
-    def summary(self) -> str:
-        """A few words about the file."""
-        return f"integers, weights of {self.bits} bits, for integer_reference.py"
-
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
         """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
         integers, before, after = _integers(network, spec, example, self.bits)
@@ -135,14 +130,11 @@ class Integer(Exporter):
         return integer_logits(path)
 
     def report(self, path: Path) -> Iterator[str]:
-        """Yield the firing rates before and after, and what Speck refuses."""
+        """Yield the firing rates before and after."""
         about, _ = reference.read(path)
         yield "spikes per neuron and step, before and after:"
         for name, (before, after) in about["firing_rates"].items():
             yield f"  {name:24} {before:.4f} {after:.4f}"
-        refusals = list(speck_refusals(about))
-        more = f" (and {len(refusals) - 3} more)" if len(refusals) > 3 else ""
-        yield f"Speck: {'; '.join(refusals[:3]) + more if refusals else 'within its limits'}"
 
 
 def _integers(
@@ -181,43 +173,3 @@ def integer_logits(path: Path) -> Logits:
     state, about = read_network(path)
     network = IntegerNetwork(about, state)
     return lambda images: network.run(images.clamp(0, 255).to(torch.uint8))[0] * about["logit_scale"]
-
-
-# https://sinabs.readthedocs.io/ describes the chip: cores, sizes and the two bit widths.
-_SPECK_CORES, _SPECK_CHANNELS, _SPECK_KERNEL, _SPECK_PADDING = 9, 1024, 16, 7
-_SPECK_INPUT, _SPECK_OUTPUT, _SPECK_STATE_BITS = 128, 64, 16
-
-
-def speck_refusals(about: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why SynSense's Speck cannot run the network of an integer file's JSON object, layer by layer."""
-    nodes = [*about["nodes"], about["readout"]]
-    shapes = {node["name"]: node["shape"] for node in nodes} | {"input": about["input"][-3:]}
-    convolutions = [node["name"] for node in nodes if node["op"] == "conv"]
-    for name in convolutions[_SPECK_CORES : _SPECK_CORES + 1]:
-        yield f"{name} is layer {_SPECK_CORES + 1} of {len(convolutions)}, and there are {_SPECK_CORES} cores"
-    for node in nodes:
-        name, shape, source = node["name"], node["shape"], shapes[node["inputs"][0]]
-        if node["op"] == "conv":
-            if max(source[1:]) > _SPECK_INPUT:
-                yield f"{name} takes {source[1]} x {source[2]} pixels, at most {_SPECK_INPUT} x {_SPECK_INPUT}"
-            if max(shape[1:]) > _SPECK_OUTPUT:
-                yield f"{name} returns {shape[1]} x {shape[2]} pixels, at most {_SPECK_OUTPUT} x {_SPECK_OUTPUT}"
-            if max(source[0], shape[0]) > _SPECK_CHANNELS:
-                yield f"{name} has {max(source[0], shape[0])} channels, at most {_SPECK_CHANNELS}"
-            if max(node["size"]) > _SPECK_KERNEL or max(node["padding"]) > _SPECK_PADDING:
-                yield f"{name} has kernel {node['size']} and padding {node['padding']}, at most 16 and 7"
-            if not set(node["stride"]) <= {1, 2, 4, 8}:
-                yield f"{name} has a stride of {node['stride']}, and 1, 2, 4 and 8 are possible"
-            if node["rescale"] is not None and node is not about["readout"]:
-                yield f"{name} multiplies its sums, to add them to those of another branch"
-        elif node["op"] == "neuron":
-            if (bits := node["largest_threshold"].bit_length() + 1) > _SPECK_STATE_BITS:
-                yield f"{name} has a threshold of {bits} bits, and the state has {_SPECK_STATE_BITS}"
-            if node["decay"] != [1, 0]:
-                yield f"{name} leaks by a factor, not by a constant"
-            if node["levels"] > 1:
-                yield f"{name} fires up to {node['levels']} spikes in a step"
-        elif node["op"] == "maxpool":
-            yield f"{name} takes maxima, and sums are possible"
-        elif node["op"] == "sum" and not (source[1] == source[2] and source[1] in (1, 2, 4)):
-            yield f"{name} sums {source[1]} x {source[2]} pixels, and 1, 2 and 4 are possible"

@@ -261,10 +261,9 @@ def _lif_node(nir: Any, shape: tuple[int, ...], decay: float, threshold: float) 
 @components.exporter("nir")
 @dataclass(frozen=True)
 class NIR(Exporter):
-    """A NIR graph."""
+    """A NIR graph of one time step, for simulators and neuromorphic hardware."""
 
     file = "network.nir"
-    summary = "graph of one time step for simulators and neuromorphic hardware"
 
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""

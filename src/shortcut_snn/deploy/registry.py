@@ -1,18 +1,16 @@
-"""Trained networks: opened by path, by name, or from the Hugging Face hub; and pushed to the hub."""
+"""Trained networks: opened by path, by name, or from the Hugging Face hub."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__
 from ..components.registry import suggestion
 from ..nets.options import check_choice
-from .card import CARD, README, WEIGHTS, Card, read_card, readme
+from .card import CARD, README, WEIGHTS, Card, read_card
 from .exporter import require
 from .inference import Inference, Precision
 from .safetensors_files import read_inference
@@ -30,40 +28,6 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {WEIGHTS}")
     return folder
-
-
-def push_to_hub(folder: str | Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a network and its card, as ``shortcut-snn export`` writes them, to the Hugging Face hub.
-
-    Args:
-        folder: folder of the export.
-        repository: ``owner/name``; created if it does not exist.
-        private: visibility of a repository that is created; None: the default of the owner's account.
-        token: access token; by default the one that ``hf auth login`` stores.
-
-    Returns:
-        Address of the commit.
-
-    Raises:
-        FileNotFoundError: the folder has no card or no safetensors file.
-        OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
-    """
-    folder = Path(folder)
-    card = read_card(folder)
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS}: export the run to safetensors first")
-    with _hub(f"{repository} cannot be pushed to the Hugging Face hub") as hub:
-        api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
-        api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_file(repo_id=repository, path_in_repo=README, path_or_fileobj=readme(card, repository).encode())
-        # Only files in the folder itself match, whatever the card names.
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=[escape(name) for name in (CARD, *card.files.values())],
-            commit_message=f"{card.name}, shortcut-snn {card.version}",
-        )
-    return str(commit.commit_url)
 
 
 @contextmanager
