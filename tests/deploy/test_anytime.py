@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import attach, calibrate, nets, wrap
+from shortcut_snn import calibrate, nets, wrap
 from shortcut_snn.cli import main
 from shortcut_snn.cli.anytime import measure_exits
 from shortcut_snn.data import Digits
@@ -135,57 +135,6 @@ def test_few_samples_permit_nothing():
     assert "no sample leaves early" in str(exits)
 
 
-class Stack(nn.Module):
-    """A network without neurons of this package; ``calls`` counts the passes of its second layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(64, 32), nn.Linear(32, 32)
-        self.readout = nn.Linear(32, 10)
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of one time step."""
-        x = self.first(x.flatten(1)).relu()
-        self.calls += 1
-        return self.readout(self.second(x).relu())
-
-
-def test_a_wrapped_network_ends_when_all_samples_have_left():
-    _validation, images, labels = digits()
-    x, y = images.float() / 255, labels
-    torch.manual_seed(0)
-    network = Stack()
-    model = attach(
-        network,
-        ["first"],
-        example=x[:7],
-        labels=y[:7],
-        loop=4,
-        readout="mean",
-        method="loss_sum",
-        log=lambda line: None,
-    )
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for step in range(150):
-        optimizer.zero_grad()
-        model.loss(model(x[:200]), y[:200], step, 150).backward()
-        optimizer.step()
-    runner = make_runner(model)
-    assert runner.exits == [(step, place) for step in (1, 2, 3, 4) for place in ("first", "output")]
-    data = DataLoader(TensorDataset(x[200:], y[200:]), batch_size=50)
-    exits = calibrate(model, data, drop=0.05)
-    assert exits.mean_steps < 1.5
-    network.calls = 0
-    prediction = exits.predict(model, x[:1])
-    assert prediction.labels.tolist() == y[:1].tolist()
-    assert network.calls == prediction.steps.item() - (prediction.layers == ("first",)) < 4
-    many = exits.predict(model, x[200:])
-    alone = torch.cat([exits.predict(model, each[None]).exits for each in x[200:]])
-    assert torch.equal(many.exits, alone)
-    assert (many.labels == y[200:]).double().mean() > 0.9
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> Path:
     """A run that kept its branches."""
@@ -260,7 +209,7 @@ def test_what_has_no_exits_is_refused():
         calibrate(digits_network, [(images[:, :1, :8, :8], torch.zeros(2, 10))])
     with pytest.raises(ValueError, match="of another network"):
         load("nmnist-small").predict(torch.zeros(1, 6, 2, 17, 17), anytime=exits_of(digits_network.exit_runner))
-    with pytest.raises(TypeError, match="attach"):
+    with pytest.raises(TypeError, match="Linear cannot be run step by step"):
         calibrate(nn.Linear(3, 2), [(images, torch.tensor([1, 2]))])
 
 

@@ -22,12 +22,11 @@ from torch.nn import functional as F
 from ..method import Shortcut
 from ..nets import SpikingNetwork
 from ..nets.options import check_choice
-from .exit_runner import OUTPUT, Exit, ExitRunner, WrappedRunner
+from .exit_runner import OUTPUT, Exit, ExitRunner
 from .folding import fold
 
 Measure = Literal["confidence", "gap", "entropy"]
 """How certain logits are: the largest probability, the gap between the two largest logits, or minus the entropy."""
-Runner = ExitRunner | WrappedRunner
 _LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
 _TEMPERATURES = torch.logspace(-2, 2, 161)
 _LEAST_SHARE = 0.03
@@ -113,8 +112,7 @@ class Exits:
     def predict(self, network: Any, x: Any) -> AnytimePrediction:
         """Return the classes of a batch; each sample leaves at the first exit that is certain of its class.
 
-        Samples of a network of this package that have left are computed no further. Any other network ends early when
-        all samples of the batch have left, so pass it one sample at a time.
+        Samples that have left are computed no further.
 
         Args:
             network: the one of the calibration.
@@ -160,8 +158,8 @@ def calibrate(
     """Return thresholds for the exits of a network, so that its accuracy falls by at most ``drop`` on some data.
 
     Args:
-        network: from :func:`shortcut_snn.load`, a built-in network, or a wrapper of :func:`shortcut_snn.attach`.
-            A branch that the network kept is an exit in depth; a time step is an exit in time.
+        network: from :func:`shortcut_snn.load`, or a built-in network, with or without the wrapper of
+            :func:`shortcut_snn.attach`. A branch is an exit in depth; a time step is an exit in time.
         data: batches of inputs, as the network takes them, and labels ``[N]``. Use validation data: on the training
             data the network is too certain, and on the test data the result would not be a test.
         drop: permitted loss of accuracy, as a fraction.
@@ -188,7 +186,7 @@ def calibrate(
     return calibrate_logits(logits, labels, runner.exits, drop, measure)
 
 
-def check_calibration(runner: Runner, drop: float, samples: int | None = None) -> None:
+def check_calibration(runner: ExitRunner, drop: float, samples: int | None = None) -> None:
     """Check that a network has exits, and that samples can show a drop; their number may not be known yet."""
     if not 0 <= drop < 1:
         raise ValueError(f"drop is a fraction of the samples, from 0 to 1, got {drop}")
@@ -244,7 +242,7 @@ def leave(logits: Tensor, exits: Exits) -> Tensor:
     return _leave(_scores(logits, exits.temperatures, exits.measure), thresholds)
 
 
-def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
+def all_logits(network: Any, runner: ExitRunner, data: Iterable[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the logits of all exits, ``[exits, N, classes]``, and the labels ``[N]``."""
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
@@ -268,7 +266,7 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
     return torch.cat(outputs, 1), torch.cat(targets)
 
 
-def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
+def predict_anytime(runner: ExitRunner, x: Any, exits: Exits) -> AnytimePrediction:
     """Return the classes of a batch; a sample leaves at the first exit that is certain."""
     if tuple(runner.exits) != exits.exits:
         raise ValueError(
@@ -298,19 +296,17 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
     return AnytimePrediction(labels, confidence, torch.tensor(steps), layers, numbers)
 
 
-def make_runner(network: Any) -> Runner:
+def make_runner(network: Any) -> ExitRunner:
     """Return what runs a network up to its exits."""
     runner = getattr(network, "exit_runner", None)
     if isinstance(runner, ExitRunner):
         return runner
     model = network if isinstance(network, Shortcut) else None
     inner = network if model is None else model.network
-    if isinstance(inner, SpikingNetwork):
-        heads = {} if model is None else dict(zip(model.taps.names, model.branches, strict=True))
-        return ExitRunner(fold(inner), heads, inner.time_steps).eval()
-    if model is None:
-        raise TypeError(f"{type(network).__name__} has no exits of its own: wrap it with attach, and pass the wrapper")
-    return WrappedRunner(model)
+    if not isinstance(inner, SpikingNetwork):
+        raise TypeError(f"{type(inner).__name__} cannot be run step by step: derive it from SpikingNetwork")
+    heads = {} if model is None else dict(zip(model.taps.names, model.branches, strict=True))
+    return ExitRunner(fold(inner), heads, inner.time_steps).eval()
 
 
 def runner_inputs(network: Any, x: Any) -> Any:

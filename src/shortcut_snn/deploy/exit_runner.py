@@ -12,9 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import call_on, evaluation, inputs_of
-from .._utils.module_state import hooked
-from ..method import Shortcut, TimeLoop
 from ..method.heads import pool
 from ..neurons.current_neuron import Membrane
 from ..neurons.packing import bits_of, pack, with_bits
@@ -145,68 +142,3 @@ def _rows(x: Tensor, rows: Tensor, axis: int) -> Tensor:
     order = sorted(range(x.dim()), key=lambda each: -strides[each])
     selected = x.permute(order).index_select(order.index(axis), rows)
     return selected.permute([order.index(each) for each in range(x.dim())])
-
-
-class WrappedRunner:
-    """Any wrapped network. A pass ends when every sample has left; until then all of them are computed.
-
-    A tap that is called once in a time step is an exit of every step. The network's own output is one if the wrapper
-    calls the network once for each time step.
-    """
-
-    def __init__(self, model: Shortcut) -> None:
-        self.model = model
-        layout = model.layout
-        self._is_looped = isinstance(layout.run, TimeLoop) and not layout.run.carry
-        calls = {tap.name: tap.calls for tap in layout.taps}
-        steps = max([*calls.values(), (layout.time_steps or 1) if self._is_looped else 1])
-        calls[OUTPUT] = steps if self._is_looped else 0
-        exits = [(step, place) for step in range(1, steps + 1) for place in calls if step <= calls[place]]
-        self.exits: list[Exit] = exits if self._is_looped else [*exits, (steps, OUTPUT)]
-
-    def __call__(self, x: Any, visit: Visit, exits: Collection[int] | None = None) -> None:
-        """Run a batch and call ``visit`` at its exits, until no sample is left; see :class:`ExitRunner`."""
-        model, numbers = self.model, {exit: number for number, exit in enumerate(self.exits)}
-        rows: Tensor | None = None
-        sums: dict[str, Tensor] = {}
-        calls = dict.fromkeys(model.taps.names, 0)
-        outputs: list[Any] = []
-
-        def offer(step: int, place: str, logits: Tensor) -> None:
-            nonlocal rows
-            number = numbers[step, place]
-            if exits is not None and number not in exits:
-                return
-            keep = visit(number, logits if rows is None else logits[rows])
-            if keep is not None:
-                rows = keep if rows is None else rows[keep]
-                if not len(rows):
-                    raise AllLeft
-
-        def at_tap(name: str, module: nn.Module, args: Any, output: Any) -> None:
-            index = model.taps.names.index(name)
-            tap, head = model.taps.taps[index], model.branches[index]
-            features = pool(tap.features(output), tap.time_axis, getattr(head, "pools", True))
-            sums[name] = sums[name] + features if name in sums else features
-            calls[name] += 1
-            if (calls[name], name) in numbers:
-                offer(calls[name], name, head(sums[name] / calls[name]))
-
-        def at_output(name: str, module: nn.Module, args: Any, output: Any) -> None:
-            outputs.append(output)
-            if (len(outputs), OUTPUT) in numbers and self._is_looped:
-                offer(len(outputs), OUTPUT, model.read(torch.stack(outputs)))
-
-        modules = {name: model.network.get_submodule(name) for name in model.taps.names}
-        model.reset()
-        try:
-            with evaluation(model), hooked(modules, at_tap), hooked({"": model.network}, at_output):
-                args, kwargs = inputs_of(model.network, x)
-                with model.batch_size(args, kwargs):
-                    output = call_on(model.network, model.layout.run, x)
-                if not self._is_looped:
-                    offer(self.exits[-1][0], OUTPUT, model.read(output))
-        except AllLeft:
-            pass
-        finally:
-            model.reset()
