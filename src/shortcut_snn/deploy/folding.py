@@ -62,7 +62,8 @@ def fold(network: M, example: Tensor | None = None) -> M:
     for path, norm in norms.items():
         if path not in layer_of:
             raise ValueError(f"the batch norm {path} cannot be folded: no layer passes its output to this norm only")
-        _fold_into(folded.get_submodule(layer_of[path]), norm)
+        layer = folded.get_submodule(layer_of[path])
+        folded.set_submodule(layer_of[path], _fold_into(layer, norm))
         folded.set_submodule(path, nn.Identity())
     for path, layer in spiking_layers(folded).items():
         neuron = layer if isinstance(layer, Neuron) else layer.neuron
@@ -146,8 +147,17 @@ def _memory(x: Tensor) -> int:
     return int(x.untyped_storage()._cdata)
 
 
-def _fold_into(layer: Any, norm: Any) -> None:
-    """Let a convolution or linear layer compute ``norm(layer(x))``."""
+def _fold_into(layer: Any, norm: Any) -> nn.Module:
+    """Return a convolution or linear layer that computes ``norm(layer(x))``."""
+    folded: nn.Module
+    if isinstance(layer, nn.Conv2d):
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+        options = {name: getattr(layer, name) for name in names}
+        # A subclass of SpikeConv2d may be made for layers without bias, which the folded one has.
+        kind = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
+        folded = kind(**options, padding_mode=layer.padding_mode, device="meta")
+    else:
+        folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
 
     def double(x: Any) -> Any:
         # Only the result is rounded.
@@ -158,4 +168,5 @@ def _fold_into(layer: Any, norm: Any) -> None:
         double(layer.weight), double(layer.bias), double(norm.running_mean), double(norm.running_var), norm.eps,
         double(norm.weight), double(norm.bias),
     )  # fmt: skip
-    layer.weight, layer.bias = (nn.Parameter(x.to(layer.weight.dtype)) for x in fused)
+    folded.weight, folded.bias = (nn.Parameter(x.to(layer.weight.dtype)) for x in fused)
+    return folded
