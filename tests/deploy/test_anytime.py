@@ -14,7 +14,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli.anytime import measure_exits
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import Exits, Inference, fold, load
-from shortcut_snn.deploy.anytime import all_logits, calibrate_logits, leave, make_runner
+from shortcut_snn.deploy.anytime import all_logits, calibrate_logits, leave
 from shortcut_snn.deploy.safetensors_files import read_network, save_network
 from shortcut_snn.energy import measure_energy
 from shortcut_snn.method import Branches, LinearHead, LossSum, Method
@@ -115,7 +115,7 @@ def test_a_calibrated_network_saves_steps_and_keeps_its_accuracy(measure):
     right = logits.argmax(-1) == targets
     assert exits.change == pytest.approx(float(right.gather(0, at[None]).double().mean() - right[-1].double().mean()))
     # Test data, which the thresholds have not seen.
-    prediction = exits.predict(network, images)
+    prediction = network.predict(images, anytime=exits)
     assert prediction.steps.double().mean() < 2.5
     whole = (network.predict(images) == labels).double().mean()
     assert (prediction.labels == labels).double().mean() > whole - 0.02
@@ -209,19 +209,8 @@ def test_what_has_no_exits_is_refused():
         calibrate(digits_network, [(images[:, :1, :8, :8], torch.zeros(2, 10))])
     with pytest.raises(ValueError, match="of another network"):
         load("nmnist-small").predict(torch.zeros(1, 6, 2, 17, 17), anytime=exits_of(digits_network.exit_runner))
-    with pytest.raises(TypeError, match="Linear cannot be run step by step"):
+    with pytest.raises(TypeError, match="a Linear has no exits: pass a network from load"):
         calibrate(nn.Linear(3, 2), [(images, torch.tensor([1, 2]))])
-
-
-def test_a_wrapped_built_in_network_has_exits_too():
-    torch.manual_seed(0)
-    network = nets.spiking_resnet8(10, 2, width=16, in_channels=1)
-    model = wrap(network, network.layout("stages"), "loss_sum").eval()
-    runner = make_runner(model)
-    assert [place for _, place in runner.exits] == ["layer1", "layer2", "output"] * 2
-    x = torch.rand(3, 1, 8, 8)
-    exits = exits_of(runner, None)
-    assert torch.equal(exits.predict(model, x).labels, model(x).main.argmax(-1))
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,8 @@ from annotated_types import Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..method import Shortcut
-from ..nets import SpikingNetwork
 from ..nets.options import check_choice
 from .exit_runner import OUTPUT, Exit, ExitRunner
-from .folding import fold
 
 Measure = Literal["confidence", "gap", "entropy"]
 """How certain logits are: the largest probability, the gap between the two largest logits, or minus the entropy."""
@@ -109,20 +106,6 @@ class Exits:
         step, place = self.exits[number]
         return f"step {step}, {place}"
 
-    def predict(self, network: Any, x: Any) -> AnytimePrediction:
-        """Return the classes of a batch; each sample leaves at the first exit that is certain of its class.
-
-        Samples that have left are computed no further.
-
-        Args:
-            network: the one of the calibration.
-            x: inputs as the network takes them.
-
-        Raises:
-            ValueError: the network has other exits.
-        """
-        return predict_anytime(make_runner(network), runner_inputs(network, x), self)
-
     def decides(self, logits: Tensor, step: int, place: str = OUTPUT) -> Tensor:
         """Return for each sample whether it may leave at an exit, ``[N]``; for a stream, whose frames come one by one.
 
@@ -158,8 +141,8 @@ def calibrate(
     """Return thresholds for the exits of a network, so that its accuracy falls by at most ``drop`` on some data.
 
     Args:
-        network: from :func:`shortcut_snn.load`, or a built-in network, with or without the wrapper of
-            :func:`shortcut_snn.attach`. A branch is an exit in depth; a time step is an exit in time.
+        network: from :func:`shortcut_snn.load`, or an :class:`~shortcut_snn.deploy.Inference`. A branch that it kept is
+            an exit in depth; a time step is an exit in time.
         data: batches of inputs, as the network takes them, and labels ``[N]``. Use validation data: on the training
             data the network is too certain, and on the test data the result would not be a test.
         drop: permitted loss of accuracy, as a fraction.
@@ -174,12 +157,15 @@ def calibrate(
         >>> network = load("digits-resnet18")
         >>> images, labels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 10, (64,))
         >>> exits = calibrate(network, [(images, labels)], drop=0.1)
-        >>> prediction = network.predict(images, anytime=exits)  # or exits.predict(network, images)
+        >>> prediction = network.predict(images, anytime=exits)
         >>> prediction.labels.shape, prediction.steps.float().mean() <= 4
         (torch.Size([64]), tensor(True))
     """
     check_choice("measure", measure, Measure)
-    runner = make_runner(network)
+    if (runner := getattr(network, "exit_runner", None)) is None:
+        raise TypeError(
+            f"a {type(network).__name__} has no exits: pass a network from load, or Inference(fold(network), spec)"
+        )
     check_calibration(runner, drop)
     logits, labels = all_logits(network, runner, data)
     check_calibration(runner, drop, len(labels))
@@ -252,7 +238,7 @@ def all_logits(network: Any, runner: ExitRunner, data: Iterable[tuple[Any, Tenso
         def keep(exit: int, logits: Tensor, batch: dict[int, Tensor] = batch) -> None:
             batch[exit] = logits.float()
 
-        runner(runner_inputs(network, x), keep)
+        runner(network.model_inputs(x), keep)
         stacked = torch.stack([batch[exit] for exit in sorted(batch)])
         if stacked.dim() != 3 or target.shape != stacked.shape[1:2]:
             raise ValueError(
@@ -294,25 +280,6 @@ def predict_anytime(runner: ExitRunner, x: Any, exits: Exits) -> AnytimePredicti
     labels, confidence, numbers = labels[order], confidence[order], numbers[order]
     steps, layers = zip(*(exits.exits[number] for number in numbers.tolist()), strict=True)
     return AnytimePrediction(labels, confidence, torch.tensor(steps), layers, numbers)
-
-
-def make_runner(network: Any) -> ExitRunner:
-    """Return what runs a network up to its exits."""
-    runner = getattr(network, "exit_runner", None)
-    if isinstance(runner, ExitRunner):
-        return runner
-    model = network if isinstance(network, Shortcut) else None
-    inner = network if model is None else model.network
-    if not isinstance(inner, SpikingNetwork):
-        raise TypeError(f"{type(inner).__name__} cannot be run step by step: derive it from SpikingNetwork")
-    heads = {} if model is None else dict(zip(model.taps.names, model.branches, strict=True))
-    return ExitRunner(fold(inner), heads, inner.time_steps).eval()
-
-
-def runner_inputs(network: Any, x: Any) -> Any:
-    """Return a batch as the runner takes it."""
-    prepare = getattr(network, "model_inputs", None)
-    return x if prepare is None else prepare(x)
 
 
 def _temperature(logits: Tensor, labels: Tensor) -> float:

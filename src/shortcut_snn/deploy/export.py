@@ -155,22 +155,16 @@ def export_network(
         ('network.safetensors', 4, ('0', '1'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    exported = export_checked(network, spec, images, exporter, folder)
-    return exported.path, exported.agreement
+    return export_checked(network, spec, images, exporter, folder)[:2]
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A file that has passed its check; rounded weights may predict other classes than the network's."""
+def export_checked(
+    network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path
+) -> tuple[Path, Agreement, Logits | None]:
+    """Write a file and check it; see :func:`export_network`.
 
-    path: Path
-    agreement: Agreement
-    logits: Logits
-    is_rounded: bool
-
-
-def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path) -> Exported:
-    """Write a file, check it and return it; see :func:`export_network`."""
+    The logits of the file come with rounded weights alone, which may predict other classes than the network.
+    """
     if isinstance(network, Shortcut):
         is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
         network = network.network if is_built_in else OneCall(network)
@@ -191,7 +185,7 @@ def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, export
         agreement = check(network if rounded is folded else rounded, spec, logits, images)
         if rounded is not folded:
             agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
-    return Exported(folder / exporter.file, agreement, logits, rounded is not folded)
+    return folder / exporter.file, agreement, None if rounded is folded else logits
 
 
 def export_with_card(
@@ -237,20 +231,20 @@ def export_with_card(
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     # Before the export: a damaged card leaves no new file.
     _earlier_card(folder)
-    exported = export_checked(network, spec, images, exporter, folder)
-    if exported.is_rounded:
+    path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
+    if rounded is not None:
         # Energy is counted where the file can be loaded as a network.
-        energy = _energy(load(exported.path), images) if isinstance(exporter, Safetensors) else None
-        card = replace(card, accuracy=_accuracy(exported.logits, test), energy=energy)
+        energy = _energy(load(path), images) if isinstance(exporter, Safetensors) else None
+        card = replace(card, accuracy=_accuracy(rounded, test), energy=energy)
     options = [text.format(value) for option, text in OPTIONS.items() if (value := getattr(exporter, option, False))]
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
     same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
-    files = {text: file for text, file in earlier.files.items() if same and file != exported.path.name}
+    files = {text: file for text, file in earlier.files.items() if same and file != path.name}
     label = ", ".join([component_of(exporter).name, *options])
-    card = replace(card, files=files | {label: exported.path.name})
+    card = replace(card, files=files | {label: path.name})
     write_card(card, folder)
-    return exported.path, exported.agreement, card
+    return path, agreement, card
 
 
 def _earlier_card(folder: Path) -> Card | None:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,6 @@ from .._terminal import words
 
 Point = Mapping[str, Any]
 """Values of entries, by dotted key."""
-_RESERVED = re.compile(r"(|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 """Entries that change the data by which values are judged, or differ by chance."""
 
@@ -171,12 +169,12 @@ def folder_name(text: str) -> str:
     """Return a text as the name of a folder that every file system takes.
 
     Example:
-        >>> folder_name("loss_sum a=1"), folder_name("nul.x"), folder_name("..")
-        ('loss_sum_a=1', '_nul.x_4f25bf', '_.._5ec1f7')
+        >>> folder_name("loss_sum a=1"), folder_name("..")
+        ('loss_sum_a=1', '_.._5ec1f7')
     """
     name = "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
-    # Windows has devices of these names and drops dots at the end; names end at 255 bytes.
-    if _RESERVED.fullmatch(name) or name.endswith(".") or len(name.encode()) > 200:
+    # Dots alone are other folders; names end at 255 bytes.
+    if not name.strip(".") or len(name.encode()) > 200:
         return f"_{name[:40]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     return name
 
