@@ -15,8 +15,9 @@ from ..components.entries import read, write
 from ..components.help import first_sentence
 from ..components.registry import suggestion
 from ..data import Data, ImageData
-from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
+from ..deploy import Card, Exporter, InputSpec, NetworkSpec
 from ..deploy.card import CARD, ENERGY, README
+from ..deploy.export import export_with_card
 from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
 from ..deploy.spec import describe_inputs

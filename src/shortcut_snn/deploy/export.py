@@ -192,41 +192,16 @@ def export_with_card(
     network: nn.Module,
     spec: NetworkSpec,
     images: Tensor,
-    to: str | Exporter,
+    exporter: Exporter,
     folder: Path,
     card: Card,
     test: Iterable[tuple[Tensor, Tensor]] = (),
 ) -> tuple[Path, Agreement, Card]:
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
-    An earlier card in the folder keeps its files if it has the same recipe, weights and accuracy.
-
-    Args:
-        network: see :func:`export_network`, also for ``spec``, ``images``, ``to`` and ``folder``.
-        card: facts about the network. If the file's weights are rounded, accuracy and energy are measured again.
-        test: batches of test images and labels, for the accuracy of rounded weights.
-
-    Returns:
-        The file, its agreement with the network, and the card.
-
-    Raises:
-        FileExistsError: the folder holds another README.
-        OSError: a package that the format needs is not installed.
-        ValueError: the format cannot represent the network, the file computes something else, or the folder's card
-            is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> from shortcut_snn.deploy import Card, export_with_card, load
-        >>> spec = load("digits-resnet18").spec
-        >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
-        >>> card = Card("digits", data={"name": "digits"}, recipe={}, accuracy={"test": 0.5})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _, _, card = export_with_card(spec.build(), spec, images, "safetensors", Path(folder), card)
-        >>> card.files
-        {'safetensors': 'network.safetensors'}
+    If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. An earlier card
+    in the folder keeps its files if it has the same recipe, weights and accuracy. Another README is an error.
     """
-    exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     # Before the export: a damaged card leaves no new file.
