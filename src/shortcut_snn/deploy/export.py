@@ -199,8 +199,8 @@ def export_with_card(
 ) -> tuple[Path, Agreement, Card]:
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
-    If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. An earlier card
-    in the folder keeps its files if it has the same recipe, weights and accuracy. Another README is an error.
+    If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. A card in the
+    folder keeps its files if it has the same recipe, weights and accuracy. Another README is an error.
     """
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
