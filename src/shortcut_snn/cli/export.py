@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
     if options.to not in components.exporter:
         known = ", ".join(sorted(components.exporter))
-        hint = f"--to {options.to}{suggestion(options.to, components.exporter)} is no format: " if options.to else ""
+        hint = f"--to {options.to}{suggestion(options.to, components.exporter)} is not a format: " if options.to else ""
         raise UsageError(f"{hint}add --to and one of: {known}")
     chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
