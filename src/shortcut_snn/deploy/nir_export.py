@@ -265,7 +265,7 @@ def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
     """Return a function that runs a NIR file. Trust the file: nirtorch makes Python code of the names in it."""
     nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
     prepare = Prepare(spec)
-    modules = {nir.LIF: _euler_neuron, nir.IF: _euler_neuron, nir.Conv2d: _conv, nir.Affine: _linear}
+    modules = {nir.LIF: _euler_neuron, nir.IF: _euler_neuron, nir.Affine: _linear}
     module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
 
     @torch.inference_mode()
@@ -302,21 +302,8 @@ def _euler_neuron(node: Any) -> EulerNeuron:
     return EulerNeuron(decay, gain, node.v_threshold, node.v_reset)
 
 
-# nirtorch's own functions for these layers lose the bias, or exchange inputs and outputs.
-
-
 def _linear(node: Any) -> nn.Linear:
+    # nirtorch's own function loses the bias.
     layer = nn.Linear(node.weight.shape[1], node.weight.shape[0])
     layer.weight.data, layer.bias.data = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
-    return layer
-
-
-def _conv(node: Any) -> nn.Conv2d:
-    options: dict[str, Any] = {
-        name: tuple(int(value) for value in np.broadcast_to(getattr(node, name), 2))
-        for name in ("stride", "padding", "dilation")
-    }
-    outputs, inputs, *kernel = node.weight.shape
-    layer = nn.Conv2d(inputs, outputs, (kernel[0], kernel[1]), **options)
-    layer.weight.data, layer.bias = torch.from_numpy(node.weight), nn.Parameter(torch.from_numpy(node.bias))
     return layer
