@@ -13,7 +13,6 @@ from ..._utils.yaml_text import parse
 from ...method import Method
 from ...recipes import Recipe, changed, parse_options
 from ...recipes.entries import from_dict, layer, merged
-from ...training import RunFolder
 from ...training.provenance import recipe_differences
 from .._commands import METHODS
 from .._terminal import words
@@ -36,10 +35,6 @@ class Variant:
     def folder(self) -> str:
         """The name of the variant's folder."""
         return folder_name(self.label)
-
-    def run_folder(self, comparison: Path, seed: int) -> RunFolder:
-        """Return the folder of a run in the folder of a comparison."""
-        return RunFolder(comparison / self.folder / f"seed{seed}")
 
     def candidates(self, epochs: int | None) -> Iterator[tuple[Point, Recipe]]:
         """Yield every combination of the tuned values, with the recipe that trains it for some epochs."""

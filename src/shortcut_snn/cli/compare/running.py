@@ -63,7 +63,7 @@ def compare(
         (variant, seed): TrainingRun(
             f"{variant.label}, seed {seed}",
             changed(best[variant][0], {"training": {"seed": seed}}),
-            variant.run_folder(folder, seed),
+            RunFolder(folder / variant.folder / f"seed{seed}"),
         )
         for seed in plan.seeds
         for variant in plan.variants
