@@ -39,7 +39,7 @@ def test_examples_run(name, tmp_path, monkeypatch, forgotten):
 # Options, protocols, what a function returns, and an upload: the pages and the examples of others show them.
 SHOWN_ELSEWHERE = {
     "Card", "Data", "Diagnosis", "EnergyReport", "EventSet", "Examination", "Exporter", "Initialisation", "LayerReport",
-    "Resizable", "Source", "Surrogate", "Training", "Verdict", "compare", "load_run", "push_to_hub",
+    "Resizable", "Source", "Surrogate", "Training", "Verdict", "compare", "load_run",
 }  # fmt: skip
 
 

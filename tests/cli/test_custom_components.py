@@ -18,7 +18,6 @@ from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.components.registry import KINDS
 from shortcut_snn.recipes import build, import_components, recipe_of
-from shortcut_snn.recipes.imports import missing_imports
 from shortcut_snn.training.callbacks import SaveRun
 
 from ..training.same import assert_same_run
@@ -268,46 +267,6 @@ def test_commands_need_the_import(custom, tmp_path, capsys, command, expected):
     assert f"add --import {file}" in message
     assert main([*words, "--import", str(file)]) == 0
     assert expected in capsys.readouterr().out
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Write an installed package with an entry point; return its module."""
-    metadata = tmp_path / "site" / "customs-1.5.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: customs\nVersion: 1.5\n")
-    (metadata / "entry_points.txt").write_text("[shortcut_snn.components]\nanything = custom_package\n")
-    with monkeypatch.context() as patch:
-        patch.syspath_prepend(str(metadata.parent))
-        yield metadata.parent / "custom_package.py"
-
-
-def test_an_installed_package_needs_no_import(package, tmp_path, capsys):
-    package.write_text(SURROGATE)
-    assert main(["components", "surrogate"]) == 0
-    output = capsys.readouterr().out
-    assert "| my_surrogate" in output
-    assert "sigma=0.5" in output
-    run = tmp_path / "run"
-    assert main(["train", "--out", str(run), *recipe_options()]) == 0
-    imports = json.loads((run / "environment.json").read_text())["imports"]
-    assert imports == [{"name": "custom_package", "package": "customs", "version": "1.5"}]
-    forget()
-    assert "customs 1.5: install it" in missing_imports(imports)
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("1 / 0", "ZeroDivisionError"),
-        ("raise SystemExit(0)", "SystemExit"),
-        ("class Odd(BaseException): pass\nraise Odd", "Odd"),
-    ],
-)
-def test_a_broken_installed_package_is_named(package, tmp_path, capsys, text, error):
-    package.write_text(text)
-    assert main(["train", "--out", str(tmp_path / "run"), *recipe_options()]) == 2
-    assert f"custom_package cannot be imported: {error}" in error_line(capsys)
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,6 @@ def test_energy_repeats_the_run(run, capsys, full_pictures):
     with_acs = [row["layer"] for row in before if float(row["acs"])]
     assert "layer1.0.conv1" in with_acs
     assert not {"stem.conv", "classifier"} & set(with_acs)
-    never = [float(row["break_even_rate"] or "nan") for row in before].count(0)
-    assert output.count(" never ") == never
     assert output.count(" % ") >= len(with_acs)
 
 

@@ -158,9 +158,9 @@ def test_invalid_arguments_write_nothing(run, tmp_path, capsys, words, keyword):
 def test_no_entry_is_recommended_for_the_neurons_of_a_custom_network(tmp_path, capsys):
     file = tmp_path / "custom.py"
     file.write_text(CUSTOM_NEURONS)
+    few = "--data.train_limit=30 --data.batch_size=10 --data.test_limit=20 --neuron.surrogate.width=2"
     words = ["--import", str(file), "--config", "digits", "--preset", "vanilla", "--network.kind", "custom_neurons"]
-    words += ["--data.train_limit", "30", "--data.batch_size", "10", "--data.test_limit", "20"]
-    words += ["--neuron.surrogate.width", "2"]
+    words += shlex.split(few)
     with forgetting():
         assert main(["gradients", *words, "--out", str(tmp_path / "g"), "--batches", "1"]) == 0
     output = capsys.readouterr().out

@@ -84,9 +84,7 @@ TRAIN = ["train", "--out", "x"]
     ("words", "keyword"),
     [
         (["trian"], "(did you mean train?)"),
-        (["sweep", "--out", "x"], "examples/optuna_sweep.py"),
-        (["compare", "--out", "x", "--launcher", "slurm"], "docs/many-devices.md"),
-        (["demo", "--seeds=3"], "compare"),
+        (["compare", "--out", "x", "--launcher", "slurm"], "--launcher"),
         ([], "name a command"),
         (["--traceback"], "COMMAND"),
         (["train"], "--out"),

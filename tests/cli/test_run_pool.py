@@ -15,8 +15,6 @@ from shortcut_snn.training import RunFolder, read_rows
 
 from ..training.small import train
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-
 # A run, as far as signals are concerned: it saves for a while after the first signal, and ends.
 CHILD = """
 import signal, sys, time

@@ -44,7 +44,6 @@ class UserFormat(Exporter):
     factor: float = 1.0
 
     file = "weights.pt"
-    summary = "weights"
 
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path):
         torch.save(network.state_dict(), path)

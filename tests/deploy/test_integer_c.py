@@ -121,7 +121,6 @@ def test_the_command_exports_a_run_and_names_accuracy_and_rates(trained, tmp_pat
     assert re.search(r"\d+ of 60 predictions agree", output)
     assert f"test accuracy in 4-bit integers: {100 * stated.accuracy['test']:.2f} %, before: " in output
     assert re.search(r"stem\.spike +0\.\d+ 0\.\d+\n", output)
-    assert "Speck: " in output
     assert stated.files == {"c, weights of 4 bits": "network.c"}
     assert make(tmp_path).returncode == 0
     assert reference.read(tmp_path / "network-integer.safetensors")[0]["bits"] == 4

@@ -9,13 +9,13 @@ import pytest
 import snntorch
 import torch
 from sklearn.datasets import load_digits
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import spiking_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
 
-from shortcut_snn import attach, initialise, nets
+from shortcut_snn import attach, diagnose, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
 from shortcut_snn.initialisation.matching import matched_layers
 from shortcut_snn.initialisation.structure import declared_layers
@@ -26,6 +26,7 @@ from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Triangle
 from shortcut_snn.neurons.surrogate import Scaled
 
 from ..deep_peers import DEEP, digits, leaky, plain
+from ..deep_peers import spikingjelly as deep_spikingjelly
 from ..diagnosis.helpers import batch
 
 
@@ -363,6 +364,35 @@ def test_frozen_parameters_are_left_alone_and_listed() -> None:
         initialise(net, *seen)
 
 
+def test_gradients_are_those_of_layers_that_are_trained() -> None:
+    net, seen = plain(lif), digits()
+    net[0].requires_grad_(False)
+    report = initialise(net, *seen, loss_of_mean)
+    assert report.gradients[0] > 0.1
+    net[:-1].requires_grad_(False)
+    assert "gradients" not in repr(initialise(net, *seen, loss_of_mean))
+
+
+def test_layers_after_one_that_seldom_fires_keep_its_rate() -> None:
+    torch.manual_seed(0)
+    layers = [(layer.Conv2d(c, 6, 3, padding=1), layer.BatchNorm2d(6), neuron.LIFNode()) for c in (3, 6, 6)]
+    net = nn.Sequential(*[each for block in layers for each in block], layer.Flatten(), layer.Linear(384, 10))
+    functional.set_step_mode(net, "m")
+    net[:3].requires_grad_(False)
+    x, labels = torch.randn(2, 32, 3, 8, 8), torch.arange(32) % 10
+    initialise(net, x, labels, loss_of_mean)
+    first, *rates = [report.rate for report in diagnose(net, [(x, labels)], loss_of_mean).layers]
+    assert 0.005 < first < 0.08
+    assert all(0.5 * first < rate < 2 * first for rate in rates)
+
+
+def test_a_compiled_network_is_initialised_as_the_network_itself() -> None:
+    (x, labels), net = batch(16, 8), resnet("basic", lif, name="resnet8")
+    expected = initialise(copy.deepcopy(net), x, labels)
+    assert repr(initialise(torch.compile(net), x, labels)) == repr(expected)
+    assert net.layer1[0].spike2.norm.weight.mean() < 0.9
+
+
 def test_neurons_whose_rate_cannot_be_reached_are_named() -> None:
     class Never(LIF):
         def forward(self, x: Tensor) -> Tensor:
@@ -382,9 +412,11 @@ def test_neurons_whose_rate_cannot_be_reached_are_named() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.full((16,), 50), "labels lie from 50 to 50, but the network has 10 outputs"),
+        (torch.full((16,), 50), "labels lie from 50 to 50, but the output has width 10"),
         (torch.arange(16) % 10 - 1, "labels lie from -1 to 8"),
         (torch.zeros(0, dtype=torch.long), "the batch for initialise has no samples"),
+        (torch.zeros(16, 1, dtype=torch.long), r"labels \[16, 1\] do not fit the output \[16, 10\]: .*flatten"),
+        (torch.arange(16.0) % 10, r"targets \[16\] do not fit .*must be integers, as in targets.long"),
     ],
 )
 def test_wrong_labels_are_named(labels: Tensor, message: str) -> None:
@@ -456,3 +488,12 @@ def test_an_example_of_one_value_is_refused() -> None:
     net = resnet("basic", lif, name="resnet8")
     with pytest.raises(ValueError, match="same value everywhere"):
         initialise(net, torch.zeros(16, 3, 8, 8), torch.arange(16) % 10)
+    with pytest.raises(ValueError, match="the example, a ndarray, has no tensors"):
+        initialise(net, torch.randn(16, 3, 8, 8).numpy(), torch.arange(16) % 10)
+
+
+def test_a_question_names_how_to_answer_it() -> None:
+    net, (x, labels) = deep_spikingjelly("s"), digits()
+    with pytest.raises(ValueError, match=r"loop=.*pass attach\(network, \[\], \.\.\.\)"):
+        initialise(net, x[0], labels)
+    assert not initialise(attach(net, [], example=x[0], labels=labels, loop=4, log=len), x[0], labels).skipped

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import LossSum, attach
 from shortcut_snn.method.heads import pool
+from shortcut_snn.method.method import METHODS
 
 from .toys import Recurrent, Staged, hooks, small
 from .wrapped import wrapped
@@ -47,6 +48,23 @@ def test_in_eval_mode_no_branch_is_computed() -> None:
     assert model.eval()(images).branches == ()
     assert not calls
     assert len(model.train()(images).branches) == len(calls) == 3
+
+
+def test_the_loss_is_of_the_wrappers_output() -> None:
+    network, x, labels = Staged(), torch.randn(6, 2, 4), torch.tensor([0, 1])
+    model = wrapped(network, ["layer1"], num_classes=7, example=x)
+    model.method = METHODS["loss_sum"]
+    for swapped in ((network(x).mean(0), labels), (labels, model(x))):
+        with pytest.raises(TypeError, match=r"the output is a Tensor, not the wrapper's: pass model\(x\) first"):
+            model.loss(*swapped, 0, 10)
+
+
+def test_layers_frozen_after_wrapping_are_named() -> None:
+    network, x = Staged(), torch.randn(6, 2, 4)
+    model = wrapped(network, ["layer1", "layer2"], num_classes=7, example=x)
+    network.layer1.requires_grad_(False)
+    with pytest.warns(UserWarning, match="the branches of layer1 train nothing, since all layers before"):
+        model(x)
 
 
 def test_no_taps_is_vanilla() -> None:

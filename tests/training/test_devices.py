@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.data import Digits
@@ -131,4 +132,4 @@ def test_means_weigh_by_samples():
     means = EpochMeans()
     means.update({"loss": torch.tensor(1.0)}, 3)
     means.update({"loss": torch.tensor(2.0), "rate": 0.5}, 1)
-    assert means.local_means() == {"loss": 1.25, "rate": 0.5}
+    assert means.means(SingleDeviceStrategy("cpu")) == {"loss": 1.25, "rate": 0.5}

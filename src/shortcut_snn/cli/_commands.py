@@ -194,13 +194,3 @@ COMMANDS: dict[str, Command] = {
         _demo,
     ),
 }
-
-REMOVED = {
-    "sweep": "examples/optuna_sweep.py searches with Optuna, and compare --tune tries listed values",
-    "compare --launcher": "for SLURM, submit one train command per run; docs/many-devices.md shows an array of jobs",
-    "compare --launch": "for SLURM, submit one train command per run; docs/many-devices.md shows an array of jobs",
-    "demo --seeds": "compare trains several seeds",
-    "export --name": "the network has the name of the folder --out",
-    "predict --weights": "name the file of the weights, as in RUN/best.safetensors",
-}
-"""What replaces commands and options of earlier versions."""

@@ -11,7 +11,7 @@ from importlib import metadata
 
 from .. import __version__
 from ..components.registry import suggestion
-from ._commands import COMMANDS, REMOVED
+from ._commands import COMMANDS
 from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
 from ._terminal import (
     STOPPED,
@@ -83,9 +83,6 @@ def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     if not words:
         raise UsageError(f"name a command: {', '.join(COMMANDS)}. {START}")
-    for word in (name, *(f"{name} {word.partition('=')[0]}" for word in words)):
-        if word in REMOVED:
-            raise UsageError(f"{word} was removed: {REMOVED[word]}")
     if name is not None and name not in COMMANDS:
         raise UsageError(f"no command {name!r}{suggestion(name, COMMANDS)}: use one of {', '.join(COMMANDS)}")
     parser = Parser(

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{exits}\n")
     logits, labels = all_logits(network, runner, loaders.test)
     batch, _ = data.sample(options.samples)
-    variants = {f"T = {step}": single_exit(exits, number) for number, step in _outputs(exits) if step & (step - 1) == 0}
+    outputs = {step: number for number, (step, place) in enumerate(exits.exits) if place == OUTPUT}
+    variants = {f"T = {step}": single_exit(exits, number) for step, number in outputs.items() if step.bit_count() == 1}
     whole = f"T = {exits.exits[-1][0]}"
     variants |= {whole: single_exit(exits, len(exits.exits) - 1), "anytime": exits}
     rows = {name: _measure(network, variant, logits, labels, batch) for name, variant in variants.items()}
@@ -69,11 +70,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\nnothing written: this is not the network of the last epoch on the run's own data")
     return 0
-
-
-def _outputs(exits: Exits) -> list[tuple[int, int]]:
-    """Return the number and the time step of the exits at the network's output."""
-    return [(number, step) for number, (step, place) in enumerate(exits.exits) if place == OUTPUT]
 
 
 def single_exit(exits: Exits, number: int) -> Exits:

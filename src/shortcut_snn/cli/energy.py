@@ -1,24 +1,14 @@
 """``shortcut-snn energy``: operations, memory traffic and energy of a run's network by layer."""
 
 import argparse
-from typing import Any
 
 from .. import plots
 from .._utils.files import remove_strays, write_csv
-from .._utils.markdown import markdown_table
 from ..energy.report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, break_even_text, with_unit
 from ..recipes import open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
 from ..training.result import energy_rows, measure_task_energy
-
-OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}
-MEMORY = {
-    "with memory": "total_energy_pj",
-    "quantised": "quantised_energy_pj",
-    "firing rate": "firing_rate",
-    "break-even": "break_even_rate",
-}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,15 +18,13 @@ def run(options: argparse.Namespace) -> int:
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows, folder = energy_rows(report), RunFolder(options.run)
-    print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer:\n")
-    print(_table(rows, OPERATIONS))
+    print(f"{folder} ({options.weights} epoch), mean of {options.samples} samples or fewer; {report}")
     spiking, relu = report.energy, report.relu_energy
     print(
         f"\n{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much\n"
         f"{ACCUMULATE} pJ per AC, {MULTIPLY_ACCUMULATE} pJ per MAC (45 nm, Horowitz, ISSCC 2014); not counted: "
-        f"{report.updates:.4g} membrane updates, memory\n"
+        f"{report.updates:.4g} membrane updates, memory"
     )
-    print(_table(rows, MEMORY))
     rate = ""
     if report.break_even_rate >= 0:
         rate = f"; it fires at {100 * report.firing_rate:.3g} %, they {break_even_text(report.break_even_rate)}"
@@ -55,19 +43,3 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\nnothing written: this is not the network of the last epoch on the run's own data")
     return 0
-
-
-def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    """Return columns of rows under new titles."""
-    cells = [[row["layer"], *(_cell(key, row[key]) for key in columns.values())] for row in rows]
-    return markdown_table(["layer", *columns], cells)
-
-
-def _cell(key: str, value: Any) -> str:
-    if value == "":
-        return "-"
-    if key.endswith("_pj"):
-        return with_unit(value)
-    if key.endswith("_rate"):
-        return f"{100 * value:.3g} %" if value or key == "firing_rate" else "never"
-    return f"{value:.4g}"

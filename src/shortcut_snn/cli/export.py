@@ -12,10 +12,12 @@ from torch import Tensor
 from .. import __version__, components
 from ..components import component_of
 from ..components.entries import read, write
+from ..components.help import first_sentence
 from ..components.registry import suggestion
 from ..data import Data, ImageData
-from ..deploy import Card, Exporter, InputSpec, NetworkSpec, export_with_card
+from ..deploy import Card, Exporter, InputSpec, NetworkSpec
 from ..deploy.card import CARD, ENERGY, README
+from ..deploy.export import export_with_card
 from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
 from ..deploy.spec import describe_inputs
@@ -27,12 +29,11 @@ from ._terminal import UsageError
 
 def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
-    if options.to is None:
-        raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
-    chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
     if options.to not in components.exporter:
         known = ", ".join(sorted(components.exporter))
-        raise UsageError(f"--to {options.to}{suggestion(options.to, components.exporter)}: use one of {known}")
+        hint = f"--to {options.to}{suggestion(options.to, components.exporter)} is not a format: " if options.to else ""
+        raise UsageError(f"{hint}add --to and one of: {known}")
+    chosen = [option for option in ("streaming", "half", "int8") if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     if options.bits is not None:
         entries["bits"] = options.bits
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
     if kept is not None and options.to == "safetensors":
         copy_branches(weights, path)
-    print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
+    print(f"{path}: {first_sentence(component_of(exporter))}\n{agreement}\ncard: {folder / CARD} and {README}")
     bits = getattr(exporter, "bits", None)
     precision = "half precision" if options.half else "int8" if options.int8 else f"{bits}-bit integers" if bits else ""
     for part, value in card.accuracy.items() if precision else ():

@@ -48,12 +48,6 @@ class Loaders:
         data_sets: dict[str, Any] = {name: getattr(loader, "dataset", None) for name, loader in parts.items()}
         return {name: len(data_set) for name, data_set in data_sets.items() if hasattr(data_set, "__len__")}
 
-    @property
-    def batch_size(self) -> int | None:
-        """Samples in a training batch; None if the loader does not know."""
-        size = getattr(self.train, "batch_size", None)
-        return size if isinstance(size, int) else None
-
 
 class Data(ABC):
     """A data set with a training part, a test part and perhaps a validation part."""

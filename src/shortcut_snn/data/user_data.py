@@ -77,11 +77,6 @@ class UserLoader:
         return seeded(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
 
 
-ACCEPTED = (
-    "a Data, or a pair (train, test) or triple (train, validation, test) of torch Datasets with a length or of"
-    " DataLoaders"
-)
-
 _HASHED_SAMPLES = 8
 
 
@@ -124,7 +119,11 @@ def as_data(
         if all(_is_map_style(part) for part in named.values()):
             _check_not_empty(named)
             return SampleData(train, validation, test, _describe(train, description), batch_size, workers)
-    raise ValueError(f"data for training is {ACCEPTED}, got {_type_names(source)}")
+    names = [type(part).__name__ for part in source] if isinstance(source, tuple | list) else [type(source).__name__]
+    raise ValueError(
+        "data for training is a Data, or a pair (train, test) or triple (train, validation, test) of torch Datasets "
+        f"with a length or of DataLoaders, got {', '.join(names[:4])}"
+    )
 
 
 def _check_not_empty(parts: Mapping[str, Any]) -> None:
@@ -140,11 +139,6 @@ def _is_map_style(part: Any) -> bool:
 
 def _data_set_of(part: Any) -> Any:
     return part.dataset if isinstance(part, DataLoader) else part
-
-
-def _type_names(source: Any) -> str:
-    names = [type(part).__name__ for part in source] if isinstance(source, tuple | list) else []
-    return f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else f"a {type(source).__name__}"
 
 
 def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,17 +11,16 @@ from . import (  # noqa: F401
 )
 from .anytime import AnytimePrediction, Exits, calibrate
 from .card import Card
-from .export import export_network, export_with_card
+from .export import export_network
 from .exporter import Exporter
 from .folding import fold
 from .inference import Inference
 from .predict import predict
-from .registry import card, load, names, push_to_hub
+from .registry import card, load, names
 from .rounding import quantised_weights, round_weights
 from .spec import InputSpec, NetworkSpec
 
 __all__ = [
     "AnytimePrediction", "Card", "Exits", "Exporter", "Inference", "InputSpec", "NetworkSpec", "calibrate", "card",
-    "export_network", "export_with_card", "fold", "load", "names", "predict", "push_to_hub", "quantised_weights",
-    "round_weights",
+    "export_network", "fold", "load", "names", "predict", "quantised_weights", "round_weights",
 ]  # fmt: skip

@@ -155,22 +155,16 @@ def export_network(
         ('network.safetensors', 4, ('0', '1'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    exported = export_checked(network, spec, images, exporter, folder)
-    return exported.path, exported.agreement
+    return export_checked(network, spec, images, exporter, folder)[:2]
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A file that has passed its check; rounded weights may predict other classes than the network's."""
+def export_checked(
+    network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path
+) -> tuple[Path, Agreement, Logits | None]:
+    """Write a file and check it; see :func:`export_network`.
 
-    path: Path
-    agreement: Agreement
-    logits: Logits
-    is_rounded: bool
-
-
-def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path) -> Exported:
-    """Write a file, check it and return it; see :func:`export_network`."""
+    The logits of the file come with rounded weights alone, which may predict other classes than the network.
+    """
     if isinstance(network, Shortcut):
         is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
         network = network.network if is_built_in else OneCall(network)
@@ -191,66 +185,41 @@ def export_checked(network: nn.Module, spec: NetworkSpec, images: Tensor, export
         agreement = check(network if rounded is folded else rounded, spec, logits, images)
         if rounded is not folded:
             agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
-    return Exported(folder / exporter.file, agreement, logits, rounded is not folded)
+    return folder / exporter.file, agreement, None if rounded is folded else logits
 
 
 def export_with_card(
     network: nn.Module,
     spec: NetworkSpec,
     images: Tensor,
-    to: str | Exporter,
+    exporter: Exporter,
     folder: Path,
     card: Card,
     test: Iterable[tuple[Tensor, Tensor]] = (),
 ) -> tuple[Path, Agreement, Card]:
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
-    An earlier card in the folder keeps its files if it has the same recipe, weights and accuracy.
-
-    Args:
-        network: see :func:`export_network`, also for ``spec``, ``images``, ``to`` and ``folder``.
-        card: facts about the network. If the file's weights are rounded, accuracy and energy are measured again.
-        test: batches of test images and labels, for the accuracy of rounded weights.
-
-    Returns:
-        The file, its agreement with the network, and the card.
-
-    Raises:
-        FileExistsError: the folder holds another README.
-        OSError: a package that the format needs is not installed.
-        ValueError: the format cannot represent the network, the file computes something else, or the folder's card
-            is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> from shortcut_snn.deploy import Card, export_with_card, load
-        >>> spec = load("digits-resnet18").spec
-        >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
-        >>> card = Card("digits", data={"name": "digits"}, recipe={}, accuracy={"test": 0.5})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _, _, card = export_with_card(spec.build(), spec, images, "safetensors", Path(folder), card)
-        >>> card.files
-        {'safetensors': 'network.safetensors'}
+    If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. A card in the
+    folder keeps its files if it has the same recipe, weights and accuracy. Another README is an error.
     """
-    exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     # Before the export: a damaged card leaves no new file.
     _earlier_card(folder)
-    exported = export_checked(network, spec, images, exporter, folder)
-    if exported.is_rounded:
+    path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
+    if rounded is not None:
         # Energy is counted where the file can be loaded as a network.
-        energy = _energy(load(exported.path), images) if isinstance(exporter, Safetensors) else None
-        card = replace(card, accuracy=_accuracy(exported.logits, test), energy=energy)
+        energy = _energy(load(path), images) if isinstance(exporter, Safetensors) else None
+        card = replace(card, accuracy=_accuracy(rounded, test), energy=energy)
     options = [text.format(value) for option, text in OPTIONS.items() if (value := getattr(exporter, option, False))]
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
     same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
-    files = {text: file for text, file in earlier.files.items() if same and file != exported.path.name}
+    files = {text: file for text, file in earlier.files.items() if same and file != path.name}
     label = ", ".join([component_of(exporter).name, *options])
-    card = replace(card, files=files | {label: exported.path.name})
+    card = replace(card, files=files | {label: path.name})
     write_card(card, folder)
-    return exported.path, exported.agreement, card
+    return path, agreement, card
 
 
 def _earlier_card(folder: Path) -> Card | None:

@@ -31,18 +31,13 @@ Logits = Callable[[Tensor], Tensor]
 class Exporter(ABC):
     """Base of file formats, registered with ``@components.exporter("NAME")``, for ``shortcut-snn export --to NAME``.
 
-    A format is a dataclass; its fields are its options.
+    A format is a dataclass; its fields are its options. The command prints the first sentence of its docstring.
     """
 
     @property
     @abstractmethod
     def file(self) -> str:
         """Name of the file."""
-
-    @property
-    @abstractmethod
-    def summary(self) -> str:
-        """A few words about the file."""
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a network with the rounded weights that the file holds; by default the network itself.

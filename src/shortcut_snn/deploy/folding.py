@@ -153,6 +153,7 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
     if isinstance(layer, nn.Conv2d):
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
         options = {name: getattr(layer, name) for name in names}
+        # A subclass of SpikeConv2d may be made for layers without bias, which the folded one has.
         kind = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
         folded = kind(**options, padding_mode=layer.padding_mode, device="meta")
     else:

@@ -35,11 +35,6 @@ class C(Integer):
         """Name of the file."""
         return "network.c"
 
-    @property
-    def summary(self) -> str:
-        """A few words about the file."""
-        return f"C99, weights of {self.bits} bits; run make check in its folder"
-
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the files and return a function that runs the integer file; see :meth:`.Exporter.export`."""
         integers = path.with_name(super().file)

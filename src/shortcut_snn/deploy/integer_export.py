@@ -103,11 +103,6 @@ class Integer(Exporter):
         """Name of the file."""
         return "network-integer.safetensors"
 
-    @property
-    def summary(self) -> str:
-        """A few words about the file."""
-        return f"integers, weights of {self.bits} bits, for integer_reference.py"
-
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
         """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
         integers, before, after = _integers(network, spec, example, self.bits)

@@ -9,7 +9,6 @@ dt``, and for IF ``r = 1 / dt``. An I-LIF neuron without memory is one LIF neuro
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 from .. import components
@@ -106,26 +106,13 @@ class _Recorder(TorchFunctionMode):
         # Keeping the tensor keeps its id from being reused.
         self.sources: dict[int, tuple[Tensor, list[str]]] = {}
         self.layer_of = {id(weight): path.removesuffix(".weight") for path, weight in network.named_parameters()}
-        self.record: dict[str, Callable[..., None]] = {
-            "conv2d": self._conv2d,
-            "linear": self._linear,
-            "avg_pool2d": self._avg_pool2d,
-            "adaptive_avg_pool2d": self._adaptive_avg_pool2d,
-            "max_pool2d": self._max_pool2d,
-            "mean": self._mean,
-            "dropout": self._same,
-            "add": self._add,
-            "__add__": self._add,
-        }
-        for view in ("flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand"):
-            self.record[view] = self._view
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor) and any(id(x) in self.sources for x in args):
-            if func.__name__ not in self.record:
+            if (record := getattr(self, f"on_{func.__name__.strip('_')}", None)) is None:
                 raise _unsupported(f"the function {func.__name__}")
-            self.record[func.__name__](output, *args, **(kwargs or {}))
+            record(output, *args, **(kwargs or {}))
         return output
 
     def add(self, path: str, node: Any, x: Tensor, output: Tensor) -> Tensor:
@@ -144,18 +131,18 @@ class _Recorder(TorchFunctionMode):
     def _unique(self, kind: str) -> str:
         return f"{kind}{sum(name.startswith(kind) for name in self.nodes)}"
 
-    # One method per torch function: its output, then its arguments.
+    # One method per torch function, on_NAME: its output, then its arguments.
 
     def _same(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         self.sources[id(output)] = (output, self.sources[id(x)][1])
 
-    def _add(self, output: Tensor, a: Tensor, b: Any, **kwargs: Any) -> None:
+    def on_add(self, output: Tensor, a: Tensor, b: Any, **kwargs: Any) -> None:
         self.sources[id(output)] = (
             output,
             [s for x in (a, b) if id(x) in self.sources for s in self.sources[id(x)][1]],
         )
 
-    def _view(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
+    def on_view(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         if output.shape[-1] != x.numel() or output.shape[-1] == x.shape[-1]:
             self._same(output, x)
             return
@@ -164,7 +151,10 @@ class _Recorder(TorchFunctionMode):
         node = self.nir.Flatten({"input": np.array(x.shape[-merged:])}, start_dim=-merged, end_dim=-1)
         self.add(self._unique("flatten"), node, x, output)
 
-    def _conv2d(
+    on_dropout = _same
+    on_flatten = on_unflatten = on_unsqueeze = on_squeeze = on_expand = on_view
+
+    def on_conv2d(
         self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
         groups: int,
     ) -> None:  # fmt: skip
@@ -179,11 +169,11 @@ class _Recorder(TorchFunctionMode):
         )  # fmt: skip
         self.add(path, node, x, output)
 
-    def _linear(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+    def on_linear(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
         node = self.nir.Affine(weight=weight.numpy(), bias=_bias(bias, weight))
         self.add(self.layer_of[id(weight)], node, x, output)
 
-    def _avg_pool2d(
+    def on_avg_pool2d(
         self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any = 0, ceil_mode: bool = False, *args: Any
     ) -> None:
         self._check_rounding(x, size, stride, padding, ceil_mode)
@@ -193,18 +183,18 @@ class _Recorder(TorchFunctionMode):
         node = self.nir.AvgPool2d(*(np.array(_pair(value)) for value in (size, stride, padding)))
         return self.add(self._unique("pool"), node, x, output)
 
-    def _adaptive_avg_pool2d(self, output: Tensor, x: Tensor, size: Any) -> None:
+    def on_adaptive_avg_pool2d(self, output: Tensor, x: Tensor, size: Any) -> None:
         if output.shape[-2:] != (1, 1):
             raise _unsupported(f"adaptive pooling to {size} pixels")
         self._pool(output, x, x.shape[-2:], x.shape[-2:], 0)
 
-    def _mean(self, output: Tensor, x: Tensor, axes: Any) -> None:
+    def on_mean(self, output: Tensor, x: Tensor, axes: Any) -> None:
         pooled = self._pool(torch.empty(0), x, x.shape[-2:], x.shape[-2:], 0)
         # Counted from the end, so that the axes are the same with and without a batch axis.
         node = self.nir.Flatten({"input": np.array([x.shape[-3], 1, 1])}, start_dim=-3, end_dim=-1)
         self.add(self._unique("flatten"), node, pooled, output)
 
-    def _max_pool2d(
+    def on_max_pool2d(
         self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> None:  # fmt: skip
@@ -227,10 +217,6 @@ class _Recorder(TorchFunctionMode):
 
 def _bias(bias: Tensor | None, weight: Tensor) -> Any:
     return np.zeros(len(weight), np.float32) if bias is None else bias.numpy()
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def _neuron_nodes(nir: Any, neuron: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -261,10 +247,9 @@ def _lif_node(nir: Any, shape: tuple[int, ...], decay: float, threshold: float) 
 @components.exporter("nir")
 @dataclass(frozen=True)
 class NIR(Exporter):
-    """A NIR graph."""
+    """A NIR graph of one time step, for simulators and neuromorphic hardware."""
 
     file = "network.nir"
-    summary = "graph of one time step for simulators and neuromorphic hardware"
 
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
@@ -280,7 +265,7 @@ def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
     """Return a function that runs a NIR file. Trust the file: nirtorch makes Python code of the names in it."""
     nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
     prepare = Prepare(spec)
-    modules = {nir.LIF: _euler_neuron, nir.IF: _euler_neuron, nir.Conv2d: _conv, nir.Affine: _linear}
+    modules = {nir.LIF: _euler_neuron, nir.IF: _euler_neuron, nir.Affine: _linear}
     module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
 
     @torch.inference_mode()
@@ -317,21 +302,8 @@ def _euler_neuron(node: Any) -> EulerNeuron:
     return EulerNeuron(decay, gain, node.v_threshold, node.v_reset)
 
 
-# nirtorch's own functions for these layers lose the bias, or exchange inputs and outputs.
-
-
 def _linear(node: Any) -> nn.Linear:
+    # nirtorch's own function loses the bias.
     layer = nn.Linear(node.weight.shape[1], node.weight.shape[0])
     layer.weight.data, layer.bias.data = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
-    return layer
-
-
-def _conv(node: Any) -> nn.Conv2d:
-    options: dict[str, Any] = {
-        name: tuple(int(value) for value in np.broadcast_to(getattr(node, name), 2))
-        for name in ("stride", "padding", "dilation")
-    }
-    outputs, inputs, *kernel = node.weight.shape
-    layer = nn.Conv2d(inputs, outputs, (kernel[0], kernel[1]), **options)
-    layer.weight.data, layer.bias = torch.from_numpy(node.weight), nn.Parameter(torch.from_numpy(node.bias))
     return layer

@@ -121,7 +121,7 @@ _SPEC_KEY = "shortcut_snn"
 @components.exporter("onnx")
 @dataclass(frozen=True)
 class ONNX(Exporter):
-    """An ONNX graph.
+    """An ONNX graph, for onnxruntime and others.
 
     Args:
         streaming: write one time step, whose membrane potentials are inputs and outputs.
@@ -131,8 +131,6 @@ class ONNX(Exporter):
 
     streaming: bool = False
     int8: bool = False
-
-    summary = "graph for onnxruntime and others"
 
     @property
     def file(self) -> str:

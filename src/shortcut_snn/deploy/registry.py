@@ -1,91 +1,28 @@
-"""Trained networks: opened by path, by name, or from the Hugging Face hub; and pushed to the hub."""
+"""Trained networks: opened by path, by name, or from the Hugging Face hub."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from .. import __version__
 from ..components.registry import suggestion
 from ..nets.options import check_choice
-from .card import CARD, README, WEIGHTS, Card, read_card, readme
+from .card import CARD, WEIGHTS, Card, read_card
 from .exporter import require
 from .inference import Inference, Precision
 from .safetensors_files import read_inference
 
-_PATIENCE = 3
-"""The hub may take this many times huggingface_hub's timeout of a download to answer a request."""
 
-
-def fetch(repository: str, revision: str | None = None) -> Path:
-    """Fetch the weights and the card of a network, which hold no code, into a cache; return its folder."""
-    with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
-        files = [WEIGHTS, CARD, README]
-        # If the hub does not answer, this returns what was fetched before.
-        folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=files))
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {WEIGHTS}")
-    return folder
-
-
-def push_to_hub(folder: str | Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a network and its card, as ``shortcut-snn export`` writes them, to the Hugging Face hub.
-
-    Args:
-        folder: folder of the export.
-        repository: ``owner/name``; created if it does not exist.
-        private: visibility of a repository that is created; None: the default of the owner's account.
-        token: access token; by default the one that ``hf auth login`` stores.
-
-    Returns:
-        Address of the commit.
-
-    Raises:
-        FileNotFoundError: the folder has no card or no safetensors file.
-        OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
-    """
-    folder = Path(folder)
-    card = read_card(folder)
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS}: export the run to safetensors first")
-    with _hub(f"{repository} cannot be pushed to the Hugging Face hub") as hub:
-        api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
-        api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_file(repo_id=repository, path_in_repo=README, path_or_fileobj=readme(card, repository).encode())
-        # Only files in the folder itself match, whatever the card names.
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=[escape(name) for name in (CARD, *card.files.values())],
-            commit_message=f"{card.name}, shortcut-snn {card.version}",
-        )
-    return str(commit.commit_url)
-
-
-@contextmanager
-def _hub(failure: str) -> Iterator[Any]:
-    """Provide huggingface_hub; any error of it becomes one OSError of one line."""
+def fetch(repository: str, file: str, revision: str | None = None) -> Path:
+    """Fetch a file of a network into a cache, and return its path; without an answer, the one fetched before."""
     hub = require("huggingface_hub", "the Hugging Face hub", "hub")
-    session = hub.get_session()
-    hooks, seconds = session.event_hooks, _PATIENCE * hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-
-    def limit(request: Any) -> None:
-        """Give a request a time limit, without which a server that never answers is waited for without end."""
-        limits = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {name: limit or seconds for name, limit in limits.items()}
-
-    session.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
     try:
-        yield hub
+        return Path(hub.hf_hub_download(repository, file, revision=revision))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OSError(f"{failure}: {reason}") from None
-    finally:
-        session.event_hooks = hooks
+        raise OSError(f"{repository} cannot be fetched from the Hugging Face hub: {reason}") from None
 
 
 TRAINED = Path(__file__).parents[1] / "trained"
@@ -106,8 +43,8 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in TRAINED.glob(f"*/{WEIGHTS}"))
 
 
-def find(name: str | Path, revision: str | None = None) -> Path:
-    """Return the file or folder of a network; fetch a network of the hub.
+def find(name: str | Path, file: str, revision: str | None = None) -> Path:
+    """Return the file or folder of a network; fetch one file of a network of the hub.
 
     A path to a network comes first, then a name, then any other path, then a repository of the hub.
     """
@@ -120,7 +57,7 @@ def find(name: str | Path, revision: str | None = None) -> Path:
         return path
     # If the first part is a folder here, the name is a mistyped path, which is not sent to the hub.
     if _REPOSITORY.fullmatch(str(name)) and path.suffix != ".safetensors" and not path.parent.is_dir():
-        return fetch(str(name), revision)
+        return fetch(str(name), file, revision).parent
     raise FileNotFoundError(
         f"no network {str(name)!r}{suggestion(str(name), names())}: it is not a path, and this package has: "
         f"{', '.join(names())}"
@@ -139,7 +76,7 @@ def card(name: str | Path) -> Card:
         >>> card("digits-resnet18").data["name"]
         "scikit-learn's digits"
     """
-    path = find(name)
+    path = find(name, CARD)
     return read_card(path if path.is_dir() else path.parent)
 
 
@@ -178,7 +115,7 @@ def load(name: str | Path, revision: str | None = None, precision: Precision = "
         torch.Size([3])
     """
     check_choice("precision", precision, Precision)
-    path = find(name, revision)
+    path = find(name, WEIGHTS, revision)
     if path.is_dir():
         path = path / WEIGHTS
         if not path.is_file():

@@ -100,7 +100,7 @@ _FOLDED, _BRANCHES, _EXITS = "folded", "branches", "exits"
 @components.exporter("safetensors")
 @dataclass(frozen=True)
 class Safetensors(Exporter):
-    """Weights, and the specification to rebuild the network.
+    """Weights with batch norms folded in, and the specification by which ``load`` rebuilds the network.
 
     Args:
         half: store weights in half precision, in half the file; the network computes in float32 all the same.
@@ -109,7 +109,6 @@ class Safetensors(Exporter):
     half: bool = False
 
     file = WEIGHTS
-    summary = "weights with batch norms folded in, for load()"
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> nn.Module:
         """Return a copy with the values of half-precision weights, if ``half`` is set."""

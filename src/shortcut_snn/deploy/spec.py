@@ -90,8 +90,8 @@ class NetworkSpec:
         (2, 2)
     """
 
-    network: Any
-    neuron: Any
+    network: Annotated[Any, components.network]
+    neuron: Annotated[Any, components.neuron]
     data: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -108,20 +108,13 @@ class NetworkSpec:
         Raises:
             ValueError: an entry is missing or out of bounds; the message names it.
         """
-        for name in ("network", "neuron", "data"):
-            if name not in entries:
-                raise ValueError(f"{name} is missing")
-        if not isinstance(entries["data"], Mapping):
-            raise ValueError("data must be a group of entries, {...}")
-        return cls(
-            read(components.network, entries["network"], "network"),
-            read(components.neuron, entries["neuron"], "neuron"),
-            entries["data"],
-        )
+        spec: NetworkSpec = read(cls, {f.name: entries[f.name] for f in fields(cls) if f.name in entries}, "")
+        return spec
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entries as JSON can represent them."""
-        return {field.name: write(getattr(self, field.name)) for field in fields(self)}
+        entries: dict[str, Any] = write(self)
+        return entries
 
     @cached_property
     def inputs(self) -> InputSpec:

@@ -73,15 +73,13 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
 @components.exporter("torch-export")
 @dataclass(frozen=True)
 class TorchExport(Exporter):
-    """A program of torch.export.
+    """A program for ``torch.export.load``.
 
     Args:
         streaming: write one time step, whose membrane potentials are inputs and outputs.
     """
 
     streaming: bool = False
-
-    summary = "program for torch.export.load()"
 
     @property
     def file(self) -> str:

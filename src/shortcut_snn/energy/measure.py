@@ -121,7 +121,7 @@ def _infer_layout(
         except ValueError as error:
             refusal = error
     # The message names an argument, as in "pass loop=...".
-    hint = " (an argument of attach: measure the wrapper that it returns)" if "=" in str(refusal) else ""
+    hint = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(refusal) else ""
     raise ValueError(f"{refusal}{hint}") from refusal
 
 

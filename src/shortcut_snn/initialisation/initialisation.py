@@ -29,7 +29,7 @@ from .._utils.calls import inputs_of, tensors_in
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection.neurons import custom_neurons, find_neurons
 from ..measurement import probe
-from ..measurement.layers import Loss, chain, check_can_examine
+from ..measurement.layers import Loss, chain, check_can_examine, trained_chain
 from ..measurement.probe import LayerTally
 from ..measurement.setup import Setup, wrapped_copy
 from ..method import Shortcut
@@ -71,10 +71,12 @@ class Initialisation:
         """Return what was set, what was reached, and what could not be set."""
         # One sample has no others to differ from.
         kept = "" if math.isnan(self.kept) else f"the last layers keep {self.kept:.0%} of the input, "
+        lowest, highest = self.gradients
+        # No neuron has a gradient if all layers before the last neuron are frozen.
+        gradients = "" if math.isnan(lowest) else f", gradients {lowest:.2g} to {highest:.2g} times the last"
         lines = [
             f"initialised: {len(self.norms)} norms and {len(self.surrogates)} surrogates set; {kept}"
-            f"firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
-            f"gradients {self.gradients[0]:.2g} to {self.gradients[1]:.2g} times the last"
+            f"firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}{gradients}"
         ]
         if self.weights:
             smallest, largest = min(self.weights.values()), max(self.weights.values())
@@ -98,7 +100,8 @@ def initialise(
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
     without a skip path become the identity plus a multiple of their values. Run it once, before the first step and
-    before the optimizer is built. If it raises or is interrupted, nothing has changed.
+    before the optimizer is built. If it raises or is interrupted, nothing has changed. A ``state_dict`` has no
+    surrogates: to resume, save those of the report too, and pass them to :func:`set_surrogates`.
 
     Args:
         network: a network with built-in neurons or those of a known library, or a wrapper of
@@ -123,6 +126,8 @@ def initialise(
         >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
         (True, {})
     """
+    # A compiled network has the layers of the network itself.
+    network = getattr(network, "_orig_mod", network)
     with custom_neurons(spiking):
         return _initialise(network, example, labels, loss)
 
@@ -133,7 +138,10 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else _FEWEST
     if not samples:
         raise ValueError(f"the batch for initialise has no samples: pass at least {_FEWEST}")
-    if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors_in(example)):
+    tensors = tensors_in(example)
+    if not tensors:
+        raise ValueError(f"the example, a {type(example).__name__}, has no tensors: pass torch.as_tensor(example)")
+    if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors):
         raise ValueError("the example has the same value everywhere, so nothing can be measured: pass real data")
     if not any(parameter.requires_grad for parameter in target.parameters()):
         raise ValueError(
@@ -141,9 +149,11 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         )
     setup = wrapped_copy(network, (example, labels), loss)
     structure, norms, surrogates = _set(setup, setup.network, example, labels)
-    reports = {report.layer: report for report in chain(setup.examine([(example, labels)]).layers)}
-    on_path = [reports[name].norm for name in structure.main_path if name in reports]
-    gradients = on_path or [report.norm for report in reports.values()]
+    layers = setup.examine([(example, labels)]).layers
+    reports = {report.layer: report for report in chain(layers)}
+    # Layers behind nothing that is trained have no gradient.
+    trained = {report.layer: report.norm for report in trained_chain(layers)}
+    gradients = [trained[name] for name in structure.main_path if name in trained] or list(trained.values())
     rates = [report.rate for report in reports.values()]
     result = Initialisation(
         {name: _means(setup.network.get_submodule(name)) for name in norms.names},
@@ -152,7 +162,9 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         # The last neuron may be in a branch, and its spikes added to what is kept.
         max(report.kept for report in list(reports.values())[-2:]),
         (min(rates), max(rates)),
-        (min(gradients) / gradients[-1], max(gradients) / gradients[-1]) if gradients[-1] else (math.nan, math.nan),
+        (min(gradients) / gradients[-1], max(gradients) / gradients[-1])
+        if gradients and gradients[-1]
+        else (math.nan, math.nan),
         norms.factors,
         samples,
     )

@@ -188,7 +188,8 @@ class Norms:
         normed, x = (self._small(name, tensor.expand_as(x)) for tensor in (normed, x))
         rate = float(x.mean())
         limit = CHANGED / self.structure.count("skip", "copy")
-        margin = max(limit / 2, 0.01 * rate)
+        # Half the rate at most: no shift takes more spikes than there are.
+        margin = min(max(limit / 2, 0.01 * rate), rate / 2)
 
         def shift_at(scale: float) -> float:
             # Any shift of an interval may keep the rate. The middle is farthest from changing spikes.

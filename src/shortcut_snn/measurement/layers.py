@@ -128,16 +128,12 @@ def examine(
 
 def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
     """Raise ``ValueError`` if the batches are not pairs or there are none, or if the network has no known neurons."""
-    if not isinstance(batches, Sequence) or not batches:
+    has_pairs = isinstance(batches, Sequence) and all(isinstance(each, Sequence) and len(each) == 2 for each in batches)
+    if not has_pairs or not batches:
         raise ValueError(
             "batches must be a list of at least one pair of inputs and labels: [(inputs, labels)], or "
             "[next(iter(loader))] of a loader"
         )
-    for batch in batches:
-        if not isinstance(batch, Sequence) or len(batch) != 2:
-            raise ValueError(
-                f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
-            )
     check_has_neurons(network)
 
 

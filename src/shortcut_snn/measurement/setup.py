@@ -14,7 +14,7 @@ from ..introspection import introspect
 from ..introspection.adapters import find_adapters
 from ..introspection.inference import describe
 from ..introspection.neurons import find_neurons, find_sequence_neurons
-from ..method import Layout, Shortcut, ShortcutOutput
+from ..method import Layout, Shortcut
 from ..method.targets import default_loss
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, Loss, examine
@@ -52,11 +52,7 @@ def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | No
 
 def _loss_of_wrapper(loss: Loss) -> Loss:
     """Turn a loss of a network's output into a loss of its wrapper's output."""
-
-    def loss_of_output(output: ShortcutOutput, labels: Tensor) -> Tensor:
-        return loss(output.main, labels)
-
-    return loss_of_output
+    return lambda output, labels: loss(output.main, labels)
 
 
 def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
@@ -81,7 +77,7 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
             layout = infer_layout(_with_low_thresholds(network))
     except ValueError as error:
         # The message names an argument, as in "pass loop=...".
-        hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
+        hint = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
     return Shortcut(copy_network(network), layout)
 

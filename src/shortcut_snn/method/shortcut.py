@@ -109,6 +109,7 @@ class Shortcut(nn.Module):
             criterion: the loss of one prediction; by default the layout's.
 
         Raises:
+            TypeError: the output is not that of a wrapper.
             ValueError: the wrapper has no method, its network was not initialised as the method says, or the method
                 rounds weights.
         """
@@ -122,9 +123,10 @@ class Shortcut(nn.Module):
                 "only tasks round weights: train with fit, or leave method.weight_bits out and call the network "
                 "inside deploy.quantised_weights"
             )
+        loss = self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
         if len(self.branches) and not output.branches and output.main.requires_grad:
             warnings.warn("the model is in eval mode, so its branches do not train: call model.train()", stacklevel=2)
-        return self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
+        return loss
 
     def weighted_loss(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion | None = None
@@ -132,10 +134,15 @@ class Shortcut(nn.Module):
         """Return the loss of a batch for a branch weight.
 
         Raises:
+            TypeError: the output is not that of a wrapper.
             ValueError: the wrapper has no method.
         """
         if self._method is None:
             raise ValueError("the wrapper has no method, so no loss: pass method=... to attach or wrap")
+        if not isinstance(output, ShortcutOutput):
+            raise TypeError(
+                f"the output is a {type(output).__name__}, not the wrapper's: pass model(x) first, then labels"
+            )
         criterion = refuse_broadcasting(criterion or self.layout.criterion or F.cross_entropy)
         if self.layout.step_axis == 0:
             # Every time step is a sample with a label of its own.
@@ -180,6 +187,7 @@ class Shortcut(nn.Module):
             tapped = self.taps.stop() if listening else []
             if listening:
                 check_samples(self.taps, tapped, self.steps_first(main), self.layout)
+                warn_of_frozen_taps(self.taps, tapped)
         finally:
             self.taps.cancel()
             self.reset()
@@ -312,6 +320,18 @@ class Shortcut(nn.Module):
     def extra_repr(self) -> str:
         """Show method, taps and layout."""
         return f"method={self._method}\n{self.layout.summary()}"
+
+
+def warn_of_frozen_taps(taps: Taps, tapped: Sequence[Tensor]) -> None:
+    """Warn if all layers before a tap are frozen, as they may be after the network was wrapped."""
+    frozen = [name for name, features in zip(taps.names, tapped, strict=True) if not features.requires_grad]
+    if frozen and torch.is_grad_enabled():
+        warnings.warn(
+            f"the branches of {', '.join(frozen)} train nothing, since all layers before them are frozen: tap deeper "
+            "layers",
+            # The caller of the module.
+            stacklevel=6,
+        )
 
 
 def check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, layout: Layout) -> None:

@@ -29,7 +29,9 @@ def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
     """
     shape = tuple(output.shape)
     if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():
-        raise ValueError(f"targets {list(targets.shape)} do not fit the output {list(shape)}")
+        are_indices = targets.dim() == 1 and bool((targets == targets.round()).all())
+        remedy = "; indices of classes must be integers, as in targets.long()" if are_indices else ""
+        raise ValueError(f"targets {list(targets.shape)} do not fit the output {list(shape)}{remedy}")
     return targets.reshape(shape)
 
 
@@ -39,11 +41,11 @@ def default_loss(output: Any, labels: Tensor) -> Tensor:
         raise TypeError(f"labels must be a tensor, got a {type(labels).__name__}; other labels need loss=...")
     if are_classes(labels):
         check_classes(output, labels)
-        return F.cross_entropy(output, labels)
+        return F.cross_entropy(output, labels if labels.is_floating_point() else labels.long())
     try:
         return F.mse_loss(output, in_shape_of(output, labels))
     except ValueError as error:
-        raise ValueError(f"{error}: pass loss=...") from error
+        raise ValueError(f"{error}; other targets need loss=...") from error
 
 
 def check_classes(output: Tensor, labels: Tensor) -> None:
@@ -54,8 +56,13 @@ def check_classes(output: Tensor, labels: Tensor) -> None:
     # A cross-entropy ignores labels of -100.
     if highest >= output.shape[1] or lowest not in (-100, *range(output.shape[1])):
         raise ValueError(
-            f"labels lie from {lowest} to {highest}, but the network has {output.shape[1]} outputs: count classes "
-            "from 0"
+            f"labels lie from {lowest} to {highest}, but the output has width {output.shape[1]}: count classes from 0, "
+            "or pass the loss of such labels"
+        )
+    if labels.dim() != output.dim() - 1:
+        raise ValueError(
+            f"labels {list(labels.shape)} do not fit the output {list(output.shape)}: pass one class for each sample, "
+            "as in labels.flatten()"
         )
 
 

@@ -1,4 +1,4 @@
-"""Import custom components: files and modules named on the command line, and installed packages.
+"""Import custom components: files and modules named on the command line.
 
 A recipe names components and never imports anything. The run's folder records what was imported.
 """
@@ -12,19 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-GROUP = "shortcut_snn.components"
-"""The group of entry points by which installed packages register components."""
-
 
 def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Import files and modules that register components, then those of installed packages.
+    """Import files and modules that register components.
 
     Args:
         names: paths of Python files, or names of modules.
 
     Returns:
-        A record of each import: its name, and a version or the SHA-256 of the file. The record of an installed
-        package also names the package.
+        A record of each import: its name, and a version or the SHA-256 of the file.
 
     Raises:
         ValueError: one of them cannot be imported.
@@ -33,18 +29,7 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
         >>> import_components(["json"])[0]["name"]
         'json'
     """
-    records = [_import(name) for name in names]
-    for entry_point in metadata.entry_points(group=GROUP):
-        try:
-            entry_point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise ValueError(f"the entry point {entry_point.value} cannot be imported: {_one_line(error)}") from error
-        package = entry_point.dist
-        version = {} if package is None else {"package": package.name, "version": package.version}
-        records.append({"name": entry_point.value} | version)
-    return records
+    return [_import(name) for name in names]
 
 
 def _import(name: str) -> dict[str, Any]:
@@ -57,7 +42,8 @@ def _import(name: str) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ValueError(f"{name} cannot be imported: {_one_line(error)}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{name} cannot be imported: {reason}") from error
     try:
         return {"name": name, "version": metadata.version(name.partition(".")[0])}
     except metadata.PackageNotFoundError:
@@ -90,21 +76,12 @@ def _sha256(path: Path) -> str:
 
 def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
     """Return how to import what a run imported and this process has not, as the end of an error message."""
-    missing = [record for record in imports if not _is_imported(str(record["name"]))]
-    names = [str(record["name"]) for record in missing if "package" not in record]
-    packages = dict.fromkeys(f"{record['package']} {record['version']}" for record in missing if "package" in record)
-    text = ""
-    if names:
-        text += f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names)
-    if packages:
-        text += f"; the run imported the installed package {', '.join(packages)}: install it"
-    return text
+    names = [str(record["name"]) for record in imports]
+    if not (missing := [name for name in names if not _is_imported(name)]):
+        return ""
+    return f"; the run imported {', '.join(missing)}: add " + " ".join(f"--import {name}" for name in missing)
 
 
 def _is_imported(name: str) -> bool:
     path = Path(name)
     return (path.stem if path.suffix == ".py" else name.partition(":")[0]) in sys.modules
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

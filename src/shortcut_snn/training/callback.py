@@ -20,7 +20,7 @@ from ..method import LogitSum, Method, Objective, Readout, Shortcut, ShortcutOut
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_combine import AddedLogits, AddedLoss, call_readout
+from .callback_combine import AddedLoss, call_readout
 from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
 
 _PATIENCE = 10
@@ -100,11 +100,10 @@ class ShortcutCallback(Callback):
         self.network, self.taps, self.options = network, taps, options
         self.example, self.example_labels = example, example_labels
         self.criterion, self.labels = criterion, labels or _second_entry
-        self._combination: AddedLogits | AddedLoss = (
-            AddedLogits()
-            if isinstance(self.method.objective, LogitSum)
-            else AddedLoss(self._loss, self._call_text, options.get("loop") == "network")
-        )
+        self._added_loss: AddedLoss | None = None
+        """Adds the branches' part of the objective to the module's loss; None if logits are added to the output."""
+        if not isinstance(self.method.objective, LogitSum):
+            self._added_loss = AddedLoss(self._loss, self._call_text, options.get("loop") == "network")
         self._shortcut: Shortcut | None = None
         self._readout: Callable[[Any], Any] = Readout()
         self._target: nn.Module | None = None
@@ -168,7 +167,11 @@ class ShortcutCallback(Callback):
             )
         self._reset = self._shortcut.reset
         self._readout = call_readout(self._shortcut.layout)
-        self._combination.start(self._shortcut, pl_module)
+        step = None
+        if self._added_loss is not None:
+            step = self._added_loss.training_step(pl_module, self._shortcut.layout)
+        elif not isinstance(self._readout, Readout):
+            raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
         taps = self._shortcut.taps
         taps.install()
         handles = [
@@ -178,7 +181,6 @@ class ShortcutCallback(Callback):
         self._undo += [taps.remove, *(handle.remove for handle in handles)]
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
-        step = self._combination.training_step(pl_module.training_step)
         if step is not None:
             self._undo.append(override(pl_module, "training_step", step))
 
@@ -251,7 +253,6 @@ class ShortcutCallback(Callback):
         self._reset_state()
         self._lambda = self.method.branch_weight(*progress(trainer, pl_module))
         self._is_training = True
-        self._combination.begin_batch()
         if self._uncalled >= 0:
             self._uncalled += 1
 
@@ -286,7 +287,8 @@ class ShortcutCallback(Callback):
 
     def _end_batch(self) -> None:
         self._is_training = False
-        self._combination.begin_batch()
+        if self._added_loss is not None:
+            self._added_loss.calls = []
         if self._shortcut is not None:
             # A failed forward pass leaves them active.
             self._shortcut.taps.cancel()
@@ -309,12 +311,16 @@ class ShortcutCallback(Callback):
         self._uncalled = -1
         tapped, main = self._shortcut.taps.stop(), self._readout(output)
         branches = self._shortcut.predict(tapped, main)
-        return self._combination.after_call(output, main, branches, self._lambda)
+        if self._added_loss is not None:
+            self._added_loss.calls.append([main.detach(), *branches])
+            return output
+        assert isinstance(self._readout, Readout)
+        return self._readout.add(output, self._lambda * sum(branches[1:], branches[0]))
 
-    def _loss(self, batch: Any, output: ShortcutOutput, branch_weight: float) -> Tensor:
+    def _loss(self, batch: Any, output: ShortcutOutput) -> Tensor:
         """Return the objective of a batch."""
         assert self._shortcut is not None
-        return self._shortcut.weighted_loss(output, self.labels(batch), branch_weight, self.criterion)
+        return self._shortcut.weighted_loss(output, self.labels(batch), self._lambda, self.criterion)
 
 
 def _second_entry(batch: Any) -> Tensor:

@@ -1,13 +1,13 @@
-"""How branches enter the training of a LightningModule: as logits added to the output, or as a loss."""
+"""How branches enter the training of a LightningModule if their logits are not added to the output: as a loss."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from ..method import Layout, Readout, Shortcut, ShortcutOutput
+from ..method import Layout, Readout, ShortcutOutput
 
 
 def call_readout(layout: Layout) -> Callable[[Any], Any]:
@@ -19,52 +19,29 @@ def call_readout(layout: Layout) -> Callable[[Any], Any]:
     return readout
 
 
-class AddedLogits:
-    """The network returns main + lambda * sum of branches, which the module's loss takes."""
-
-    def start(self, shortcut: Shortcut, module: Any) -> None:
-        """Find how logits are added to the network's output."""
-        readout = call_readout(shortcut.layout)
-        if not isinstance(readout, Readout):
-            raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
-        self.readout = readout
-
-    def training_step(self, step: Callable[..., Any]) -> None:
-        """Leave the step as it is."""
-
-    def begin_batch(self) -> None:
-        """Do nothing."""
-
-    def after_call(self, output: Any, main: Tensor, branches: Sequence[Tensor], branch_weight: float) -> Any:
-        """Return the output with the branches' logits added."""
-        return self.readout.add(output, branch_weight * sum(branches[1:], branches[0]))
-
-
 class AddedLoss:
     """The network returns its own output, and the branches' part of the objective is added to the module's loss.
 
     Args:
-        loss: the objective of a batch, its output and a branch weight.
+        loss: the objective of a batch and its output.
         text: the call of the network in the module's ``training_step``, for messages.
         steps_are_calls: whether a call of the network is a time step.
     """
 
-    def __init__(self, loss: Callable[[Any, ShortcutOutput, float], Tensor], text: str, steps_are_calls: bool) -> None:
+    def __init__(self, loss: Callable[[Any, ShortcutOutput], Tensor], text: str, steps_are_calls: bool) -> None:
         self.loss, self.text, self.steps_are_calls = loss, text, steps_are_calls
         self.calls: list[list[Tensor]] = []
-        self.branch_weight = 0.0
+        """The predictions of network and branches in each call of a batch."""
 
-    def start(self, shortcut: Shortcut, module: Any) -> None:
-        """Check that a loss can be added."""
+    def training_step(self, module: Any, layout: Layout) -> Callable[..., Any]:
+        """Return a module's step with the branches' loss added, unless it returns None."""
         if not module.automatic_optimization:
             raise ValueError(
                 f"{type(module).__name__} uses manual optimization, where no loss can be added: use "
                 "objective='logit_sum'"
             )
-        self.steps_are_calls = self.steps_are_calls or shortcut.layout.run is not None
-
-    def training_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a step that adds the branches' loss, unless it returns None."""
+        self.steps_are_calls = self.steps_are_calls or layout.run is not None
+        step = module.training_step
 
         @functools.wraps(step)
         def with_added_loss(batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -79,16 +56,6 @@ class AddedLoss:
 
         return with_added_loss
 
-    def begin_batch(self) -> None:
-        """Forget the calls of the last batch."""
-        self.calls = []
-
-    def after_call(self, output: Any, main: Tensor, branches: Sequence[Tensor], branch_weight: float) -> Any:
-        """Keep the predictions for the loss, and return the output as it is."""
-        self.calls.append([main.detach(), *branches])
-        self.branch_weight = branch_weight
-        return output
-
     def _branch_loss(self, batch: Any) -> Tensor:
         """Return the part of the objective that comes from the branches."""
         # An optimizer's closure may run several times in a batch.
@@ -101,5 +68,4 @@ class AddedLoss:
                 "use objective='logit_sum', or pass loop='network' if a call is a time step"
             )
         main, *branches = [sum(logits[1:], logits[0]) / len(logits) for logits in zip(*calls, strict=True)]
-        with_branches = self.loss(batch, ShortcutOutput(main, tuple(branches)), self.branch_weight)
-        return with_branches - self.loss(batch, ShortcutOutput(main), self.branch_weight)
+        return self.loss(batch, ShortcutOutput(main, tuple(branches))) - self.loss(batch, ShortcutOutput(main))

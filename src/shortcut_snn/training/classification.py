@@ -99,11 +99,7 @@ class Classification(Task):
         return _cross_entropy(prediction, target, self.label_smoothing)
 
     def evaluation_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy without label smoothing.
-
-        Raises:
-            ValueError: the labels do not fit the number of classes.
-        """
+        """Return the cross-entropy without label smoothing."""
         return _cross_entropy(prediction, target)
 
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:

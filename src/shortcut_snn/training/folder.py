@@ -162,23 +162,16 @@ class RunFolder:
         return self.checkpoint if self.checkpoint.is_file() else None
 
     def check_recipe(self, entries: Mapping[str, Any]) -> None:
-        """Raise an error unless the run in the folder can resume with these entries of a recipe.
-
-        Raises:
-            ValueError: an entry differs that changes the result; the message names it.
-        """
+        """Raise ``ValueError`` unless the run in the folder can resume with these entries of a recipe."""
         before = {name: _with_current_names(name, value) for name, value in self.read_entries().items()}
         check_resumable(before, entries, f"the run in {self}")
 
     def check_data(self, split: str, fingerprint: str) -> None:
-        """Raise an error unless the data are those of the run in the folder.
+        """Raise ``ValueError`` unless split and contents of the data are those of the run in the folder.
 
         Args:
             split: the samples of each part, one per line; empty if the data set has no fixed split.
             fingerprint: of the data's contents; empty if it has none.
-
-        Raises:
-            ValueError: the split or the contents differ.
         """
         before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
         if before and split and before != split:

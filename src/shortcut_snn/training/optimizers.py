@@ -112,11 +112,10 @@ def onecycle(
 def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
     """Return the scheduler for ``total`` steps; ``warmup`` is the fraction of them of a linear rise from near 0."""
     warmup_steps = round(warmup * total)
-    if not warmup_steps:
-        scheduler: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
-        return scheduler
     # Built before LinearLR changes the learning rate, which some schedules read.
-    scheduler = lr_schedule.build(optimizer=optimizer, total=max(total - warmup_steps, 1))
+    scheduler: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total - warmup_steps, 1))
+    if not warmup_steps:
+        return scheduler
     rise = LinearLR(optimizer, 1 / (warmup_steps + 1), 1.0, warmup_steps)
     return SequentialLR(optimizer, [rise, scheduler], [warmup_steps])
 

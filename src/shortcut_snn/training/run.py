@@ -199,7 +199,8 @@ def processor_capabilities() -> dict[str, Any]:
 
 def _describe_start(task: Task, batches: Loaders) -> str:
     """Return a line about the size of network and data, and a warning if a batch is larger than the data."""
-    samples, size = batches.samples, batches.batch_size
+    # A loader with a batch sampler has no batch size.
+    samples, size = batches.samples, getattr(batches.train, "batch_size", None)
     parts = ", ".join(f"{count:,} {part}" for part, count in samples.items()) or "unknown"
     parameters = sum(parameter.numel() for parameter in task.model.network.parameters())
     line = f"{parameters:,} parameters; samples: {parts}; {len(batches.train):,} steps an epoch"

@@ -197,16 +197,14 @@ def format_value(value: Any) -> str:
         >>> format_value(40812.3), format_value(0.0123456), format_value(float("nan"))
         ('40,812', '0.01235', '-')
     """
-    if value is None:
+    if value is None or value != value:
         return "-"
     if not isinstance(value, int | float) or isinstance(value, bool):
         return str(value)
-    if math.isnan(value):
-        return "-"
-    if math.isfinite(value) and value == int(value):
-        return f"{int(value):,}" if abs(value) < 1e15 else f"{value:.3g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
+    if abs(value) >= 1000 or value == int(value):
+        return f"{round(value):,}"
     return f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.3g}"
 
 

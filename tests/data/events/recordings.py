@@ -124,13 +124,6 @@ def aedat2_turned(sample: Sample) -> bytes:
     return aedat2(sample._replace(x=sample.y, y=sample.x))
 
 
-def aedat2_davis346(sample: Sample) -> bytes:
-    """jAER's file of a DAVIS346."""
-    header = b"#!AER-DAT2.0\r\n# AEChip: Davis346\r\n"
-    address = (259 - sample.y) << 22 | (345 - sample.x) << 12 | sample.p << 11
-    return header + np.stack([address, sample.t], 1).astype(">u4").tobytes()
-
-
 AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
 
 

@@ -45,7 +45,6 @@ def in_seconds(sample: Sample) -> bytes:
 FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
     "N-MNIST": (".bin", recordings.atis_bin, (34, 34)),
     "AEDAT 2, DVS128": (".aedat", recordings.aedat2, DVS128),
-    "AEDAT 2, DAVIS346": (".aedat", recordings.aedat2_davis346, (260, 346)),
     "AEDAT 3": (".aedat", recordings.aedat3, DVS128),
     "AEDAT 4": (".aedat4", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
     "AEDAT 4, short name": (".aedat", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
@@ -147,16 +146,10 @@ def test_aedat_2_layout_of_a_dvs128(tmp_path: Path) -> None:
     assert (events.x.tolist(), events.y.tolist(), events.p.tolist()) == ([117, 27], [107, 77], [True, False])
 
 
-def test_aedat_2_layout_of_a_davis346(tmp_path: Path) -> None:
-    sensor = (260, 346)
-    content = recordings.aedat2_davis346(synthetic(0, 900, sensor))
-    path = tmp_path / "a.aedat"
-    picture = np.array([[1 << 31 | 5 << 12, 7]] * 50, ">u4").tobytes()
-    assert len(read(write(path, content + picture), sensor).t) == 900
-    # By hand: y is the bits from 22, x the 10 from 12, both from the far corner; bit 11 says that brightness rose.
-    one = np.array([[258 << 22 | 340 << 12 | 1 << 11, 77]], ">u4").tobytes()
-    event = read(write(path, b"#!AER-DAT2.0\r\n" + one), sensor)
-    assert (event.t[0], event.x[0], event.y[0], event.p[0]) == (77, 5, 1, True)
+def test_aedat_2_of_another_camera_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + bytes(8))
+    with pytest.raises(DataFileError, match=r"128x128 pixels .*, not of 260x346; convert it to AEDAT 4"):
+        read(path, (260, 346))
 
 
 def test_aedat_3_reads_as_spikingjelly_reads_dvs_gesture(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +13,12 @@ from ..._utils.yaml_text import parse
 from ...method import Method
 from ...recipes import Recipe, changed, parse_options
 from ...recipes.entries import from_dict, layer, merged
-from ...training import RunFolder
 from ...training.provenance import recipe_differences
 from .._commands import METHODS
 from .._terminal import words
 
 Point = Mapping[str, Any]
 """Values of entries, by dotted key."""
-_RESERVED = re.compile(r"(|con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 """Entries that change the data by which values are judged, or differ by chance."""
 
@@ -38,10 +35,6 @@ class Variant:
     def folder(self) -> str:
         """The name of the variant's folder."""
         return folder_name(self.label)
-
-    def run_folder(self, comparison: Path, seed: int) -> RunFolder:
-        """Return the folder of a run in the folder of a comparison."""
-        return RunFolder(comparison / self.folder / f"seed{seed}")
 
     def candidates(self, epochs: int | None) -> Iterator[tuple[Point, Recipe]]:
         """Yield every combination of the tuned values, with the recipe that trains it for some epochs."""
@@ -171,12 +164,12 @@ def folder_name(text: str) -> str:
     """Return a text as the name of a folder that every file system takes.
 
     Example:
-        >>> folder_name("loss_sum a=1"), folder_name("nul.x"), folder_name("..")
-        ('loss_sum_a=1', '_nul.x_4f25bf', '_.._5ec1f7')
+        >>> folder_name("loss_sum a=1"), folder_name("..")
+        ('loss_sum_a=1', '_.._5ec1f7')
     """
     name = "".join(character if character.isalnum() or character in "=.-" else "_" for character in text)
-    # Windows has devices of these names and drops dots at the end; names end at 255 bytes.
-    if _RESERVED.fullmatch(name) or name.endswith(".") or len(name.encode()) > 200:
+    # Dots alone are other folders; names end at 255 bytes.
+    if not name.strip(".") or len(name.encode()) > 200:
         return f"_{name[:40]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     return name
 

@@ -4,7 +4,6 @@ import errno
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +51,7 @@ def compare(
     Raises:
         RunsFailed: a run failed, or its folder holds a run of another recipe; all other runs were trained.
         FileExistsError: the folder is not empty and holds no comparison.
-        ValueError: ``jobs`` is below 1.
     """
-    if jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     folder = Path(folder)
     _check_folder(folder, plan)
     variants, seeds = len(plan.variants), len(plan.seeds)
@@ -67,7 +63,7 @@ def compare(
         (variant, seed): TrainingRun(
             f"{variant.label}, seed {seed}",
             changed(best[variant][0], {"training": {"seed": seed}}),
-            variant.run_folder(folder, seed),
+            RunFolder(folder / variant.folder / f"seed{seed}"),
         )
         for seed in plan.seeds
         for variant in plan.variants
@@ -123,50 +119,42 @@ def _changed_imports(folders: Iterable[RunFolder], imported: Sequence[dict[str, 
 # Tuning: each variant trains with all combinations of the listed values, and takes the best.
 
 
-@dataclass(frozen=True, eq=False)
-class Trial(TrainingRun):
-    """A run that trains a variant with one combination of values."""
-
-    variant: Variant
-    point: Point
-
-
 def tune(plan: Plan, folder: Path, pool: RunPool) -> dict[Variant, Tuned]:
     """Return the tuned recipe of each variant for which some values reached a validation metric."""
-    variants = [variant for variant in plan.variants if variant.tuned]
-    trials = [trial for variant in variants for trial in _trials(variant, plan, folder)]
-    outcomes = dict(zip(trials, pool.train(trials, _describe_validation), strict=True))
-    for trial, outcome in outcomes.items():
+    trials = {variant: list(_trials(variant, plan, folder)) for variant in plan.variants if variant.tuned}
+    runs = [run for pairs in trials.values() for _, run in pairs]
+    outcomes = dict(zip(runs, pool.train(runs, _describe_validation), strict=True))
+    for run, outcome in outcomes.items():
         # Such a run would count as a bad combination.
         if any(os.strerror(number) in outcome.error for number in (errno.ENOSPC, errno.EDQUOT)):
-            raise ValueError(f"{trial.label}: {outcome.error}; make room and repeat the command")
+            raise ValueError(f"{run.label}: {outcome.error}; make room and repeat the command")
     tuned = {}
-    for variant in variants:
-        scores, rows = {}, []
-        for trial in (trial for trial in trials if trial.variant is variant):
-            outcome = outcomes[trial]
+    for variant, pairs in trials.items():
+        scored, rows = [], []
+        for point, run in pairs:
+            outcome = outcomes[run]
             value = _validation(outcome.result)
-            rows.append({**trial.point, "validation": value, "error": outcome.error, "folder": trial.folder.path.name})
+            rows.append({**point, "validation": value, "error": outcome.error, "folder": run.folder.path.name})
             if outcome.result is not None and math.isfinite(value):
-                scores[trial] = value if Metric.of(outcome.result).higher_is_better else -value
+                scored.append((value if Metric.of(outcome.result).higher_is_better else -value, point))
         write_csv(folder / variant.folder / "tune" / "trials.csv", rows)
-        if scores:
-            point = max(scores, key=scores.__getitem__).point
+        if scored:
+            _, point = max(scored, key=lambda pair: pair[0])
             texts = {key: format_value(value) + _remark(variant.tuned[key], value) for key, value in point.items()}
             tuned[variant] = changed(variant.recipe, as_entries(point)), texts
             pool.log(f"{variant.label} trains with {', '.join(f'{key} {text}' for key, text in texts.items())}")
     return tuned
 
 
-def _trials(variant: Variant, plan: Plan, folder: Path) -> Iterator[Trial]:
-    """Yield the runs that tune a variant."""
+def _trials(variant: Variant, plan: Plan, folder: Path) -> Iterator[tuple[Point, TrainingRun]]:
+    """Yield every combination of values that tunes a variant, and the run that trains it."""
     if load_data(variant.recipe).loaders(variant.recipe.training.seed).validation is None:
         remedy = ": add --data.validation 0.1" if hasattr(variant.recipe.data, "validation") else ""
         raise ValueError(f"--tune chooses values by validation data, which {variant.label} lacks{remedy}")
     for point, recipe in variant.candidates(plan.tune_epochs):
         words = " ".join(as_words(point))
         path = folder / variant.folder / "tune" / folder_name(words)
-        yield Trial(f"{variant.label}, tuning {words}", recipe, RunFolder(path), variant, point)
+        yield point, TrainingRun(f"{variant.label}, tuning {words}", recipe, RunFolder(path))
 
 
 def _validation(result: Result | None) -> float:

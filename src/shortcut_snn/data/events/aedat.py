@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     version = _version(path, content)
     if version == 4:
         return read_aedat4(path)
-    return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
+    return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path, sensor)
 
 
 def _version(path: Path, content: NDArray[np.uint8]) -> int:
@@ -57,52 +56,28 @@ def _version(path: Path, content: NDArray[np.uint8]) -> int:
     return version
 
 
-@dataclass(frozen=True)
-class _AddressLayout:
-    """Positions of the fields in an AEDAT 2 address.
-
-    Attributes:
-        y: shift and mask of the row, counted from the bottom.
-        x: shift and mask of the column, counted from the right.
-        polarity: bit of the polarity.
-        rise: value of that bit where the brightness rose.
-        other: bits that are set in events of other kinds.
-    """
-
-    y: tuple[int, int]
-    x: tuple[int, int]
-    polarity: int
-    rise: int
-    other: int
-
-
-# By sensor, as in jAER: DVS128 and DAVIS346.
-_LAYOUTS = {
-    (128, 128): _AddressLayout(y=(8, 0x7F), x=(1, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
-    (260, 346): _AddressLayout(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
-}
+# Bits that are set in an AEDAT 2 address of a DVS128, as in jAER, if the event is of another kind.
+_OTHER_KINDS = 1 << 31 | 1 << 15
 
 
 def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
-    layout = _LAYOUTS.get(sensor)
-    if layout is None:
-        supported = " and ".join(f"{height}x{width}" for height, width in _LAYOUTS)
+    if sensor != (128, 128):
         raise DataFileError(
-            f"{path} has AEDAT version 2, which can be read for sensors of {supported} pixels (height x width), not of"
-            f" {sensor[0]}x{sensor[1]}"
+            f"{path} has AEDAT version 2, which can be read for sensors of 128x128 pixels (height x width), not of"
+            f" {sensor[0]}x{sensor[1]}; convert it to AEDAT 4"
         )
     start = _end_of_text(content)
     remainder = (len(content) - start) % 8
     if remainder:
         raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
     address, stamps = content[start:].view(">u4").reshape(-1, 2).astype(np.uint32).T
-    chosen = address & np.uint32(layout.other) == 0
+    chosen = address & np.uint32(_OTHER_KINDS) == 0
     address, stamps = address[chosen], stamps[chosen]
-    y, x = ((address >> shift & mask).astype(np.int64) for shift, mask in (layout.y, layout.x))
-    if turned and sensor == (128, 128):
+    # Rows count from the bottom, columns from the right, and the last bit is 0 where the brightness rose.
+    y, x = (127 - (address >> shift & 0x7F).astype(np.int64) for shift in (8, 1))
+    if turned:
         y, x = x, y
-    rose = (address >> layout.polarity & 1) == layout.rise
-    return Events.of(unwrap(stamps), sensor[1] - 1 - x, sensor[0] - 1 - y, rose)
+    return Events.of(unwrap(stamps), x, y, address & 1 == 0)
 
 
 def _end_of_text(content: NDArray[np.uint8]) -> int:
@@ -120,21 +95,19 @@ _POLARITY_TYPE = 1
 _COMPRESSED = 1 << 15
 
 
-def read_aedat3(path: Path, start: int | None = None, end: int | None = None) -> Events:
-    """Read the valid events of a version 3 file, or those with ``start <= t < end`` in microseconds."""
+def read_aedat3(path: Path, sensor: Sensor, start: float = -np.inf, end: float = np.inf) -> Events:
+    """Read the valid events of a version 3 file with ``start <= t < end`` in microseconds."""
     content = np.memmap(path, np.uint8, mode="r")
     if _version(path, content) != 3:
         raise DataFileError(f"{path} does not have AEDAT version 3")
-    first = -np.inf if start is None else start
-    last = np.inf if end is None else end
     times, words = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
     for packet, overflows in _polarity_packets(path, content):
         t = packet[:, 1].astype(np.int64) | overflows << 31
         # Packets are in order of time, so most of a long file need not be filtered event by event.
-        if t[-1] < first or t[0] >= last:
+        if t[-1] < start or t[0] >= end:
             continue
         word = packet[:, 0]
-        chosen = (word & 1 == 1) & (t >= first) & (t < last)
+        chosen = (word & 1 == 1) & (t >= start) & (t < end)
         times.append(t[chosen])
         words.append(word[chosen])
     word = np.concatenate(words)

@@ -94,7 +94,7 @@ def _trials(base: Path, listing: Path) -> Iterator[Sample]:
             raise FileNotFoundError(f"data.root: {listing} names {name[:80]}, but {path} is missing")
         file = FileState.of(path)
         for number, (label, start, end) in enumerate(_gestures(path.with_name(f"{path.stem}_labels.csv"))):
-            yield Recording(f"{name}#{number:02d}", file, read_trial, (start, end)), label
+            yield Recording(f"{name}#{number:02d}", file, read_aedat3, (start, end)), label
 
 
 def _gestures(path: Path) -> list[tuple[int, int, int]]:
@@ -118,11 +118,6 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").split()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text: {one_line(error)}") from None
-
-
-def read_trial(path: Path, sensor: Sensor, start: int, end: int) -> Events:
-    """Return the events of one gesture in a recording of many; times are microseconds of the recording's clock."""
-    return read_aedat3(path, start, end)
 
 
 def read_gesture(path: Path, sensor: Sensor) -> Events:
