@@ -45,9 +45,13 @@ class EpochMeans:
         """Forget all values."""
         self.totals = {}
 
+    def local_means(self) -> dict[str, float]:
+        """Return the means of this process only."""
+        return _means(self.totals)
+
     def means(self, strategy: Any) -> dict[str, float]:
         """Return the means over all processes of Lightning's strategy."""
-        return {name: float(total[0] / total[1]) for name, total in self.totals_of_all_processes(strategy).items()}
+        return _means(self.totals_of_all_processes(strategy))
 
     def totals_of_all_processes(self, strategy: Any) -> dict[str, Tensor]:
         """Return the totals summed over all processes."""
@@ -56,6 +60,10 @@ class EpochMeans:
             name: strategy.reduce(total.to(strategy.root_device, copy=True), reduce_op="sum")
             for name, total in self.totals.items()
         }
+
+
+def _means(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(total[0] / total[1]) for name, total in totals.items()}
 
 
 class Task(pl.LightningModule):
@@ -234,10 +242,7 @@ class Task(pl.LightningModule):
             loss = loss + penalty(rates)
         metrics = self._train_metrics(output, target, branch_weight)
         self.train_means.update({"train_loss": loss} | metrics, self.count_labels(target))
-        samples, main_loss = self.count_samples(target), metrics["train_main_loss"]
-        self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=samples)
-        shown = {"loss": main_loss, self.metric: metrics.get(f"train_{self.metric}", main_loss)}
-        self.log_dict(shown, prog_bar=True, logger=False, batch_size=samples)
+        self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=self.count_samples(target))
         factor = self._step_factor(batch_index)
         return loss if factor == 1 else factor * loss
 
