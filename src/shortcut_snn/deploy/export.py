@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.files import remove_strays, replacing
+from .._utils.files import expanded, remove_strays, replacing
 from .._utils.module_state import preserving_state
 from ..components import component_of
 from ..energy import measure_energy
@@ -123,7 +123,7 @@ class OneCall(nn.Module):
 
 
 def export_network(
-    network: nn.Module, spec: NetworkSpec, images: Tensor, to: str | Exporter, folder: Path
+    network: nn.Module, spec: NetworkSpec, images: Tensor, to: str | Exporter, folder: str | Path
 ) -> tuple[Path, Agreement]:
     """Write a trained network to a file and check on a batch that the file computes the network's logits.
 
@@ -150,12 +150,12 @@ def export_network(
         >>> spec = load("digits-resnet18").spec
         >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path, agreement = export_network(spec.build(), spec, images, "safetensors", Path(folder))
+        ...     path, agreement = export_network(spec.build(), spec, images, "safetensors", folder)
         ...     path.name, agreement.agree, load(folder).classes[:2]
         ('network.safetensors', 4, ('0', '1'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    exported = export_checked(network, spec, images, exporter, folder)
+    exported = export_checked(network, spec, images, exporter, expanded(folder))
     return exported.path, exported.agreement
 
 
@@ -199,7 +199,7 @@ def export_with_card(
     spec: NetworkSpec,
     images: Tensor,
     to: str | Exporter,
-    folder: Path,
+    folder: str | Path,
     card: Card,
     test: Iterable[tuple[Tensor, Tensor]] = (),
 ) -> tuple[Path, Agreement, Card]:
@@ -228,11 +228,12 @@ def export_with_card(
         >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
         >>> card = Card("digits", data={"name": "digits"}, recipe={}, accuracy={"test": 0.5})
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _, _, card = export_with_card(spec.build(), spec, images, "safetensors", Path(folder), card)
+        ...     _, _, card = export_with_card(spec.build(), spec, images, "safetensors", folder, card)
         >>> card.files
         {'safetensors': 'network.safetensors'}
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
+    folder = expanded(folder)
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     # Before the export: a damaged card leaves no new file.
