@@ -61,11 +61,15 @@ def labelled_files(
     for label, name in enumerate(classes):
         files = visible_files(folder / name, extensions)
         if not files:
-            kinds = ", ".join(sorted(extensions))
-            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {noun} ({kinds})")
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {noun} ({listed(extensions)})")
         paths += files
         labels += [label] * len(files)
     return paths, labels
+
+
+def listed(extensions: Collection[str]) -> str:
+    """Return extensions as text, without those of HDF5, whose files are refused with advice."""
+    return ", ".join(sorted({*extensions} - {".h5", ".hdf5"}))
 
 
 def visible_files(folder: Path, extensions: Collection[str]) -> list[str]:

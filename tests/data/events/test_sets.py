@@ -291,7 +291,9 @@ def test_event_folder_errors_name_the_option(own: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.size"):
         EventFolder(own, sensor=(60, 80), size=61).load(2)
     (own / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty has no recordings \(\.aedat"):
+    with pytest.raises(
+        FileNotFoundError, match=r"empty has no recordings \(\.aedat, \.aedat4, \.bin, \.dat, \.npy, \.raw\)"
+    ):
         EventFolder(own, sensor=(60, 80)).load(2)
 
 
