@@ -144,7 +144,11 @@ def test_remedies_for_a_run_are_other_methods_with_options_to_paste(run, capsys)
 
 @pytest.mark.parametrize(
     ("words", "keyword"),
-    [(["--out", "RUN", "--run", "RUN"], "holds a run"), (["--out", "OUT", "--batches=0"], "--batches")],
+    [
+        (["--out", "RUN", "--run", "RUN"], "holds a run"),
+        (["--out", "OUT", "--batches=0"], "--batches"),
+        (["--out", "OUT", "--run", "RUN", "--network.width=3"], "holds another one than the recipe builds"),
+    ],
 )
 def test_invalid_arguments_write_nothing(run, tmp_path, capsys, words, keyword):
     before = (run / "gradients.csv").read_bytes()

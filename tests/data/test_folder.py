@@ -154,6 +154,9 @@ def test_images_of_differing_sizes_are_named(split: Path) -> None:
 def test_missing_and_empty_folders_are_named(split: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: .*nowhere"):
         config(tmp_path / "nowhere").load()
+    (tmp_path / "set.npz").touch()
+    with pytest.raises(FileNotFoundError, match=r"set\.npz is a file; set data\.kind to npz or events_npz"):
+        config(tmp_path / "set.npz").load()
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match="bare has no class folders"):
         config(tmp_path / "bare").load()

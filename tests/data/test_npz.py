@@ -67,8 +67,11 @@ def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_p
         ({"x_train": np.zeros((40, 3, 32, 3), np.uint8)}, "x_train .*exactly one"),
         ({"x_train": np.zeros((40, 1024), np.uint8)}, r"x_train .*\[40, 1024\]"),
         ({"x_train": np.zeros((40, 32, 32, 3), np.int64)}, "x_train .*int64"),
-        ({"x_test": np.full((40, 32, 32, 3), 255.0)}, "x_test .*float"),
-        ({"x_test": np.full((40, 32, 32, 3), np.nan)}, "x_test .*float"),
+        ({"x_test": np.full((40, 32, 32, 3), 255.0)}, "x_test .*float .* from 255 to 255.* divide 0..255 by 255"),
+        ({"x_test": np.full((40, 32, 32, 3), np.nan)}, "x_test .*float .* from nan to nan.* replace NaN"),
+        ({"x_test": np.full((40, 32, 32, 3), -0.5)}, r"x_test .*float .* from -0\.5 to -0\.5"),
+        ({"y_test": np.array([12] * 40)}, "no training image has label 10 .* highest is 12, in the test labels"),
+        ({"class_names": np.array(NAMES[:9])}, "training labels must be 0 to 8 for 9 classes, got 9: .*class_names"),
         ({"x_test": np.zeros((40, 28, 28), np.uint8)}, "test images"),
         ({"y_train": np.zeros(40)}, "y_train .*float64"),
         ({"y_train": np.zeros((40, 10), np.int64)}, "y_train"),
@@ -98,6 +101,11 @@ def test_a_file_cut_anywhere_is_refused_by_name(colour: Colour, tmp_path: Path) 
         with pytest.raises(ValueError, match=f"^{path} is not a readable") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_an_archive_names_the_other_kind(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} is a folder; set data\.kind to folder or events"):
+        read(tmp_path)
 
 
 def test_foreign_files_are_refused(colour: Colour, tmp_path: Path) -> None:

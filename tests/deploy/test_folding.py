@@ -66,6 +66,8 @@ def test_a_network_without_an_example_needs_one():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), LIF()).eval()
     with pytest.raises(ValueError, match="example="):
         fold(network)
+    with pytest.raises(ValueError, match=r"no neurons of this package.* wrap it, attach\(net, \[\], example="):
+        fold(nn.Sequential(nn.Linear(2, 2)), torch.rand(1, 2))
 
 
 def test_batch_norms_that_cannot_be_folded_are_named():

@@ -70,7 +70,7 @@ def test_a_user_streams_with_onnxruntime_alone(tmp_path):
 def test_a_program_runs_without_this_package(tmp_path):
     network, spec = small()
     images = batch(spec)
-    path, _ = export_network(network, spec, images, "torch-export", tmp_path)
+    path, _ = export_network(network, spec, images, "torch-export", str(tmp_path))
     with zipfile.ZipFile(path) as file:
         paths_of_this_machine = str(Path(torch.__file__).parent).encode()
         assert not any(paths_of_this_machine in file.read(name) for name in file.namelist())

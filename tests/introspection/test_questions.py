@@ -100,6 +100,7 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "not copied": (lambda: Uncopyable(*layers()), {}, r"copy.deepcopy\(net\) raises AttributeError: no weight"),
     "lengths": (layers, {"example": [torch.rand(4, 6), torch.rand(3, 6)]}, "different lengths.*padded tensor"),
     "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"(?s)uint8.*float\(\) / 255"),
+    "half": (lambda: layers().half(), {}, "example is torch.float32, the network torch.float16: convert one of them$"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
     "lists": (

@@ -139,6 +139,8 @@ def test_yaml_files(tmp_path):
         layer(path)
     with pytest.raises(ValueError, match=r"'digts' \(did you mean digits\?\)"):
         layer("digts")
+    with pytest.raises(ValueError, match=r"^the recipe nothere\.yaml does not exist"):
+        layer("nothere.yaml")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import components
 from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.nets import spiking_resnet8
 from shortcut_snn.recipes import build, recipe_of, train
 from shortcut_snn.recipes.building import load_data
 
@@ -212,3 +213,9 @@ def test_a_network_that_cannot_be_saved_is_refused_before_training(tmp_path: Pat
         with pytest.raises(ValueError, match=f"state '{name}' cannot be saved"):
             run(tmp_path / "run", task(net=net))
     assert not (tmp_path / "run").exists()
+
+
+def test_samples_of_other_channels_name_the_network_option(tmp_path: Path) -> None:
+    part = TensorDataset(torch.rand(8, 3, 8, 8), torch.arange(8) % 2)
+    with pytest.raises(ValueError, match=r"takes 1 channels, got 3 .*: build the network with in_channels"):
+        run(tmp_path / "run", task(net=spiking_resnet8(2, 2, width=2, in_channels=1)), (part, part))

@@ -13,16 +13,7 @@ from shortcut_snn.data import as_data
 from shortcut_snn.training import Classification, RunFolder
 
 from ..registered import forgetting
-from .tiny import Net, Sides, network, run, task
-
-
-class Wide(Net):
-    """A network with more outputs than there are classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = torch.nn.Linear(4 * 16, 5)
-        self.head.bias.data[4] = 100.0
+from .tiny import Sides, network, run, task
 
 
 class Labelled(Dataset[tuple[Tensor, object]]):
@@ -107,12 +98,14 @@ def test_unlabelled_samples_count_nowhere(tmp_path):
     assert json.loads(text, parse_constant=pytest.fail) == result == RunFolder(tmp_path / "run").read_result()
 
 
-def test_more_outputs_than_names_of_classes_have_numbers(tmp_path):
-    what = task(net=Wide())
-    result = run(tmp_path / "run", what, data(PLAIN), resume=False)
-    assert result["epochs"] == 2
-    rows = (tmp_path / "run" / "confusion.csv").read_text(encoding="utf-8").splitlines()
-    assert rows[1:] == ["left,4,6", "right,4,6"]
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_a_network_with_more_or_fewer_outputs_than_classes_is_refused_before_the_first_step(tmp_path, outputs):
+    net = network()
+    net.head = torch.nn.Linear(4 * 16, outputs)
+    what = task(net=net)
+    with pytest.raises(ValueError, match=f"returns {outputs} logits, but .* 2 classes: give its last layer 2 outputs"):
+        run(tmp_path / "run", what, data(PLAIN))
+    assert what.global_step == 0
 
 
 def test_a_batch_that_is_not_a_pair_is_refused():

@@ -4,6 +4,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from .reading import missing_root
+
 _PARTS = ("train", "test", "val")
 _PART_NAMES = frozenset({*_PARTS, "training", "testing", "valid", "validation"})
 
@@ -32,7 +34,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     ImageNet, val/ is the test set.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"data.root: the folder {root} does not exist")
+        raise missing_root(root, "folder")
     folders = class_names(root)
     has_parts = "train" in folders
     misnamed = [name for name in folders if name.lower() in _PART_NAMES and not (has_parts and name in _PARTS)]
@@ -59,11 +61,15 @@ def labelled_files(
     for label, name in enumerate(classes):
         files = visible_files(folder / name, extensions)
         if not files:
-            kinds = ", ".join(sorted(extensions))
-            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {noun} ({kinds})")
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {noun} ({listed(extensions)})")
         paths += files
         labels += [label] * len(files)
     return paths, labels
+
+
+def listed(extensions: Collection[str]) -> str:
+    """Return extensions as text, without those of HDF5, whose files are refused with advice."""
+    return ", ".join(sorted({*extensions} - {".h5", ".hdf5"}))
 
 
 def visible_files(folder: Path, extensions: Collection[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .class_folders import visible_files
+from .class_folders import listed, visible_files
 from .events.dvsgesture import GESTURES, read_gesture
 from .events.event_images import FrameMaker
 from .events.event_set import file_recording
@@ -46,7 +46,7 @@ class InputFiles:
         paths = [Path(file) for file in visible_files(path, extensions)]
         if not paths:
             noun = "recordings" if self.is_events else "images"
-            raise DataFileError(f"{path}: the folder has no {noun} ({', '.join(sorted(extensions))})")
+            raise DataFileError(f"{path}: the folder has no {noun} ({listed(extensions)})")
         return paths
 
     def read(self, path: Path) -> Tensor:
@@ -60,7 +60,7 @@ class InputFiles:
             return fit(decode(str(path), self.description["channels"]), (height, width)).unsqueeze(0)
         extension = path.suffix.lower()
         if extension not in RECORDING_EXTENSIONS:
-            kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
+            kinds = listed(RECORDING_EXTENSIONS)
             raise DataFileError(f"{path} is not a recording of events; recordings have the extensions {kinds}")
         rows, columns = self.description["sensor"]
         size, slicing = min(height, width), self.description["slicing"]

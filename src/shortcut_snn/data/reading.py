@@ -34,6 +34,15 @@ def require(files: str, library: str) -> None:
         raise DataFileError(f"reading {files} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
+def missing_root(path: Path, wanted: str) -> FileNotFoundError:
+    """Return the error for a ``root`` that is not the file or the folder that is wanted."""
+    if not path.exists():
+        return FileNotFoundError(f"data.root: the {wanted} {path} does not exist")
+    is_folder = path.is_dir()
+    kinds = "folder or events for class folders" if is_folder else "npz or events_npz for an archive"
+    return FileNotFoundError(f"data.root: {path} is a {'folder' if is_folder else 'file'}; set data.kind to {kinds}")
+
+
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Return the named arrays of an archive."""
     try:

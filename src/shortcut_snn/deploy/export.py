@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from .._utils.files import remove_strays, replacing
+from .._utils.files import expanded, remove_strays, replacing
 from .._utils.module_state import preserving_state
 from ..components import component_of
 from ..energy import measure_energy
@@ -123,7 +123,7 @@ class OneCall(nn.Module):
 
 
 def export_network(
-    network: nn.Module, spec: NetworkSpec, images: Tensor, to: str | Exporter, folder: Path
+    network: nn.Module, spec: NetworkSpec, images: Tensor, to: str | Exporter, folder: str | Path
 ) -> tuple[Path, Agreement]:
     """Write a trained network to a file and check on a batch that the file computes the network's logits.
 
@@ -150,12 +150,12 @@ def export_network(
         >>> spec = load("digits-resnet18").spec
         >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path, agreement = export_network(spec.build(), spec, images, "safetensors", Path(folder))
+        ...     path, agreement = export_network(spec.build(), spec, images, "safetensors", folder)
         ...     path.name, agreement.agree, load(folder).classes[:2]
         ('network.safetensors', 4, ('0', '1'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    return export_checked(network, spec, images, exporter, folder)[:2]
+    return export_checked(network, spec, images, exporter, expanded(folder))[:2]
 
 
 def export_checked(

@@ -51,7 +51,10 @@ def fold(network: M, example: Tensor | None = None) -> M:
     """
     x: Tensor = example_of(network, example)
     if not any(isinstance(module, Neuron) for module in network.modules()):
-        raise ValueError(f"{type(network).__name__} has no neurons of this package, which folding and exports need")
+        raise ValueError(
+            f"{type(network).__name__} has no neurons of this package, which folding and exports need: for an export "
+            "wrap it, attach(net, [], example=...)"
+        )
     folded = copy.deepcopy(network).eval()
     norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():

@@ -91,7 +91,10 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assig
     try:
         network.load_state_dict(dict(state), assign=assign)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network: {' '.join(str(error).split())[:300]}") from None
+        raise ValueError(
+            f"{path} does not fit the network: it holds another one than the recipe builds; use its run's recipe "
+            f"({' '.join(str(error).split())[:150]})"
+        ) from None
 
 
 _FOLDED, _BRANCHES, _EXITS = "folded", "branches", "exits"

@@ -287,7 +287,12 @@ class TimeLoopInference:
                 f"{len(self.example)}: pass the input alone, without labels; stack a list of time steps"
             )
         causes = []
-        if "uint8" in str(primary(self.example).dtype):
+        given, dtypes = primary(self.example).dtype, {each.dtype for each in self.network.parameters()}
+        if given.is_floating_point and dtypes and given not in dtypes:
+            causes.append(
+                f"the example is {given}, the network {', '.join(sorted(map(str, dtypes)))}: convert one of them"
+            )
+        if "uint8" in str(given):
             causes.append("the example has uint8 values: pass example.float() / 255, as in training")
         causes += [adapter.advice(self.network) for adapter in self.adapters if adapter.advice(self.network)]
         if not causes:

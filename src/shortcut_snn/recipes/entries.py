@@ -36,6 +36,8 @@ def layer(name: str | Path, with_method: bool = True) -> Entries:
     path = recipes.get(str(name), Path(name))
     if not path.is_file():
         names = [*PRESETS, *recipes]
+        if path.suffix in (".yaml", ".yml"):
+            raise ValueError(f"the recipe {path} does not exist: name a YAML file, a recipe or a preset")
         raise ValueError(
             f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: name a YAML file, or one of "
             f"{', '.join(names)}"

@@ -90,9 +90,15 @@ class Classification(Task):
         """Return the cross-entropy of logits ``[N, classes]`` with smoothed labels.
 
         Raises:
-            ValueError: the labels do not fit the number of classes.
+            ValueError: the logits or the labels do not fit the number of classes.
         """
         if not self._labels_are_checked:
+            classes = len(self.description.get("classes") or ())
+            if classes and classes != prediction.shape[1]:
+                raise ValueError(
+                    f"the network returns {prediction.shape[1]} logits, but the data have {classes} classes: give its "
+                    f"last layer {classes} outputs"
+                )
             # Later batches are checked only if torch refuses them, since reading labels makes a GPU wait.
             _check_labels(prediction, target)
             self._labels_are_checked = True

@@ -175,7 +175,7 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder, layers: Sequence[
     if result["chance"] is not None:
         lines.append(("by chance", metric.format(result["chance"])))
     if result["firing_rate"] is not None:
-        lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
+        lines.append(("firing rate in training", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
     if layers:
         lines.append(("gradient in the last epoch", gradient_verdict(layers)))
     if result.get("energy_pj") is not None:

@@ -173,7 +173,7 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
     if re.search(r"Input type \(|mat1 and mat2 must have the same dtype", text):
         return f"samples and weights differ in type: return float samples, or describe mean and std of bytes ({text})"
     if "the network takes" in text and "channels, got" in text:
-        return f"{text}: name channels, image_size and kind in the description of the data"
+        return f"{text}: build the network with in_channels of the samples, or describe channels, image_size and kind"
     network = ("gloo", "nccl", "connection", "store", "socket", "timed out", "timeout")
     if trainer.world_size > 1 and isinstance(error, RuntimeError) and any(word in text.lower() for word in network):
         return (

@@ -225,7 +225,7 @@ def test_dat_layout(tmp_path: Path) -> None:
         ("a.raw", b"% evt 2.1\n% end\n" + bytes(8), r"EVT 2.1; .* metavision_file_to_dat -i a.raw$"),
         ("a.raw", b"% date 2024\n% end\n" + bytes(8), "unknown version"),
         ("a.raw", b"% evt 3.0\n% endianness big\n" + bytes(8), "little-endian"),
-        ("a.h5", b"\x89HDF\r\n\x1a\n", "needs the codec .* metavision_file_to_dat -i a.h5$"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "metavision_file_to_dat -i a.h5, others to .npy with np.save"),
     ],
 )
 def test_errors_name_what_is_wrong(tmp_path: Path, name: str, content: bytes, keyword: str) -> None:

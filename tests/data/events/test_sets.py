@@ -291,7 +291,9 @@ def test_event_folder_errors_name_the_option(own: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.size"):
         EventFolder(own, sensor=(60, 80), size=61).load(2)
     (own / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty has no recordings \(\.aedat"):
+    with pytest.raises(
+        FileNotFoundError, match=r"empty has no recordings \(\.aedat, \.aedat4, \.bin, \.dat, \.npy, \.raw\)"
+    ):
         EventFolder(own, sensor=(60, 80)).load(2)
 
 
@@ -320,6 +322,7 @@ def test_an_archive_without_is_test_gets_a_seeded_split(tmp_path: Path, data: Da
         ({"labels": np.zeros(60)}, "float64"),
         ({"labels": np.zeros(59, int)}, "60 offsets"),
         ({"labels": np.full(60, -1)}, "0 to K - 1"),
+        ({"labels": np.arange(60) % 10 + 1}, "labels begin at 1.*subtract 1"),
         ({"offsets": np.arange(61)}, "offsets must rise"),
         ({"x": np.zeros(5, int)}, "offsets must rise"),
         ({"y": None}, "lacks y"),

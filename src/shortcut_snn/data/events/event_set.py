@@ -111,6 +111,7 @@ class EventSet(StoredSet):
         source = replace(source, mean=(0.0,) * channels, std=(1.0,) * channels)
         if not self.folds:
             return source
+        self._check(source)
         recordings: Any = source.train
         if source.test is not None:
             recordings = recordings.joined(source.test)

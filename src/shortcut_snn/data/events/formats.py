@@ -112,8 +112,11 @@ def read_dat(path: Path) -> Events:
 
 
 def refuse_h5(path: Path) -> Events:
-    """Refuse a file that needs Prophesee's own codec."""
-    raise DataFileError(f"{path} needs the codec of Prophesee; convert it with metavision_file_to_dat -i {path.name}")
+    """Refuse a file whose events may need Prophesee's own codec."""
+    raise DataFileError(
+        f"{path} is HDF5, which is not read: convert Prophesee's with metavision_file_to_dat -i {path.name}, others to "
+        ".npy with np.save (columns x, y, t, p)"
+    )
 
 
 _ENCODING = re.compile(rb"% (?:evt |format EVT)([\d.]+)")
@@ -172,7 +175,7 @@ _READERS = {
     ".raw": read_raw,
 }  # fmt: skip
 EXTENSIONS = frozenset({".aedat", *_READERS})
-"""File types that can be read; other files in a class folder are ignored."""
+"""File types that can be read, and those that are refused with advice; other files in a class folder are ignored."""
 
 
 def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ... import components
 from ..images.augmentation import Crop
 from ..images.image_set import Source
-from ..reading import DataFileError, read_npz
+from ..reading import DataFileError, missing_root, read_npz
 from .event_images import EventImages
 from .event_set import EventSet
 from .folder import Side
@@ -48,7 +48,7 @@ class RecordingArchive(EventSet):
         """List the recordings."""
         path = self.path
         if not path.is_file():
-            raise FileNotFoundError(f"data.root: the file {path} does not exist")
+            raise missing_root(path, "file")
         archive = EventArchive(FileState.of(path))
         labels, is_test = archive.labels()
         recordings = [

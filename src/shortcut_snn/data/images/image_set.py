@@ -134,10 +134,10 @@ class ImageSet(Checked, ABC):
             ValueError: files are damaged, or the set cannot be trained on.
         """
         source = self._source(time_steps)
+        self._check(source)
         train, test = source.train, source.test
         if test is None:
             train, test = train.hold_out(self.test_fraction, self.seed, Stream.TEST_SPLIT, source.classes)
-        self._check(source, train, test)
         train, test, validation = _limited(train, self.train_limit), _limited(test, self.test_limit), source.validation
         if validation is None and self.validation:
             stream = Stream.VALIDATION_SPLIT
@@ -154,28 +154,35 @@ class ImageSet(Checked, ABC):
     def _source(self, time_steps: int | None) -> Source:
         return self.read()
 
-    def _check(self, source: Source, train: Images, test: Images) -> None:
+    def _check(self, source: Source) -> None:
         """Raise ValueError unless the network can learn the set's classes from its parts."""
         location, count = getattr(self, "root", None) or self.name, len(source.classes)
         if count < 2:
             raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
-        parts = {"training": train, "test": test} | ({"validation": source.validation} if source.validation else {})
+        named = {"training": source.train, "test": source.test, "validation": source.validation or None}
+        parts = {part: images for part, images in named.items() if images is not None}
         for part, images in parts.items():
             if not len(images):
                 raise ValueError(f"{location}: the {part} set is empty")
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= count:
                 wrong = low if low < 0 else high
-                raise ValueError(f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}")
-        absent = np.flatnonzero(np.bincount(train.labels.numpy(), minlength=count) == 0)
+                raise ValueError(
+                    f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}: correct the "
+                    "labels or class_names"
+                )
+        absent = np.flatnonzero(np.bincount(source.train.labels.numpy(), minlength=count) == 0)
         if len(absent):
             label = int(absent[0])
             low = min(int(images.labels.min()) for images in parts.values())
             if low > 0:
                 raise ValueError(f"{location}: labels begin at {low}, and must begin at 0: subtract {low} from them")
+            part, high = max(
+                ((part, int(images.labels.max())) for part, images in parts.items()), key=lambda each: each[1]
+            )
             raise ValueError(
-                f"{location}: no training image has label {label} (class {source.classes[label]!r}); labels must be 0 "
-                f"to {count - 1} without gaps"
+                f"{location}: no training image has label {label} (class {source.classes[label]!r}); the highest is "
+                f"{high}, in the {part} labels; labels must be 0 to {count - 1} without gaps"
             )
         if self.train_limit is not None and self.train_limit < count:
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ... import components
-from ..reading import read_npz
+from ..reading import missing_root, read_npz
 from .image_set import Source, StoredSet
 from .images import ArrayImages
 
@@ -42,7 +42,7 @@ class ImageArchive(StoredSet):
         """Read the archive."""
         path = self.path
         if not path.is_file():
-            raise FileNotFoundError(f"data.root: the file {path} does not exist")
+            raise missing_root(path, "file")
         arrays = read_npz(path, _REQUIRED, _OPTIONAL)
         if ("x_val" in arrays) != ("y_val" in arrays):
             raise ValueError(f"{path} must have both x_val and y_val, or neither")
@@ -105,5 +105,8 @@ def _to_uint8(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.u
         raise ValueError(f"{path}: {key} must be uint8 or float in 0..1, got {pixels.dtype}")
     # Written so that NaN fails the comparison.
     if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"{path}: {key} is float, so its values must lie in 0..1")
+        raise ValueError(
+            f"{path}: {key} is float with values from {pixels.min():g} to {pixels.max():g}, which must lie in 0..1: "
+            "divide 0..255 by 255, replace NaN"
+        )
     return np.ascontiguousarray(np.rint(pixels.astype(np.float32) * 255), dtype=np.uint8)
