@@ -314,7 +314,7 @@ class TwoOutputs(nn.Module):
 
 def test_the_logits_of_several_outputs_are_asked_for():
     x, labels = 4 * torch.rand(16, 9, 6), torch.arange(16) % 5
-    with pytest.raises(ValueError, match=r"the logits.*output\[0\]\.mean\(0\).*diagnose the wrapper"):
+    with pytest.raises(ValueError, match=r"the logits.*output\[0\]\.mean\(0\).*pass attach\(network"):
         diagnose(TwoOutputs(), [(x, labels)])
     wrapper = attach(TwoOutputs(), [], example=x, readout=lambda output: output[0].mean(0), log=len)
     diagnosis = diagnose(wrapper, [(x, labels)])

@@ -45,7 +45,7 @@ def default_loss(output: Any, labels: Tensor) -> Tensor:
     try:
         return F.mse_loss(output, in_shape_of(output, labels))
     except ValueError as error:
-        raise ValueError(f"{error}; other targets need loss=...") from error
+        raise ValueError(f"{error}; for other targets pass loss=...") from error
 
 
 def check_classes(output: Tensor, labels: Tensor) -> None:
