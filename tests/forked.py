@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,12 +143,16 @@ def serve(descriptor: int) -> None:
             reading, writing = os.pipe()
             child = os.fork()
             if not child:
+                middle = os.getpid()
                 grandchild = os.fork()
                 if grandchild:
                     os.write(writing, grandchild.to_bytes(4, "big"))
                     os._exit(0)
                 for number in (descriptor, reading, writing):
                     os.close(number)
+                # A run ends if its parent is not the process that started it, so it must be adopted first.
+                while os.getppid() == middle:
+                    time.sleep(0.001)
                 os._exit(_run(streams, *request))
             # Once the child has ended, the grandchild is an orphan and adopted.
             os.waitpid(child, 0)
