@@ -110,7 +110,8 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor) and any(id(x) in self.sources for x in args):
-            if (record := getattr(self, f"on_{func.__name__.strip('_')}", None)) is None:
+            name = func.__name__.removeprefix("__").removesuffix("__")
+            if (record := getattr(self, f"on_{name}", None)) is None:
                 raise _unsupported(f"the function {func.__name__}")
             record(output, *args, **(kwargs or {}))
         return output

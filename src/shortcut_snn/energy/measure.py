@@ -13,7 +13,7 @@ from .._utils.calls import Reset, call_on, dry_copy, primary
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
 from ..introspection.adapters import find_adapters
-from ..introspection.inference import describe
+from ..introspection.inference import describe, with_remedy
 from ..introspection.neurons import custom_neurons, find_neurons, single_step_neurons
 from ..method import Layout, Shortcut
 from ..method.taps import first_tensor
@@ -120,9 +120,7 @@ def _infer_layout(
             return describe(network, example, loop=loop, reset=reset, samples=samples)
         except ValueError as error:
             refusal = error
-    # The message names an argument, as in "pass loop=...".
-    hint = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(refusal) else ""
-    raise ValueError(f"{refusal}{hint}") from refusal
+    raise with_remedy(refusal) from refusal
 
 
 def _count_batches(inner: nn.Module, layout: Layout, inputs: Sequence[Any]) -> tuple[list[LayerEnergy], set[str]]:

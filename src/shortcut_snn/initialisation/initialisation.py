@@ -151,9 +151,10 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     structure, norms, surrogates = _set(setup, setup.network, example, labels)
     layers = setup.examine([(example, labels)]).layers
     reports = {report.layer: report for report in chain(layers)}
-    # Layers behind nothing that is trained have no gradient.
+    # Layers that only follow frozen ones have no gradient.
     trained = {report.layer: report.norm for report in trained_chain(layers)}
-    gradients = [trained[name] for name in structure.main_path if name in trained] or list(trained.values())
+    on_path = [trained[name] for name in structure.main_path if name in trained]
+    gradients = on_path or list(trained.values()) or [math.nan]
     rates = [report.rate for report in reports.values()]
     result = Initialisation(
         {name: _means(setup.network.get_submodule(name)) for name in norms.names},
@@ -162,9 +163,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         # The last neuron may be in a branch, and its spikes added to what is kept.
         max(report.kept for report in list(reports.values())[-2:]),
         (min(rates), max(rates)),
-        (min(gradients) / gradients[-1], max(gradients) / gradients[-1])
-        if gradients and gradients[-1]
-        else (math.nan, math.nan),
+        (min(gradients) / gradients[-1], max(gradients) / gradients[-1]) if gradients[-1] else (math.nan, math.nan),
         norms.factors,
         samples,
     )

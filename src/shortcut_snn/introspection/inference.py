@@ -191,6 +191,12 @@ class Call:
         return None, calls or max(lengths, default=None)
 
 
+def with_remedy(refusal: ValueError) -> ValueError:
+    """Return an error of inference for a function without the arguments of ``attach`` that its message may name."""
+    remedy = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(refusal) else ""
+    return ValueError(f"{refusal}{remedy}")
+
+
 def infer_call(
     network: nn.Module,
     example: Any,

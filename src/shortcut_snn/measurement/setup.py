@@ -12,7 +12,7 @@ from .._utils.calls import Reset, copy_network, inputs_of
 from .._utils.module_state import preserving_state
 from ..introspection import introspect
 from ..introspection.adapters import find_adapters
-from ..introspection.inference import describe
+from ..introspection.inference import describe, with_remedy
 from ..introspection.neurons import find_neurons, find_sequence_neurons
 from ..method import Layout, Shortcut
 from ..method.targets import default_loss
@@ -76,9 +76,7 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
         except ValueError:
             layout = infer_layout(_with_low_thresholds(network))
     except ValueError as error:
-        # The message names an argument, as in "pass loop=...".
-        hint = " (of attach: in place of the network, pass attach(network, [], ...))" if "=" in str(error) else ""
-        raise ValueError(f"{error}{hint}") from error
+        raise with_remedy(error) from error
     return Shortcut(copy_network(network), layout)
 
 

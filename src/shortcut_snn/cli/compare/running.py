@@ -51,7 +51,10 @@ def compare(
     Raises:
         RunsFailed: a run failed, or its folder holds a run of another recipe; all other runs were trained.
         FileExistsError: the folder is not empty and holds no comparison.
+        ValueError: ``jobs`` is below 1.
     """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     folder = Path(folder)
     _check_folder(folder, plan)
     variants, seeds = len(plan.variants), len(plan.seeds)
