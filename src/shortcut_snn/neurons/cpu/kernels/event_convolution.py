@@ -43,8 +43,8 @@ from .rows import (
     transpose_bits,
 )
 
-# What build.kernel binds to these names. In a closure these would be a part of the key of numba's cache, and the key of
-# an intrinsic that is made changes from process to process.
+# Placeholders: build.kernel binds generated functions to these names. In a closure they would be part of the key of
+# numba's cache, and a generated intrinsic has another key in every process.
 list_bits: Any = None
 sum_rows: Any = None
 look_up: Any = None
