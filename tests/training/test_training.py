@@ -1,6 +1,7 @@
 """What the entries of ``training`` do: warm-up, clipping, accumulation, averages; and that runs resume with them."""
 
 import csv
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -147,17 +148,15 @@ def test_a_killed_run_ends_as_one_left_alone(tmp_path: Path, name: str) -> None:
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "is_logged"),
-    [
-        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
-        ({"architecture": "x86_64", "avx512_bf16": True}, False),
-    ],
-)
-def test_a_processor_without_bfloat16_is_reported(
-    capabilities: dict[str, Any], is_logged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("slow", "is_logged"), [(torch.bfloat16, True), (torch.float32, False)], ids=str)
+def test_a_processor_on_which_bfloat16_is_slower_is_reported(
+    slow: torch.dtype, is_logged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    def convolve(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        time.sleep(0.03 * (x.dtype == slow))
+        return torch.nn.functional.conv2d(x, *arguments, **options)
+
+    monkeypatch.setattr("shortcut_snn.training.run.conv2d", convolve)
     lines: list[str] = []
     run(tmp_path / "run", task(epochs=1, precision="bf16"), log=lines.append)
     assert any("training.precision=fp32 is faster" in line for line in lines) == is_logged
