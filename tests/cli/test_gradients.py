@@ -1,7 +1,9 @@
 """The command gradients: its tables, verdict and remedies."""
 
 import csv
+import re
 import shlex
+import sys
 
 import pytest
 
@@ -63,10 +65,12 @@ def rows(path):
     return list(csv.DictReader(path.open()))
 
 
-def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures):
+def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     wide = SETTINGS | FEW | {"neuron__surrogate__width": 4.0, "network__kind": "resnet18"}
     assert main(["gradients", "--out", str(tmp_path), "--batches", "1", *options(**wide)]) == 0
-    output = capsys.readouterr().out
+    output, progress = capsys.readouterr()
+    assert re.search(r"measuring remedy (\d+) of \1 \.\.\.\r", progress), "all were measured"
     assert "vanishes: from layer4.1.spike2 back to stem.spike" in output
     tips = output.partition("try first:\n")[2].splitlines()
     assert "blocks (--network.block " in tips[0]

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import NoReturn
 
 from .._utils.markdown import printable, shortened
@@ -45,17 +45,22 @@ def print_on_stderr(message: str) -> None:
         discard("stderr")
 
 
+def loading() -> AbstractContextManager[None]:
+    """Tell a terminal, during the block, that PyTorch loads, unless it is loaded already."""
+    return nullcontext() if "torch" in sys.modules else waiting("loading PyTorch")
+
+
 @contextmanager
-def loading() -> Iterator[None]:
-    """Tell a terminal, during the block, that packages load: for seconds there is nothing else to print."""
+def waiting(reason: str) -> Iterator[None]:
+    """Tell a terminal, during the block, what takes long while there is nothing else to print."""
     try:
-        shown = "torch" not in sys.modules and sys.stderr.isatty()
+        shown = sys.stderr.isatty()
     except (OSError, ValueError):
         shown = False
     if not shown:
         yield
         return
-    sys.stderr.write(f"{PROGRAM}loading PyTorch ...")
+    sys.stderr.write(f"{PROGRAM}{reason} ...")
     sys.stderr.flush()
     try:
         yield

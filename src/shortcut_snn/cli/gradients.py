@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..training import RunFolder, Task
 from ..training.run import initialise_task
 from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
 from ..training.trainer import seeded
+from ._terminal import waiting
 
 # Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
 NETWORK_CHANGES = (
@@ -78,7 +79,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
             reports = {"without": _report(source.task(vanilla), inputs[0]), "with": report}
             titles["with"] = str(recipe.method)
         setup = _setup(task)
-        diagnosis = diagnose_setup(setup, inputs, partial(remedies_for, recipe, source, setup, inputs))
+        diagnosis = diagnose_setup(setup, inputs, lambda: _counted(remedies_for(recipe, source, setup, inputs)))
     return Gradients(titles, reports, diagnosis, task.count_samples(inputs[0][1]))
 
 
@@ -143,6 +144,13 @@ def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence
         # No entry of a recipe changes the neurons of such a network.
         remedies = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in remedies]
     return remedies + recipe_remedies(recipe, source)
+
+
+def _counted(remedies: Sequence[Remedy]) -> Iterator[Remedy]:
+    """Tell a terminal which remedy is measured, since one of a large network takes a minute."""
+    for number, remedy in enumerate(remedies, 1):
+        with waiting(f"measuring remedy {number} of {len(remedies)}"):
+            yield remedy
 
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:

@@ -147,7 +147,7 @@ def measure_remedies(
     """
     verdicts = [judge(layers) for layers in before.batches]
     if verdicts[0].kind in ("silent", "saturated", "lost"):
-        remedies = [remedy for remedy in remedies if remedy.group not in GRADIENT_ONLY]
+        remedies = (remedy for remedy in remedies if remedy.group not in GRADIENT_ONLY)
     best: dict[str, Tip] = {}
     measured = 0
     for remedy in remedies:
