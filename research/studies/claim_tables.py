@@ -1,11 +1,11 @@
 """The tables of ``research/studies/claim.py`` in Markdown, and accuracy by depth and block as a picture.
 
-    python research/studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--tuning]
+    python research/studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--budget budget.png] [--tuning]
 
 Means over seeds with 95 % intervals (Student's t), and differences from vanilla paired by seed. A run that failed
 counts as guessing, and is counted. Where a method was run for long at several learning rates, it goes by the one that
 fits the training data best after the last epoch; the others stand in rows of their own. ``--tuning`` prints the short
-runs too.
+runs too. ``--budget`` is for tables whose runs differ in epochs: accuracy by epochs, as a table and a picture.
 """
 
 import argparse
@@ -30,9 +30,10 @@ METHODS = {
     "initialised, Muon": "initialised, Muon",
     "stages_and_steps": "stages_and_steps",
     "evolutionary": "evolutionary (the paper's)",
+    "shortcut": "shortcut (the paper's)",
 }
 BLOCKS = {"basic": "basic", "plain": "none", "sew": "SEW", "ms": "membrane"}
-MARKERS = ("o", "s", "v", "D", "P", "^")
+MARKERS = ("o", "s", "v", "D", "P", "^", "X")
 
 
 def accuracy(row: Row, which: str = "test_last") -> float:
@@ -141,6 +142,53 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
 
 
+def by_epochs(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """Return the test accuracies of final runs in per cent, by setting, method and number of epochs."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for row in sorted(rows, key=lambda row: int(row["epochs"])):
+        if row["phase"] == "final":
+            budgets = found.setdefault(row["setting"], {}).setdefault(row["method"], {})
+            budgets.setdefault(int(row["epochs"]), []).append(accuracy(row))
+    return found
+
+
+def budgets(rows: Sequence[Row]) -> str:
+    """Return the table of accuracy by number of epochs. Each run anneals its learning rate to 0."""
+    found = by_epochs(rows)
+    epochs = sorted({number for methods in found.values() for each in methods.values() for number in each})
+    lines = [
+        [
+            setting,
+            method,
+            *(f"{_mean(each[number])} ({len(each[number])})" if number in each else "-" for number in epochs),
+        ]
+        for setting, methods in found.items()
+        for method, each in methods.items()
+    ]
+    return markdown_table(["setting", "method", *(f"{number} epochs (n)" for number in epochs)], lines) + "\n"
+
+
+def draw_budgets(rows: Sequence[Row], path: Path) -> None:
+    """Draw accuracy by number of epochs: a panel for each setting, and a line for each method."""
+    found = by_epochs(rows)
+    figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
+    for axes, (setting, methods) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        for method, each in methods.items():
+            style = list(METHODS).index(method)
+            intervals = [mean_interval(values) for values in each.values()]
+            axes.errorbar(list(each), [mean for mean, _ in intervals],
+                          yerr=[half if half == half else 0.0 for _, half in intervals], label=METHODS[method],
+                          color=COLOURS[style], marker=MARKERS[style], capsize=2)  # fmt: skip
+        ticks = sorted({number for each in methods.values() for number in each})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(number) for number in ticks])
+        axes.minorticks_off()
+        axes.set(title=setting, xlabel="epochs", ylabel="test accuracy after the last epoch, %", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
+
+
 def _mean(values: list[float], sign: str = "") -> str:
     return with_interval(*mean_interval(values), sign=sign) if values else "-"
 
@@ -173,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", type=Path, nargs="+", metavar="CSV")
     parser.add_argument("--picture", type=Path, help="of all tables' rows, whose settings are DEPTH-BLOCK")
+    parser.add_argument("--budget", type=Path, help="picture of accuracy by number of epochs, of all tables' rows")
     parser.add_argument("--tuning", action="store_true")
     options = parser.parse_args(arguments)
     everything: list[Row] = []
@@ -185,6 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(tuning(rows))
     if options.picture:
         draw(everything, options.picture)
+    if options.budget:
+        print(budgets(everything))
+        draw_budgets(everything, options.budget)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,20 @@ def test_tables_and_the_picture_of_depth(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_accuracy_by_number_of_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["phase", "setting", "method", "lr", "seed", "epochs", "chance", "failed", "test_last", "seconds_per_step"]
+    values = {(5, 0): 0.3, (5, 1): 0.5, (20, 0): 0.6}
+    found = [["final", "34-basic", "vanilla", 0.1, seed, e, 0.01, "", value, 1] for (e, seed), value in values.items()]
+    found.append(["final", "34-basic", "initialised", 0.1, 0, 20, 0.01, "", 0.7, 1])
+    with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *found])
+    claim_tables.main([str(tmp_path / "depth.csv"), "--budget", str(tmp_path / "budget.png")])
+    lines = list(map(cells_of, capsys.readouterr().out.splitlines()))
+    assert ["34-basic", "vanilla", "40.00 ± 127.06 (2)", "60.00 (1)"] in [cells[1:5] for cells in lines]
+    assert ["34-basic", "initialised", "-", "70.00 (1)"] in [cells[1:5] for cells in lines]
+    assert (tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
