@@ -186,6 +186,31 @@ def test_a_wrapped_network_ends_when_all_samples_have_left():
     assert (many.labels == y[200:]).double().mean() > 0.9
 
 
+class Pair(Stack):
+    """Returns spikes and membrane potentials, as snnTorch's neurons do."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return two tensors of a time step."""
+        logits = super().forward(x)
+        return logits, 2 * logits
+
+
+def test_a_step_may_return_several_tensors_and_a_batch_must_have_all_steps():
+    torch.manual_seed(0)
+    frames = torch.randn(4, 50, 64)
+    options = {"loop": "input", "readout": lambda output: output[0].mean(0), "log": lambda line: None}
+    model = attach(Pair(), [], example=frames[:, :7], labels=torch.arange(7), **options)
+    exits = calibrate(model, [(frames, model.eval()(frames).main.argmax(1))], drop=0.2)
+    assert len(exits.predict(model, frames).labels) == 50
+    for runner, short in [
+        (model, frames[:2]),
+        (nets.spiking_resnet8(10, 4, width=4), torch.rand(3, 2, 3, 8, 8)),
+        (nets.spiking_resnet8(10, 4, width=4), torch.rand(6, 2, 3, 8, 8)),
+    ]:
+        with pytest.raises(ValueError, match="4 time steps"):
+            exits_of(make_runner(runner), None).predict(runner, short)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> Path:
     """A run that kept its branches."""
@@ -267,9 +292,11 @@ def test_what_has_no_exits_is_refused():
 def test_a_wrapped_built_in_network_has_exits_too():
     torch.manual_seed(0)
     network = nets.spiking_resnet8(10, 2, width=16, in_channels=1)
-    model = wrap(network, network.layout("stages"), "loss_sum").eval()
+    model = wrap(network, network.layout("stages"), "loss_sum")
     runner = make_runner(model)
+    assert all(module.training for module in model.modules()), "calibration may come between steps of training"
     assert [place for _, place in runner.exits] == ["layer1", "layer2", "output"] * 2
+    model.eval()
     x = torch.rand(3, 1, 8, 8)
     exits = exits_of(runner, None)
     assert torch.equal(exits.predict(model, x).labels, model(x).main.argmax(-1))

@@ -121,3 +121,16 @@ def test_a_norm_alone_with_its_layer_is_folded():
     network, x = SharedNorm("alone").eval(), torch.randn(6, 3, 4, 4)
     network.token_norm = nn.Identity()
     assert torch.equal(fold(network, x)(x), network(x))
+
+
+@torch.no_grad()
+def test_a_neuron_in_several_places_has_a_membrane_in_each():
+    lif = LIF()
+    torch.manual_seed(0)
+    network = nets.spiking_resnet8(4, 3, width=8, block="ms", make_neuron=lambda: lif).eval()
+    frames = torch.randn(3, 4, 3, 8, 8)
+    single_step, state, total = SingleStep(fold(network)), (), torch.zeros(())
+    for frame in frames:
+        logits, *state = single_step(frame, *state)
+        total = total + logits
+    torch.testing.assert_close(total / 3, network(frames), rtol=1e-4, atol=1e-5)

@@ -192,6 +192,19 @@ def test_a_wrapper_is_diagnosed_by_its_layout():
     assert tip.after.distance < 0.5
 
 
+def test_the_default_loss_of_a_wrapper_is_its_own():
+    calls = []
+
+    def criterion(logits, labels):
+        calls.append(logits.shape)
+        return F.cross_entropy(logits, labels)
+
+    images, labels = batch()
+    model = attach(network(Triangle()), method="tet", criterion=criterion, log=lambda line: None)
+    diagnose(model, [(images, labels)])
+    assert calls, "also for the logits of every time step"
+
+
 def test_a_network_with_an_inner_time_loop():
     class Loop(nn.Module):
         def __init__(self) -> None:

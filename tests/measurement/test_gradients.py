@@ -43,3 +43,15 @@ def test_degenerate_gradients(model):
     assert math.isnan(first_to_last_ratio({"a": 0.0, "b": 0.0}))
     assert math.isnan(first_to_last_ratio({}))
     assert gradient_rms(model.network) == {}
+
+
+def test_frozen_layers_have_no_gradient():
+    network = nets.spiking_resnet8(10, 2, width=4)
+    model = wrap(network, network.layout([]), "vanilla")
+    network.stem.requires_grad_(False)
+    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
+    report = measure_gradients(model, images, labels, 0.0)
+    assert report.first.numel() == network.layer1[0].conv1.weight.numel()
+    network.requires_grad_(False)
+    with pytest.raises(ValueError, match="requires_grad"):
+        measure_gradients(model, images, labels, 0.0)

@@ -82,3 +82,25 @@ def test_ilif_takes_another_largest_output() -> None:
     neuron(current).sum().backward()
     assert neuron(current).item() == 3
     assert torch.equal(current.grad, torch.ones(1, 1, 1))
+
+
+def test_repr_shows_the_mean_of_a_decay_for_each_channel() -> None:
+    neuron = LIF()
+    neuron.decay = nn.Parameter(torch.tensor([0.25, 0.75]))
+    assert "decay=0.5," in repr(nn.Sequential(neuron))
+
+
+class Threshold(Neuron):
+    """A neuron without state."""
+
+    states = ()
+
+    def step(self, current: torch.Tensor) -> tuple[torch.Tensor]:
+        """Return spikes."""
+        return (self.fire(current - self.threshold),)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_neuron_without_state_runs_in_kernels_and_without(dtype: torch.dtype) -> None:
+    current = 2 * torch.rand(3, 2, 4, dtype=dtype)
+    assert torch.equal(Threshold()(current), (current > 1).to(dtype))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shortcut_snn.cli import main
+from shortcut_snn.deploy.rounding import quantised_weights
 from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.method import Method
 from shortcut_snn.nets import spiking_resnet8
@@ -106,3 +107,10 @@ def test_the_surrogates_of_an_initialised_run_are_kept(tmp_path, capsys):
     assert "initialised: " not in capsys.readouterr().out
     first, second = ((tmp_path / name / "surrogates.json").read_text() for name in ("first", "second"))
     assert first == second
+
+
+def test_the_classifier_of_a_wrapped_network_keeps_its_weights():
+    network = spiking_resnet8(4, 2, width=16)
+    with quantised_weights(wrap(network, network.layout("stages"), "loss_sum"), 3):
+        assert network.classifier.weight.unique().numel() == network.classifier.weight.numel()
+        assert network.layer1[0].conv1.weight[0].unique().numel() <= 7

@@ -291,6 +291,9 @@ def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
         return stay
 
     runner(x, visit, exits.used)
+    if rows is None or len(rows):
+        last = exits.exits[-1][0]
+        raise ValueError(f"the batch ended before the last exit: pass {last} time steps")
     order, labels, confidence, numbers = map(torch.cat, zip(*departures, strict=True))
     order = order.argsort()
     labels, confidence, numbers = labels[order], confidence[order], numbers[order]

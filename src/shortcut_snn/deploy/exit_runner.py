@@ -16,6 +16,7 @@ from .._utils.calls import call_on, evaluation, inputs_of
 from .._utils.module_state import hooked
 from ..method import Shortcut, TimeLoop
 from ..method.heads import pool
+from ..method.time_loop import stack_steps
 from ..neurons.current_neuron import Membrane
 from ..neurons.packing import bits_of, pack, with_bits
 from .single_step import SingleStep
@@ -41,9 +42,10 @@ class ExitRunner(nn.Module):
 
     def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module], steps: int) -> None:
         super().__init__()
-        tensors = (*network.parameters(), *network.buffers())
-        self.stepper = SingleStep(copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}))
-        self.heads = nn.ModuleList(heads.values())
+        modules = nn.ModuleList([network, *heads.values()])
+        tensors = (*modules.parameters(), *modules.buffers())
+        network, *copies = copy.deepcopy(modules, {id(tensor): tensor for tensor in tensors})
+        self.stepper, self.heads = SingleStep(network), nn.ModuleList(copies)
         self.steps, self._places = steps, len(heads) + 1
         self.exits: list[Exit] = [(step + 1, place) for step in range(steps) for place in (*heads, OUTPUT)]
         self._first = _FirstLayer.of(self.stepper.network)
@@ -53,6 +55,8 @@ class ExitRunner(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, visit: Visit, exits: Collection[int] | None = None) -> None:
         """Run normalised images or frames and call ``visit`` at these exits (None: all), until no sample is left."""
+        if x.dim() == 5 and len(x) != self.steps:
+            raise ValueError(f"the network runs {self.steps} time steps, got {len(x)} frames in {tuple(x.shape)}")
         self._frames, self._visit = x, visit
         self._offered = range(len(self.exits)) if exits is None else exits
         self._sums: list[Tensor | None] = [None] * self._places
@@ -195,7 +199,7 @@ class WrappedRunner:
         def at_output(name: str, module: nn.Module, args: Any, output: Any) -> None:
             outputs.append(output)
             if (len(outputs), OUTPUT) in numbers and self._is_looped:
-                offer(len(outputs), OUTPUT, model.read(torch.stack(outputs)))
+                offer(len(outputs), OUTPUT, model.read(stack_steps(outputs)))
 
         modules = {name: model.network.get_submodule(name) for name in model.taps.names}
         model.reset()

@@ -68,6 +68,11 @@ def fold(network: M, example: Tensor | None = None) -> M:
         layer = folded.get_submodule(layer_of[path])
         folded.set_submodule(layer_of[path], _fold_into(layer, norm))
         folded.set_submodule(path, nn.Identity())
+    own = dict(folded.named_modules())
+    for path, module in list(folded.named_modules(remove_duplicate=False)):
+        # A neuron that is shared by several places has a membrane potential in each.
+        if isinstance(module, Neuron) and path not in own:
+            folded.set_submodule(path, copy.copy(module))
     for path, layer in spiking_layers(folded).items():
         neuron = layer if isinstance(layer, Neuron) else layer.neuron
         folded.set_submodule(path, CurrentNeuron(neuron))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..method import Shortcut
 from ..nets.blocks import MSBlock
 from ..neurons.step_functions import straight_through
 
@@ -83,6 +84,7 @@ def round_weights(network: nn.Module, bits: int) -> None:
 
 def _rounded_weights(network: nn.Module, bits: int) -> list[tuple[nn.Conv2d | nn.Linear, Tensor]]:
     """Return the layers that have few bits in an integer file, with their rounded weights."""
+    network = network.network if isinstance(network, Shortcut) else network
     layers = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     on_currents = {f"{path}.project.conv" for path, block in network.named_modules() if isinstance(block, MSBlock)}
     rounded = []

@@ -62,7 +62,7 @@ class GradientReport:
     rms: dict[str, float]
     """Root mean square by layer, from input to output."""
     first: Tensor
-    """Gradient of the first layer's weights, flat."""
+    """Gradient of the first trained layer's weights, flat."""
 
     @property
     def ratio(self) -> float:
@@ -88,6 +88,9 @@ def measure_gradients(
         branch_weight: lambda. 0 shows the gradients without the branches.
         criterion: the loss of one prediction; by default the layout's.
 
+    Raises:
+        ValueError: all layers are frozen.
+
     Example:
         >>> from shortcut_snn import attach, nets
         >>> model = attach(nets.spiking_resnet8(10, 1, width=4), method="loss_sum", log=lambda line: None)
@@ -97,7 +100,11 @@ def measure_gradients(
         ['layer1.0.conv1', 'layer1.0.conv2']
     """
     with preserving_state(model):
-        model.weighted_loss(model(images), labels, branch_weight, criterion).backward()  # type: ignore[no-untyped-call]
-        first = next(iter(chain_weights(model.network).values())).grad
-        assert first is not None
+        loss = model.weighted_loss(model(images), labels, branch_weight, criterion)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        gradients = (weight.grad for weight in chain_weights(model.network).values() if weight.grad is not None)
+        first = next(gradients, None)
+        if first is None:
+            raise ValueError("no layer of the network is trained: call requires_grad_(True)")
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())

@@ -52,8 +52,8 @@ class TimeLoop:
         name = None if args else next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
         steps = self.steps_of(args[0] if name is None else kwargs[name])
         if name is None:
-            return _stack([network(step, *args[1:], **kwargs) for step in steps])
-        return _stack([network(**kwargs | {name: step}) for step in steps])
+            return stack_steps([network(step, *args[1:], **kwargs) for step in steps])
+        return stack_steps([network(**kwargs | {name: step}) for step in steps])
 
     def _call_by_name(self, network: nn.Module, args: dict[str, Any]) -> Any:
         batch = next(key for key, value in args.items() if isinstance(value, Tensor))
@@ -70,7 +70,7 @@ class TimeLoop:
                     "(output, next state); numbers of the steps are passed with the batch, as [T]"
                 )
             outputs.append(left if isinstance(result, dict) else tuple(left.values()))
-        stacked = _stack(outputs)
+        stacked = stack_steps(outputs)
         return stacked[0] if self.carry and isinstance(stacked, tuple) and len(stacked) == 1 else stacked
 
     def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -110,12 +110,12 @@ class TimeLoop:
         return [tree_unflatten(list(step), spec) for step in zip(*by_step, strict=False)]
 
 
-def _stack(outputs: list[Any]) -> Any:
+def stack_steps(outputs: list[Any]) -> Any:
     """Stack tensors along a first axis, inside tuples and dictionaries; leave anything else as a list."""
     first = outputs[0]
     if isinstance(first, dict):
-        return {key: _stack([output[key] for output in outputs]) for key in first}
+        return {key: stack_steps([output[key] for output in outputs]) for key in first}
     if isinstance(first, tuple | list) and len({len(output) for output in outputs}) == 1:
-        return tuple(_stack(list(entries)) for entries in zip(*outputs, strict=True))
+        return tuple(stack_steps(list(entries)) for entries in zip(*outputs, strict=True))
     alike = all(isinstance(output, Tensor) and output.shape == getattr(first, "shape", None) for output in outputs)
     return torch.stack(outputs) if alike else outputs

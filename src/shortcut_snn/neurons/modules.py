@@ -141,7 +141,8 @@ class Neuron(nn.Module):
     def extra_repr(self) -> str:
         """Return the parameters as text."""
         decay = getattr(self, "decay", None)
-        decay = float(decay.detach()) if isinstance(decay, Tensor) else decay
+        # One decay for each channel has a mean.
+        decay = float(decay.detach().float().mean()) if isinstance(decay, Tensor) else decay
         parts = [] if decay is None else [f"decay={decay:g}"]
         parts += [f"threshold={self.threshold:g}, surrogate={self.surrogate}, reset={self.reset}"]
         flags = {"detach_reset": self.detach_reset, "detach_membrane": self.detach_membrane}
