@@ -143,6 +143,7 @@ def run(code: str, log: Path) -> int:
         ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
         ("print('shortcut-snn: error: why'); print('epoch 2/9'); exit(1)", "why"),
         ("{}['key']", "KeyError: 'key'"),
+        ("print('shortcut-snn: error: of an earlier attempt', flush=True); {}['key']", "KeyError: 'key'"),
         ("exit(3)", "exit status 3"),
     ],
 )

@@ -3,7 +3,7 @@
 import csv
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+    get_worker_info,
+)
 
-from shortcut_snn import components
+from shortcut_snn import as_data, components
 from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.nets import spiking_resnet8
 from shortcut_snn.recipes import build, recipe_of, train
@@ -86,6 +95,74 @@ def test_a_plain_loader_starts_its_epoch_again(tmp_path: Path) -> None:
     run(tmp_path / "run", task(checkpoint_every=1), data(), resume=True, log=lines.append)
     assert any("no state_dict: epoch 2 begins again" in line for line in lines)
     assert [row["step"] for row in csv.DictReader((tmp_path / "run" / "metrics.csv").open())] == ["5", "10"]
+
+
+def test_a_loader_with_a_generator_resumes_with_the_order_of_its_epoch(tmp_path: Path) -> None:
+    def data() -> Any:
+        generator = torch.Generator().manual_seed(5)
+        return DataLoader(Sides(40), 8, shuffle=True, generator=generator), DataLoader(Sides(12), 8)
+
+    run(tmp_path / "whole", task(), data())
+    # After the first of two epochs.
+    interrupted(tmp_path / "run", task, data, after=6)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_loaders_of_ready_batches(tmp_path: Path) -> None:
+    def loader(samples: int) -> DataLoader[Any]:
+        sides = Sides(samples)
+        return DataLoader(
+            Batches(sides), batch_size=None, sampler=BatchSampler(SequentialSampler(sides), 8, drop_last=False)
+        )
+
+    assert run(tmp_path / "run", task(epochs=1), (loader(40), loader(12)))["test_last"]["accuracy"] >= 0
+
+
+class Batches(Dataset[Any]):
+    """Takes the indices of a batch at once."""
+
+    def __init__(self, samples: Sides) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, indices: list[int]) -> Any:
+        return default_collate([self.samples[index] for index in indices])
+
+
+class Stream(IterableDataset[Any]):
+    """Samples of which each loader process takes its share."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        assert worker is not None
+        return (Sides(40)[index] for index in range(worker.id, 40, worker.num_workers))
+
+
+def test_a_loader_that_is_shorter_than_it_says_ends_the_run(tmp_path: Path) -> None:
+    # Each process drops its last batch, of 4 samples.
+    train = DataLoader(Stream(), 8, num_workers=2, drop_last=True)
+    with pytest.raises(ValueError, match="fewer batches than its len"):
+        run(tmp_path / "run", task(epochs=1), (train, DataLoader(Sides(12), 8), DataLoader(Sides(12), 8)))
+
+
+def test_a_task_starts_again_after_a_run_that_failed(tmp_path: Path) -> None:
+    classification = task(epochs=1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tmp_path / "failed", classification, (Sides(40), Sides(12)), callbacks=[Stop(1)])
+    run(tmp_path / "run", classification, (Sides(80), Sides(12)))
+
+
+def test_the_energy_is_measured_in_small_batches(tmp_path: Path) -> None:
+    sizes = []
+    classification = task(epochs=1)
+    classification.model.network.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    run(tmp_path / "run", classification, as_data((Sides(40), Sides(200)), batch_size=8))
+    assert max(sizes) <= 32
 
 
 @pytest.fixture(scope="module")

@@ -96,3 +96,4 @@ def test_mlflow_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (logged,) = client.search_runs([client.get_experiment_by_name("spikes").experiment_id])
     assert (logged.info.status, logged.info.run_name) == ("FINISHED", "run")
     assert logged.data.params["training/epochs"] == "1"
+    assert not any(name.startswith("loggers") for name in logged.data.params), "a resumed run may name another one"

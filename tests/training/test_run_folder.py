@@ -176,6 +176,12 @@ def test_a_run_killed_before_its_recipe_was_written_starts_again(
     assert RunFolder(tmp_path).is_finished
 
 
+def test_surrogates_of_a_run_that_failed_do_not_outlive_it(tmp_path: Path) -> None:
+    (tmp_path / "surrogates.json").write_text('{"spike1": {"factor": 2.0}}')
+    run(tmp_path, task(epochs=1))
+    assert not (tmp_path / "surrogates.json").exists()
+
+
 def test_a_removed_folder_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(ValueError, match=r"folder .*run was removed"):

@@ -159,6 +159,8 @@ def failure_reason(status: int, log: Path) -> str:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (was there enough memory?)" if name == "SIGKILL" else "")
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    # Errors before a traceback may be those of an earlier attempt.
+    lines = lines[max((i for i, line in enumerate(lines) if line.startswith("Traceback (")), default=0) :]
     errors = [line.removeprefix(PROGRAM).removeprefix("error: ") for line in lines if line.startswith(PROGRAM)]
     return (errors or lines or [f"exit status {status}"])[-1]
 

@@ -62,6 +62,9 @@ class UserLoader:
         epoch, number = self.epoch, self._first[1] if self.epoch == self._first[0] else 0
         if hasattr(self.loader.sampler, "set_epoch"):
             self.loader.sampler.set_epoch(epoch)
+        for owner in (self.loader, self.loader.sampler):
+            if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
+                generator.manual_seed(int(random_bits(self.seed, Stream.ORDER, epoch, 0)[0]) >> 1)
         with self._random_numbers(epoch, 0):
             batches = iter(self.loader)
         end = object()
@@ -115,7 +118,9 @@ def as_data(
         named = {"training": train, "test": test} | ({} if validation is None else {"validation": validation})
         if all(isinstance(part, DataLoader) for part in named.values()):
             _check_not_empty(named)
-            return LoaderData(train, validation, test, _describe(train.dataset, description))
+            return LoaderData(
+                train, validation, test, _describe(train.dataset, description, train.batch_sampler is not None)
+            )
         if all(_is_map_style(part) for part in named.values()):
             _check_not_empty(named)
             return SampleData(train, validation, test, _describe(train, description), batch_size, workers)
@@ -141,12 +146,12 @@ def _data_set_of(part: Any) -> Any:
     return part.dataset if isinstance(part, DataLoader) else part
 
 
-def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str, Any]:
+def _describe(data_set: Any, description: Mapping[str, Any] | None, has_samples: bool = True) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     classes = getattr(data_set, "classes", None)
     if isinstance(classes, list | tuple):
         facts["classes"] = [printable(str(name)) for name in classes]
-    if _is_map_style(data_set) and len(data_set):
+    if has_samples and _is_map_style(data_set) and len(data_set):
         with seeded(0):
             first = data_set[0]
         image = first[0] if isinstance(first, tuple | list) and first else None
@@ -230,8 +235,8 @@ class LoaderData(UserData):
         return Loaders(train, validation, UserLoader(self.test, seed), train.begin, skips_batches=False)
 
     def sample(self, count: int) -> Any:
-        """Return one batch of at most ``count`` test samples; of an iterable data set, the loader's first batch."""
-        if not _is_map_style(self.test.dataset):
+        """Return one batch of at most ``count`` test samples; of a loader that makes no batches, its first one."""
+        if not _is_map_style(self.test.dataset) or self.test.batch_sampler is None:
             return next(iter(UserLoader(self.test, SAMPLE_SEED)))
         samples = SeededSamples(self.test.dataset, SAMPLE_SEED)
         order = permutation(len(samples), SAMPLE_SEED, Stream.SAMPLE)[:count]

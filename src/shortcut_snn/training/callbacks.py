@@ -50,7 +50,16 @@ class History(Callback):
         self.elapsed = time.perf_counter() - self._start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Record the epoch; validation has run."""
+        """Record the epoch; validation has run.
+
+        Raises:
+            ValueError: the training loader is shorter than its length, so that Lightning left validation out.
+        """
+        if not (trainer.is_last_batch or trainer.should_stop):
+            raise ValueError(
+                "the training loader yielded fewer batches than its len(): correct __len__ of its data set, or leave "
+                "drop_last out"
+            )
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()} | module.training_means()
         names = [name for name in logged if name.startswith("train_")]
         names += [name for name in logged if name.startswith("validation_")]

@@ -197,6 +197,9 @@ class RunFolder:
             write_text(self.split, split)
         if surrogates:
             write_text(self.surrogates, json.dumps(dict(surrogates), indent=2) + "\n")
+        else:
+            # An earlier run that failed at once may have left its own.
+            self.surrogates.unlink(missing_ok=True)
         # Last, since a folder with a recipe is a run.
         write_text(self.recipe, as_yaml(provenance.entries))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
 from .. import plots
 from .._utils.files import write_csv
@@ -28,15 +29,21 @@ from .task import Task
 
 ENERGY_SAMPLES = 256
 """The default number of test inputs; they are drawn at random with a fixed seed, since test sets may be sorted."""
+_ENERGY_BATCH = 32
 ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 
 @torch.no_grad()
 def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
     """Return the energy of a task's network on a sample of the test data; None if it has no layers to count."""
-    inputs, _ = task.prepare_batch(data.sample(samples))
+    sample = data.sample(samples)
+    batches = [sample]
+    tensors = sample if isinstance(sample, tuple | list) else ()
+    if all(isinstance(part, Tensor) and part.dim() for part in tensors) and len({*map(len, tensors)}) == 1:
+        # A run that could train must not run out of memory here.
+        batches = list(zip(*(part.split(_ENERGY_BATCH) for part in tensors), strict=True))
     try:
-        return measure_energy(task.model, [inputs])
+        return measure_energy(task.model, [task.prepare_batch(batch)[0] for batch in batches])
     except ValueError:
         return None
 

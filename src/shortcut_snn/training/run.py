@@ -144,7 +144,8 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
             surrogates = report.surrogates
         run.folder.begin(run.provenance, data.split, surrogates, environment)
     for logger in trainer.loggers:
-        logger.log_hyperparams(dict(run.provenance.entries))
+        # A resumed run may name a tracker's run, and a tracker refuses entries that change.
+        logger.log_hyperparams({name: entry for name, entry in run.provenance.entries.items() if name != "loggers"})
     return batches
 
 

@@ -88,6 +88,8 @@ class Run:
             check_integer_form(task.model.network)
         self._kept_branches(task)
         if self.checkpoint is None:
+            # An earlier run of the task that failed may have set it.
+            task.total_steps = 0
             return
         self.folder.check_data(data.split, data.fingerprint())
         checkpoint = read_checkpoint(self.checkpoint)
