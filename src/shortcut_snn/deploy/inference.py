@@ -163,7 +163,7 @@ class Inference:
         if not isinstance(images, Tensor | np.ndarray):
             raise TypeError(
                 f"images must be a tensor or an array, got a {type(images).__name__}; for files use "
-                "shortcut_snn.cli.predict.predict(network, paths)"
+                "shortcut_snn.deploy.predict(network, paths)"
             )
         # On the CPU, whatever the default device is.
         batch = images if isinstance(images, Tensor) else torch.from_numpy(images)

@@ -41,7 +41,7 @@ class RunFolder:
     It holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv``
     (epochs count from 1), ``energy.csv``, plots, ``checkpoint.ckpt`` and ``result.json``. The deployed networks are
     ``network.safetensors`` (last epoch) and ``best.safetensors`` (best epoch on validation data). A classification adds
-    ``confusion.csv``, data with a fixed split ``split.txt``, and surrogates that were set
+    ``confusion.csv``, image folders and recordings ``split.txt``, and surrogates that were set
     ``surrogates.json``.
 
     Args:
@@ -170,7 +170,7 @@ class RunFolder:
         """Raise ``ValueError`` unless split and contents of the data are those of the run in the folder.
 
         Args:
-            split: the samples of each part, one per line; empty if the data set has no fixed split.
+            split: the samples of each part, one per line; empty if the data are not files.
             fingerprint: of the data's contents; empty if it has none.
         """
         before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
