@@ -141,15 +141,15 @@ def attach(
     except OpenQuestion as question:
         questions.append(question)
         layout = question.provisional
-    if criterion == "auto":
+    chosen = None if criterion == "auto" else criterion
+    if criterion == "auto" and labels is not None:
         try:
-            criterion = _infer_criterion(labels, layout)
+            chosen = _infer_criterion(labels, layout)
         except OpenQuestion as question:
             questions += [question] if method is not None else []
     ask(questions)
     assert layout is not None
-    chosen = None if criterion == "auto" or (method is None and labels is None) else criterion
-    layout = replace(layout, criterion=chosen)
+    layout = replace(layout, criterion=None if method is None and labels is None else chosen)
     arguments = ", ".join(f"{name}={value}" for name, value in reproducing_arguments(layout).items())
     lines = [layout.summary(), *([] if method is None else [f"method:     {method}"])]
     log("\n".join([*lines, f"as a call:  attach(net, {arguments})"]))
@@ -188,10 +188,8 @@ def _declared(
     return taps, {**declared, **known}
 
 
-def _infer_criterion(labels: Tensor | None, layout: Layout | None) -> Criterion:
+def _infer_criterion(labels: Tensor, layout: Layout | None) -> Criterion:
     """Return the loss of one prediction, if the labels leave no choice; without a layout the answer is not final."""
-    if labels is None:
-        return F.cross_entropy
     if labels.dim() == 2 and labels.shape[1] > 1 and is_spikes(labels) and bool((labels.sum(1) == 1).all()):
         raise OpenQuestion(
             "labels are one-hot: pass criterion=torch.nn.functional.cross_entropy, or "

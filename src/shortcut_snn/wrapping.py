@@ -67,15 +67,19 @@ def wrap(
     if not isinstance(layout, Layout):
         raise TypeError(f"the second argument of wrap is a Layout, as network.layout(...), got {layout!r}")
     method = method_named(method)
-    with _undone_on_error(network):
+    truncated: list[str] = []
+    with _undone_on_error(network) as before:
         if method is not None:
             layout = method.gradient(network, layout)
+            modules = ((name, module) for name, module in network.named_modules() if module in before)
+            truncated = [name for name, module in modules if module.detach_membrane and not before[module]]
             if method.branches is None:
                 layout = replace(layout, taps=())
             elif head is None:
                 head = method.branches.head
         heads = make_heads(network, layout, example_of(network, example), head) if layout.taps else ()
         model = Shortcut(network, layout, heads, method)
+        model.truncated = truncated
         try:
             if method is not None and labels is not None:
                 _try_loss(model, example, labels)
@@ -95,11 +99,11 @@ def placement(network: nn.Module, taps: str | int | Sequence[str]) -> str | int 
 
 
 @contextmanager
-def _undone_on_error(network: nn.Module) -> Iterator[None]:
-    """Restore which neurons detach their membrane, if the block raises."""
+def _undone_on_error(network: nn.Module) -> Iterator[Mapping[nn.Module, Any]]:
+    """Give which neurons detach their membrane, and restore it if the block raises."""
     before = {module: module.detach_membrane for module in network.modules() if hasattr(module, "detach_membrane")}
     try:
-        yield
+        yield before
     except BaseException:
         for module, value in before.items():
             module.detach_membrane = value

@@ -261,7 +261,8 @@ def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
     before, after = (each.predict(images, anytime=exits) for each in (load(kept), exported))
     assert torch.equal(before.exits, after.exits)
-    assert "Anytime inference: " in (tmp_path / "out" / "README.md").read_text()
+    assert main(["export", str(kept), "--to", "torch-export", "--out", str(tmp_path / "out"), "--images", "16"]) == 0
+    assert "Anytime inference: " in (tmp_path / "out" / "README.md").read_text(), "also after another export"
 
 
 def test_the_command_never_calibrates_on_test_data(trained, tmp_path, capsys):

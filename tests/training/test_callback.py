@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
-from shortcut_snn.method import Objective
+from shortcut_snn.method import Branches, Method, Objective
 
 from ..method.toys import hooks
 
@@ -276,6 +276,38 @@ def test_surrogates_that_were_set_are_resumed(loaders: Any, tmp_path: Path) -> N
     # A run that is resumed twice has them too.
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["callbacks"][last.state_key]
     assert last.state_dict() == saved
+    # The resumed run need not initialise.
+    plain = ShortcutCallback("net", method="loss_sum", **batch)
+    continued = Mine()
+    fit(continued, loaders, tmp_path / "plain", plain, epochs=3, resume=tmp_path / "epoch=0.ckpt")
+    assert factors(continued) == factors(whole)
+    assert plain.state_dict() == saved
+
+
+def test_a_branch_weight_by_epoch_stays_within_an_epoch(loaders: Any, tmp_path: Path) -> None:
+    seen = []
+
+    class Recorder(pl.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.append(callback._lambda)
+
+    callback = ShortcutCallback("net", method=Method(Branches(by="epoch")))
+    fit(same_start(), loaders, tmp_path, callback, Recorder())
+    assert seen == [0.25] * 4 + [0.125] * 4
+
+
+def test_numbers_without_a_criterion_are_refused(loaders: Any, tmp_path: Path) -> None:
+    images, _ = loaders[0].dataset.tensors
+    data = DataLoader(TensorDataset(images, 5 * torch.rand(len(images), 10)), 24)
+    with pytest.raises(ValueError, match="pass criterion="):
+        fit(Numbers(), [data], tmp_path, ShortcutCallback("net", method="loss_sum"))
+
+
+class Numbers(Mine):
+    """Predicts numbers."""
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        return F.mse_loss(self.logits(batch[0]), batch[1])
 
 
 def test_methods_without_branches_are_refused() -> None:

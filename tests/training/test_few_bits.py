@@ -9,7 +9,7 @@ import torch
 from shortcut_snn.cli import main
 from shortcut_snn.deploy.rounding import quantised_weights
 from shortcut_snn.deploy.safetensors_files import read_network
-from shortcut_snn.method import Method
+from shortcut_snn.method import FiringRatePenalty, Method
 from shortcut_snn.nets import spiking_resnet8
 from shortcut_snn.neurons import LIF
 from shortcut_snn.recipes import recipe_of
@@ -89,6 +89,16 @@ def test_other_loops_refuse_to_ignore_the_bits():
     with pytest.raises(ValueError, match="only tasks round weights"):
         model.loss(model(images), torch.tensor([0, 1]), 0, 1)
     with pytest.raises(ValueError, match="rounds weights"):
+        ShortcutCallback("net", method=method)
+
+
+def test_other_loops_refuse_to_ignore_a_penalty():
+    method = Method(penalty=FiringRatePenalty())
+    network = spiking_resnet8(2, 2, width=2, make_neuron=LIF)
+    model = wrap(network, network.layout("stages"), method, log=lambda line: None)
+    with pytest.raises(ValueError, match="only tasks add a penalty"):
+        model.loss(model(torch.rand(2, 3, 8, 8)), torch.tensor([0, 1]), 0, 1)
+    with pytest.raises(ValueError, match="has a penalty"):
         ShortcutCallback("net", method=method)
 
 

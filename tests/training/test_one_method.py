@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from shortcut_snn import TET, Classification, LinearDecay, LogitSum, LossSum, attach, initialise, nets, wrap
 from shortcut_snn.method import Branches, Layout, Method, Tap
 from shortcut_snn.method.method import METHODS
+from shortcut_snn.neurons import Neuron
 
 LABELS = torch.tensor([0, 2, 1, 1])
 
@@ -119,6 +120,16 @@ def test_a_method_that_the_wrapper_cannot_have_is_refused() -> None:
         Classification(network, method="sltt")
     assert Classification(wrap(network, network.layout(), "sltt")).method == METHODS["sltt"]  # type: ignore[operator]
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_after_sltt_a_network_trains_by_another_method() -> None:
+    network, _ = built_in()
+    neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+    neurons[0].detach_membrane = True
+    model = wrap(network, network.layout(), "sltt")  # type: ignore[operator]
+    assert all(neuron.detach_membrane for neuron in neurons)
+    model.strip()
+    assert [neuron.detach_membrane for neuron in neurons] == [True] + [False] * (len(neurons) - 1)
 
 
 def test_a_network_that_was_not_initialised_has_no_loss() -> None:

@@ -217,7 +217,8 @@ def export_with_card(
     same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
     files = {text: file for text, file in earlier.files.items() if same and file != path.name}
     label = ", ".join([component_of(exporter).name, *options])
-    card = replace(card, files=files | {label: path.name})
+    # Exits are stored in files that are kept.
+    card = replace(card, files=files | {label: path.name}, exits=card.exits or (earlier.exits if files else None))
     write_card(card, folder)
     return path, agreement, card
 

@@ -16,7 +16,7 @@ from .layout import Layout, Readout
 from .method import Method
 from .objectives import ShortcutOutput
 from .taps import Taps, batch_of, splits_batch
-from .targets import Criterion, refuse_broadcasting
+from .targets import Criterion, are_classes, refuse_broadcasting
 
 
 class Shortcut(nn.Module):
@@ -51,6 +51,9 @@ class Shortcut(nn.Module):
     """
 
     _stripped = False
+    _targets_are_checked = False
+    truncated: Sequence[str] = ()
+    """Neurons whose membrane the method detached. :meth:`strip` undoes it."""
 
     def __init__(
         self, network: nn.Module, layout: Layout, heads: Sequence[nn.Module] = (), method: Method | None = None
@@ -123,6 +126,11 @@ class Shortcut(nn.Module):
                 "only tasks round weights: train with fit, or leave method.weight_bits out and call the network "
                 "inside deploy.quantised_weights"
             )
+        if self._method is not None and self._method.penalty is not None:
+            raise ValueError(
+                "only tasks add a penalty: train with fit, or leave method.penalty out and add it to the loss, for the "
+                "rates of measurement.firing_rates(network)"
+            )
         loss = self.weighted_loss(output, target, self.branch_weight(step, steps), criterion)
         if len(self.branches) and not output.branches and output.main.requires_grad:
             warnings.warn("the model is in eval mode, so its branches do not train: call model.train()", stacklevel=2)
@@ -143,13 +151,26 @@ class Shortcut(nn.Module):
             raise TypeError(
                 f"the output is a {type(output).__name__}, not the wrapper's: pass model(x) first, then labels"
             )
-        criterion = refuse_broadcasting(criterion or self.layout.criterion or F.cross_entropy)
+        criterion = criterion or self.layout.criterion
         if self.layout.step_axis == 0:
             # Every time step is a sample with a label of its own.
             branches = tuple(branch.flatten(0, 1) for branch in output.branches)
             output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
+        if criterion is None:
+            criterion = F.cross_entropy
+            self._check_are_classes(target)
+        criterion = refuse_broadcasting(criterion)
         loss: Tensor = self._method.objective(output, target, branch_weight, criterion)
         return loss
+
+    def _check_are_classes(self, target: Any) -> None:
+        # Once, since reading values makes a GPU wait.
+        if not self._targets_are_checked and isinstance(target, Tensor) and not are_classes(target):
+            raise ValueError(
+                f"targets {list(target.shape)} are neither classes nor their probabilities: pass criterion=..., such "
+                "as torch.nn.functional.mse_loss"
+            )
+        self._targets_are_checked = True
 
     def main_loss(self, output: ShortcutOutput, target: Any, criterion: Criterion | None = None) -> Tensor:
         """Return the loss of the network's own prediction, as with a branch weight of 0."""
@@ -279,6 +300,9 @@ class Shortcut(nn.Module):
         if check is not None:
             self._check_equal_without_taps(check)
         self.taps.remove()
+        for name in self.truncated:
+            self.network.get_submodule(name).detach_membrane = False  # type: ignore[assignment]
+        self.truncated = ()
         self._stripped |= len(self.branches) > 0
         self.branches = nn.ModuleList()
         return self.network

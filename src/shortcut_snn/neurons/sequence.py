@@ -117,9 +117,10 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
             )
         spikes.append(spike.to(current.dtype))
     states = [state.expand_as(current[0]) for state in states]
-    final = current.new_zeros(len(current[0]), 0, *current.shape[2:])
-    if states:
-        final = torch.stack(states, 1) if len(states) > 1 else states[0]
+    if len(states) == 1:
+        final = states[0]
+    else:
+        final = torch.stack(states, 1) if states else current.new_zeros(current.shape[1], 0, *current.shape[2:])
     return torch.stack(spikes), final.detach() if truncate else final
 
 

@@ -1,8 +1,7 @@
 """The method for any LightningModule: one callback in the Trainer's list."""
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -86,11 +85,12 @@ class ShortcutCallback(Callback):
             )
         objective = components.objective.make(objective) if isinstance(objective, str) else objective
         self.method = combine(None, method_named(method), objective, branch_weight)
-        if self.method.branches is None or self.method.needs_every_step or self.method.weight_bits:
+        rounds_or_penalises = self.method.weight_bits is not None or self.method.penalty is not None
+        if self.method.branches is None or self.method.needs_every_step or rounds_or_penalises:
             hint = ", and call initialise(network, example, labels) before training" if self.method.initialise else ""
             raise ValueError(
-                f"the method has no branches, needs every time step, or rounds weights ({self.method}): leave the "
-                f"callback out{hint}"
+                f"the method has no branches, needs every time step, rounds weights or has a penalty ({self.method}): "
+                f"leave the callback out{hint}"
             )
         self.head, self.log_layout = options.pop("head", None), options.pop("log", None)
         check_known(options)  # type: ignore[arg-type]
@@ -105,6 +105,7 @@ class ShortcutCallback(Callback):
         if not isinstance(self.method.objective, LogitSum):
             self._added_loss = AddedLoss(self._loss, self._call_text, options.get("loop") == "network")
         self._shortcut: Shortcut | None = None
+        self._surrogates: Mapping[str, Any] = {}
         self._readout: Callable[[Any], Any] = Readout()
         self._target: nn.Module | None = None
         self._reset: Callable[[], object] | None = None
@@ -165,6 +166,8 @@ class ShortcutCallback(Callback):
                 log=self.log_layout or (print if trainer.is_global_zero else (lambda _: None)),
                 **self.options,
             )
+            report = self._shortcut.initialisation
+            self._surrogates = {} if report is None else report.surrogates
         self._reset = self._shortcut.reset
         self._readout = call_readout(self._shortcut.layout)
         step = None
@@ -235,8 +238,7 @@ class ShortcutCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the surrogates that were set; the branches are in the module's state."""
-        report = None if self._shortcut is None else self._shortcut.initialisation
-        return {} if report is None else {"surrogates": dict(report.surrogates)}
+        return {"surrogates": dict(self._surrogates)} if self._surrogates else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the surrogates that were set."""
@@ -244,14 +246,15 @@ class ShortcutCallback(Callback):
         if self._shortcut is not None and surrogates:
             set_surrogates(self._shortcut.network, surrogates)
             # The next checkpoint has these, and not those of the initialisation that came before.
-            self._shortcut.initialisation = replace(self._shortcut.initialisation, surrogates=surrogates)
+            self._surrogates = surrogates
 
     # Batches.
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Reset the network's state, and set lambda for this step."""
         self._reset_state()
-        self._lambda = self.method.branch_weight(*progress(trainer, pl_module))
+        by_epoch = self.method.branches is not None and self.method.branches.by == "epoch"
+        self._lambda = self.method.branch_weight(*progress(trainer, pl_module, by_epoch))
         self._is_training = True
         if self._uncalled >= 0:
             self._uncalled += 1

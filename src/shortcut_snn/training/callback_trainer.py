@@ -32,11 +32,15 @@ def check_has_end(trainer: pl.Trainer) -> None:
         raise ValueError("lambda needs the number of training steps: give the Trainer max_epochs or max_steps")
 
 
-def progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]:
+def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = False) -> tuple[int, int]:
     """Return the number of steps that are done and of all steps: optimizer steps, or batches if a module steps itself.
+
+    With ``by_epoch`` the numbers are those of epochs, if the Trainer knows how many there will be.
 
     A module that steps its optimizers itself may have several. The Trainer counts the steps of all of them.
     """
+    if by_epoch and (trainer.max_epochs or -1) > 0:
+        return trainer.current_epoch, int(trainer.max_epochs or 0)
     total = max(int(trainer.estimated_stepping_batches), 1)
     if module.automatic_optimization:
         return trainer.global_step, total
