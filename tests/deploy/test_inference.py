@@ -116,7 +116,7 @@ def test_wrong_images_are_refused(run, images, keyword):
     for call in (network.predict, network.step):
         with pytest.raises(ValueError, match=keyword):
             call(images)
-        with pytest.raises(TypeError, match=r"got a str; for files use shortcut_snn.cli.predict"):
+        with pytest.raises(TypeError, match=r"got a str; for files use shortcut_snn.deploy.predict"):
             call("photo.png")
 
 
