@@ -83,7 +83,18 @@ class Tenths(LIF):
         return straight_through(torch.round(membrane, decimals=1), membrane, torch.ones_like), membrane
 
 
-@pytest.mark.parametrize("kind", [FiresByFunction, WithoutGradient, Tenths])
+class Levels(LIF):
+    """The sum of two comparisons is their logical or."""
+
+    binary = False
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current
+        levels = (membrane > 0.5) + (membrane > 1)
+        return self.fire(membrane - self.threshold) + levels.to(membrane.dtype), membrane
+
+
+@pytest.mark.parametrize("kind", [FiresByFunction, WithoutGradient, Tenths, Levels])
 @pytest.mark.filterwarnings("ignore:.*runs step by step")
 def test_a_step_that_a_program_would_change_runs_as_written(kind: type[LIF]) -> None:
     neuron, current = kind(surrogate=ATan()), 2 * currents(4, 2, 5)
@@ -122,7 +133,25 @@ class Gated(LIF):
         return super().step(current + torch.relu(self.gate), membrane)
 
 
-@pytest.mark.parametrize("kind", [Bounded, Gated])
+class Selects(LIF):
+    """``where`` as a method: the tensor is the value, and the condition its argument."""
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        above = (current > 1).where(current > 0.5, current > 0.2)
+        return super().step(current + above.to(current.dtype), membrane)
+
+
+class Rounds(LIF):
+    """A straight-through estimator whose slope is a number."""
+
+    binary = False
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current + torch.zeros_like(membrane).detach()
+        return straight_through(membrane.round(), membrane, torch.ones_like), membrane
+
+
+@pytest.mark.parametrize("kind", [Bounded, Gated, Selects, Rounds])
 def test_ties_and_comparisons_of_parameters_are_as_in_pytorch(kind: type[LIF]) -> None:
     neuron, current, weight = kind(surrogate=ATan()), currents(4, 2, 50), currents(4, 2, 50, seed=2)
     results = []
@@ -170,3 +199,61 @@ class Wide(LIF):
 def test_a_parameter_of_another_shape_is_refused(neuron: Neuron) -> None:
     with pytest.raises(ValueError, match=f"of {type(neuron).__name__} has shape"):
         neuron(currents(2, 2, 4, 3))
+
+
+class InPlace(Neuron):
+    """Changes its first state in place."""
+
+    states = ("sum", "sums")
+    binary = False
+
+    def step(self, current: Tensor, total: Tensor, totals: Tensor) -> tuple[Tensor, ...]:
+        """Return the sum of the sums."""
+        total += current
+        totals += total
+        return 1.0 * totals, total, totals
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_states_are_changed_one_by_one(dtype: torch.dtype) -> None:
+    assert InPlace()(torch.ones(3, 1, 1, dtype=dtype)).flatten().tolist() == [1, 3, 6]
+
+
+class Logarithm(LIF):
+    """Its membrane is not a number where the current is negative."""
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return super().step(torch.log(current), membrane)
+
+
+def test_a_membrane_that_is_not_a_number_does_not_fire() -> None:
+    current = torch.tensor([-1.0, 0.0, 3.0, 9.0]).view(1, 4, 1)
+    assert Logarithm()(current).flatten().tolist() == [0, 0, 1, 1]
+
+
+class Gates(Neuron):
+    """Four states and some eighty operations, as of a conductance-based neuron."""
+
+    states = ("membrane", "m", "h", "n")
+
+    def step(self, current: Tensor, membrane: Tensor, *gates: Tensor) -> tuple[Tensor, ...]:
+        """Return spikes and states."""
+        opened = []
+        for number, gate in enumerate(gates):
+            rate = torch.exp(-0.1 * (membrane + number)) + 0.05 * torch.sigmoid(membrane - number)
+            opened.append(gate + 0.1 * (rate * (1 - gate) - 0.5 * torch.exp(-0.2 * membrane) * gate))
+        m, h, n = opened
+        flow = m * m * m * h * (membrane - 0.5) + n * n * n * n * (membrane + 0.7) + 0.3 * (membrane + 0.5)
+        membrane = membrane + 0.1 * (current - flow)
+        return self.fire(membrane - self.threshold), membrane, m, h, n
+
+
+def test_a_neuron_of_many_states_and_operations_has_a_backward_pass() -> None:
+    results = []
+    for backend in ("numba", "eager"):
+        x = (4 * currents(4, 2, 50)).requires_grad_()
+        with use_backend(backend):
+            spikes = Gates(surrogate=ATan())(x)
+        results.append((spikes, *torch.autograd.grad((spikes * currents(4, 2, 50, seed=2)).sum(), x)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -18,8 +18,8 @@ from .operators.layout import bit_row, empty_sequence, is_channels_last, to_layo
 
 
 def _spike(value: Tensor, v: Tensor, slope: Tensor) -> Tensor:
-    # Adds 0 to the value, and the slope to the gradient.
-    return value.detach() + slope.detach() * (v - v.detach())
+    # Adds 0 to the value, and the slope to the gradient. The difference of infinite numbers is not 0.
+    return value.detach() + torch.where(v.isfinite(), slope.detach() * (v - v.detach()), 0.0)
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -28,16 +28,15 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "both": operator.and_, "either": operator.or_, "negation": torch.logical_not, "number": lambda a: a.float(),
     "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "tanh": torch.tanh,
     "sigmoid": torch.sigmoid, "round": torch.round, "floor": torch.floor, "where": torch.where,
-    "maximum": lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b)),
-    "minimum": lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b)),
-    DETACH: torch.detach, SPIKE: _spike,
+    "maximum": torch.maximum, "minimum": torch.minimum, DETACH: torch.detach, SPIKE: _spike,
 }  # fmt: skip
 
 
 def run_code(code: Iterable[Instruction], values: dict[str, Any]) -> None:
     """Compute instructions from the values that they read, by name; the results join these."""
     for name, op, args in code:
-        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else float(arg) for arg in args])
+        literals = (torch.tensor(float(arg), dtype=torch.float32) for arg in args if arg not in values)
+        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else next(literals) for arg in args])
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

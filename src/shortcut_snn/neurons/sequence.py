@@ -102,7 +102,7 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
     initial = _states_first(initial, True, current)
     states: Sequence[Tensor]
     if initial is None:
-        states = [torch.zeros_like(current[0], dtype=dtype)] * len(neuron.states)
+        states = [torch.zeros_like(current[0], dtype=dtype) for _ in neuron.states]
     else:
         states = initial.to(dtype).unbind(0)
     spikes = []

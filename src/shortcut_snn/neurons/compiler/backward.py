@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+from math import comb
 
 from . import program as ir
+
+_MOST_COMBINATIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,9 @@ def choose_saved_values(program: ir.Program, wanted: set[str]) -> tuple[str, ...
     candidates = [instruction.name for instruction in reversed(program.code) if instruction.op not in ir.BOOLEAN]
     candidates += [*states, ir.CURRENT]
     for size in range(program.states + 2):
+        # Of many states and values, all combinations would take hours.
+        if comb(len(candidates), size) > _MOST_COMBINATIONS:
+            break
         for saved in combinations(candidates, size):
             if _is_cut(definitions, wanted, set(saved)):
                 return saved

@@ -266,6 +266,9 @@ def _scaled(op: str) -> Callable[..., str]:
 
     def lower(t: Lowering, a: str, b: str, alpha: str = "1", **options: Any) -> str:
         _refuse_options(op, options)
+        if {a, b} <= t.booleans:
+            # The sum of two comparisons is their logical or.
+            raise CannotTraceError(f"there is no kernel for {op} of two comparisons")
         b = t.number(b)
         return t(op, t.number(a), b if alpha == "1" else t("mul", b, alpha))
 
@@ -303,6 +306,7 @@ _NAMED: dict[str, Callable[..., str]] = {
 """Operations that are functions of torch and methods of a tensor."""
 _METHODS: dict[str, Callable[..., str]] = {
     **_NAMED,
+    "where": lambda t, a, condition, b: _where(t, condition, a, b),
     "to": _to,
     "float": _copy,
     "type_as": _copy,
@@ -310,10 +314,12 @@ _METHODS: dict[str, Callable[..., str]] = {
     "bitwise_or": _logic("either"),
     "bitwise_not": _logic("negation"),
 }
-_OPERATORS = ("add", "sub", "mul", "neg", "abs", "gt", "lt", "ge", "le", "eq", "ne")
+_OPERATORS = ("mul", "neg", "abs", "gt", "lt", "ge", "le", "eq", "ne")
 _FUNCTIONS: dict[Any, Callable[..., str]] = {
     **{getattr(torch, name): lower for name, lower in _NAMED.items() if hasattr(torch, name)},
     **{getattr(operator, op): _elementwise(op) for op in _OPERATORS},
+    operator.add: _scaled("add"),
+    operator.sub: _scaled("sub"),
     operator.truediv: _elementwise("div"),
     operator.pow: _power,
     operator.and_: _logic("both"),
