@@ -70,7 +70,7 @@ BELOW = {
     "depth": ["depth-figures"],
     "speed": ["benchmark"],
     "anytime": ["anytime-figures"],
-    "evidence": ["evidence-details", "protocol", "gradient-signal"],
+    "evidence": ["evidence-details", "evidence-size", "protocol", "gradient-signal"],
     "results": ["speedrun"],
     "api": ["api-neurons", "api-nets", "api-data", "api-training", "api-tools"],
 }
