@@ -71,8 +71,8 @@ def wrap(
     with _undone_on_error(network) as before:
         if method is not None:
             layout = method.gradient(network, layout)
-            modules = ((name, module) for name, module in network.named_modules() if module in before)
-            truncated = [name for name, module in modules if module.detach_membrane and not before[module]]
+            modules = network.named_modules()
+            truncated = [name for name, module in modules if before.get(module) is False and module.detach_membrane]
             if method.branches is None:
                 layout = replace(layout, taps=())
             elif head is None:

@@ -19,7 +19,7 @@ from ..nets import spiking_resnet18
 from ..neurons import CLIF, LIF, PLIF, NormNeuron, use_backend
 from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
-from ..training.run import bf16_cost, processor_capabilities
+from ..training.run import processor_capabilities, why_bf16_is_slow
 from ..training.steps import wait_for
 from ._run_pool import usable_cores
 from ._terminal import print_line
@@ -149,8 +149,8 @@ def _remedies(device: torch.device) -> Iterator[str]:
     threads, cores = torch.get_num_threads(), usable_cores()
     if threads > cores:
         yield f"PyTorch has {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}"
-    if device.type == "cpu" and (cost := bf16_cost()) > 1.2:
-        yield f"convolutions take {cost:.1f} times as long in bf16 as in fp32: set training.precision to fp32"
+    if device.type == "cpu" and (slow := why_bf16_is_slow()):
+        yield f"{slow}: set training.precision to fp32"
     for variable, folder in (("NUMBA_CACHE_DIR", None), ("TRITON_CACHE_DIR", Path.home() / ".triton")):
         path = os.environ.get(variable) or folder
         if path is not None and not _is_writable(Path(path)):

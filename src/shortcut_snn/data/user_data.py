@@ -64,7 +64,7 @@ class UserLoader:
             self.loader.sampler.set_epoch(epoch)
         for owner in (self.loader, self.loader.sampler):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
-                generator.manual_seed(int(random_bits(self.seed, Stream.ORDER, epoch, 0)[0]) >> 1)
+                generator.manual_seed(self._seed_of(epoch, 0))
         with self._random_numbers(epoch, 0):
             batches = iter(self.loader)
         end = object()
@@ -77,7 +77,10 @@ class UserLoader:
             yield batch
 
     def _random_numbers(self, epoch: int, number: int) -> AbstractContextManager[None]:
-        return seeded(int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1)
+        return seeded(self._seed_of(epoch, number))
+
+    def _seed_of(self, epoch: int, number: int) -> int:
+        return int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1
 
 
 _HASHED_SAMPLES = 8
@@ -118,9 +121,7 @@ def as_data(
         named = {"training": train, "test": test} | ({} if validation is None else {"validation": validation})
         if all(isinstance(part, DataLoader) for part in named.values()):
             _check_not_empty(named)
-            return LoaderData(
-                train, validation, test, _describe(train.dataset, description, train.batch_sampler is not None)
-            )
+            return LoaderData(train, validation, test, _describe(train.dataset, description, _makes_batches(train)))
         if all(_is_map_style(part) for part in named.values()):
             _check_not_empty(named)
             return SampleData(train, validation, test, _describe(train, description), batch_size, workers)
@@ -142,6 +143,11 @@ def _is_map_style(part: Any) -> bool:
     return not excluded and hasattr(part, "__getitem__") and hasattr(part, "__len__")
 
 
+def _makes_batches(loader: DataLoader[Any]) -> bool:
+    """Return whether a loader collates samples, which its data set returns one by one."""
+    return _is_map_style(loader.dataset) and loader.batch_sampler is not None
+
+
 def _data_set_of(part: Any) -> Any:
     return part.dataset if isinstance(part, DataLoader) else part
 
@@ -151,7 +157,7 @@ def _describe(data_set: Any, description: Mapping[str, Any] | None, has_samples:
     classes = getattr(data_set, "classes", None)
     if isinstance(classes, list | tuple):
         facts["classes"] = [printable(str(name)) for name in classes]
-    if has_samples and _is_map_style(data_set) and len(data_set):
+    if has_samples and len(data_set):
         with seeded(0):
             first = data_set[0]
         image = first[0] if isinstance(first, tuple | list) and first else None
@@ -236,7 +242,7 @@ class LoaderData(UserData):
 
     def sample(self, count: int) -> Any:
         """Return one batch of at most ``count`` test samples; of a loader that makes no batches, its first one."""
-        if not _is_map_style(self.test.dataset) or self.test.batch_sampler is None:
+        if not _makes_batches(self.test):
             return next(iter(UserLoader(self.test, SAMPLE_SEED)))
         samples = SeededSamples(self.test.dataset, SAMPLE_SEED)
         order = permutation(len(samples), SAMPLE_SEED, Stream.SAMPLE)[:count]

@@ -55,8 +55,7 @@ class ExitRunner(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, visit: Visit, exits: Collection[int] | None = None) -> None:
         """Run normalised images or frames and call ``visit`` at these exits (None: all), until no sample is left."""
-        if x.dim() == 5 and len(x) != self.steps:
-            raise ValueError(f"the network runs {self.steps} time steps, got {len(x)} frames in {tuple(x.shape)}")
+        self.stepper.network.as_sequence(x)
         self._frames, self._visit = x, visit
         self._offered = range(len(self.exits)) if exits is None else exits
         self._sums: list[Tensor | None] = [None] * self._places

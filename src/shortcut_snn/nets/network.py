@@ -101,13 +101,14 @@ class SpikingNetwork(nn.Module):
         Raises:
             ValueError: the number of axes, channels or time steps is not the network's.
         """
-        features = self.features(self._sequence(x))
+        features = self.features(self.as_sequence(x))
         if self.readout == "mean":
             features = features.mean(0)
         logits: Tensor = self.classifier(features)
         return logits
 
-    def _sequence(self, x: Tensor) -> Tensor:
+    def as_sequence(self, x: Tensor) -> Tensor:
+        """Return an input that was checked as ``[T, N, C, H, W]``, a static image as ``[1, N, C, H, W]``."""
         if not isinstance(x, Tensor):
             raise TypeError(f"the network takes a tensor, got {type(x).__name__}")
         if x.dim() not in (4, 5):

@@ -35,8 +35,11 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 def run_code(code: Iterable[Instruction], values: dict[str, Any]) -> None:
     """Compute instructions from the values that they read, by name; the results join these."""
     for name, op, args in code:
-        literals = (torch.tensor(float(arg), dtype=torch.float32) for arg in args if arg not in values)
-        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else next(literals) for arg in args])
+        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else _literal(arg) for arg in args])
+
+
+def _literal(text: str) -> Tensor:
+    return torch.tensor(float(text), dtype=torch.float32)
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,10 +119,9 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     elif run.batches_done and not batches.skips_batches:
         run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
-    if task.training_options.precision == "bf16" and trainer.strategy.root_device.type == "cpu":
-        cost = bf16_cost()
-        if cost > 1.2:
-            run.log(f"convolutions take {cost:.1f} times as long in bf16 as in fp32: training.precision=fp32 is faster")
+    is_bf16_on_cpu = task.training_options.precision == "bf16" and trainer.strategy.root_device.type == "cpu"
+    if is_bf16_on_cpu and (slow := why_bf16_is_slow()):
+        run.log(f"{slow}: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
     start = task.training_options.start_from
@@ -189,8 +188,8 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
     return None
 
 
-def bf16_cost() -> float:
-    """Return how many times as long a convolution takes in bfloat16 as in float32 on this CPU.
+def why_bf16_is_slow() -> str | None:
+    """Return how much longer a convolution takes in bfloat16 than in float32 on this CPU; None if it does not.
 
     It is measured, since instructions do not tell: ``AVX512_BF16`` is faster than float32 on one processor and slower
     on another.
@@ -203,7 +202,8 @@ def bf16_cost() -> float:
             start = time.perf_counter()
             conv2d(x, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
             least[dtype] = min(least[dtype], time.perf_counter() - start)
-    return least[torch.bfloat16] / least[torch.float32]
+    cost = least[torch.bfloat16] / least[torch.float32]
+    return f"convolutions take {cost:.1f} times as long in bf16 as in fp32" if cost > 1.2 else None
 
 
 def processor_capabilities() -> dict[str, Any]:

@@ -267,8 +267,8 @@ def _scaled(op: str) -> Callable[..., str]:
     def lower(t: Lowering, a: str, b: str, alpha: str = "1", **options: Any) -> str:
         _refuse_options(op, options)
         if {a, b} <= t.booleans:
-            # The sum of two comparisons is their logical or.
-            raise CannotTraceError(f"there is no kernel for {op} of two comparisons")
+            # The sum of two booleans is their logical or.
+            raise CannotTraceError(f"torch.{op} of two booleans has no kernel")
         b = t.number(b)
         return t(op, t.number(a), b if alpha == "1" else t("mul", b, alpha))
 
