@@ -95,6 +95,16 @@ def test_folders_give_visible_files_of_the_right_type(tmp_path: Path) -> None:
     assert images().paths(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
 
 
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    for name in ("photos/a.png", "disk/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "photos" / "more").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "photos")
+    paths = [path.relative_to(tmp_path).as_posix() for path in images().paths(tmp_path / "photos")]
+    assert paths == ["photos/a.png", "photos/more/b.png"]
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     Image.fromarray(COLOUR).save(tmp_path / "good.tif")
@@ -113,6 +123,11 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest
     ]:
         with pytest.raises(DataFileError, match=keyword):
             [files.read(path) for path in files.paths(tmp_path / name)]
+
+
+def test_frames_that_no_reader_made_are_refused() -> None:
+    with pytest.raises(ValueError, match="pass such frames to its predict"):
+        InputFiles({"kind": "events", "channels": 2, "image_size": [8, 8]}, 3)
 
 
 def test_images_of_other_channels_are_refused() -> None:

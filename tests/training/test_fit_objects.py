@@ -190,8 +190,12 @@ def test_another_run_is_not_resumed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("recipe.yaml", "environment.json", "checkpoint.ckpt", "best.safetensors"):
         (tmp_path / "run" / name).write_bytes(kept[name])
+    smoothed = task(epochs=1)
+    smoothed.label_smoothing = 0.1
     for what, said in (
         (task(epochs=2), "training.epochs was 1 and is 2"),
+        (smoothed, "label_smoothing was None and is 0.1"),
+        (task(epochs=1, method="initialised"), "method.initialise was None and is True"),
         (task(epochs=1, optimizer=components.optimizer.make("adamw", lr=0.1)), r"optimizer\.lr was 0\.02 and is 0\.1"),
         (task(epochs=1, net=nn.Sequential(nn.Flatten(), nn.Linear(16, 2))), "network was Net and is Sequential"),
     ):

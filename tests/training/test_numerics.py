@@ -75,3 +75,16 @@ def test_data_that_is_not_finite_is_told_from_a_learning_rate(tmp_path: Path) ->
     with pytest.raises(NumericsError, match=r"the data hold NaN or infinity at step \d") as error:
         run(tmp_path / "run", task(), as_data((Gap(40), Sides(12)), batch_size=8))
     assert "optimizer.lr" not in str(error.value)
+
+
+class Unlabelled(Sides):
+    """No sample has a label."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__(index)[0], -100
+
+
+def test_a_batch_without_labels_is_told_from_a_learning_rate(tmp_path: Path) -> None:
+    with pytest.raises(NumericsError, match=r"no sample of the batch has a label at step 0") as error:
+        run(tmp_path / "run", task(), as_data((Unlabelled(40), Sides(12)), batch_size=8))
+    assert "optimizer.lr" not in str(error.value)

@@ -17,14 +17,25 @@ def hooked(
     forward: Callable[[str, Any, Any, Any], Any] | None = None,
     pre: Callable[[str, Any, Any], Any] | None = None,
 ) -> Iterator[None]:
-    """Hook modules for a block, also if it raises. The functions get a module's name before what torch passes."""
+    """Hook modules for a block, also if it raises. The functions get a module's name before what torch passes.
+
+    Inputs that a caller passes by keyword follow the positional ones.
+    """
+
+    def before(function: Any, name: str, module: Any, args: Any, keywords: Any) -> Any:
+        changed = function(name, module, (*args, *keywords.values()))
+        return changed if changed is None else (changed if isinstance(changed, tuple) else (changed,), {})
+
+    def after(function: Any, name: str, module: Any, args: Any, keywords: Any, output: Any) -> Any:
+        return function(name, module, (*args, *keywords.values()), output)
+
     handles = []
     try:
         for name, module in modules.items():
             if pre is not None:
-                handles.append(module.register_forward_pre_hook(partial(pre, name)))
+                handles.append(module.register_forward_pre_hook(partial(before, pre, name), with_kwargs=True))
             if forward is not None:
-                handles.append(module.register_forward_hook(partial(forward, name)))
+                handles.append(module.register_forward_hook(partial(after, forward, name), with_kwargs=True))
         yield
     finally:
         for handle in handles:

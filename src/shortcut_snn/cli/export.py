@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from ..components.entries import read, write
 from ..components.help import first_sentence
 from ..components.registry import suggestion
 from ..data import Data, ImageData
-from ..deploy import Card, Exporter, InputSpec, NetworkSpec
+from ..deploy import Card, Exporter, NetworkSpec
 from ..deploy.card import CARD, ENERGY, README
 from ..deploy.export import export_with_card
 from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
-from ..deploy.spec import describe_inputs
+from ..deploy.spec import describe_inputs, missing_entries
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
@@ -71,8 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _description(description: dict[str, Any], batch: Tensor) -> dict[str, Any]:
     """Return the description of the data, after a check that the data is what an exported network takes."""
-    required = [field.name for field in fields(InputSpec) if field.default is MISSING]
-    if missing := [name for name in required if name not in description]:
+    if missing := missing_entries(description):
         raise ValueError(
             f"export needs images or frames of events with classes, and the data's description has no "
             f"{', '.join(missing)}: add it in as_data(..., description=...)"

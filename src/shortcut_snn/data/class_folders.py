@@ -74,8 +74,13 @@ def listed(extensions: Collection[str]) -> str:
 
 def visible_files(folder: Path, extensions: Collection[str]) -> list[str]:
     """Return the sorted paths of all regular files below a folder with one of the extensions, except hidden ones."""
-    paths = []
-    for parent, folders, names in os.walk(folder):
+    paths, walked = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link may lead back to a folder above it.
+        if (real := os.path.realpath(parent)) in walked:
+            folders.clear()
+            continue
+        walked.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = os.path.join(parent, name)

@@ -13,6 +13,7 @@ from .events.dvsgesture import GESTURES, read_gesture
 from .events.event_images import FrameMaker
 from .events.event_set import file_recording
 from .events.formats import EXTENSIONS as RECORDING_EXTENSIONS
+from .events.heidelberg import COCHLEAR_CHANNELS, channel_frames
 from .events.recording import FileState, Recording
 from .images.folder import EXTENSIONS as IMAGE_EXTENSIONS
 from .images.folder import decode, fit
@@ -30,6 +31,11 @@ class InputFiles:
         channels = self.description.get("channels")
         if not self.is_events and channels not in (1, 3):
             raise ValueError(f"the network takes images of {channels} channels, but image files have 1 or 3")
+        if self.is_events and "sensor" not in self.description:
+            raise ValueError(
+                "the network was trained on frames that no reader of this package made: pass such frames to its "
+                "predict in Python"
+            )
 
     @property
     def is_events(self) -> bool:
@@ -71,7 +77,8 @@ class InputFiles:
                 recording = Recording(path.name, FileState.of(path), read_gesture)
             else:
                 recording = file_recording(path, path.parent, self.description.get("turned", False))
-            return torch.from_numpy(maker.samples(recording))
+            frames = torch.from_numpy(maker.samples(recording))
+            return channel_frames(frames) if self.description["channels"] == COCHLEAR_CHANNELS else frames
         except DataFileError:
             raise
         except (ValueError, OSError) as error:

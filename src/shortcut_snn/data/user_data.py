@@ -1,5 +1,6 @@
 """Wrap the user's data sets and DataLoaders, so that the samples of a run do not depend on training."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -121,6 +122,12 @@ def as_data(
         named = {"training": train, "test": test} | ({} if validation is None else {"validation": validation})
         if all(isinstance(part, DataLoader) for part in named.values()):
             _check_not_empty(named)
+            if train.persistent_workers:
+                warnings.warn(
+                    "the training loader has persistent_workers, whose random state no checkpoint holds: a resumed run "
+                    "draws other random numbers; leave them out",
+                    stacklevel=2,
+                )
             return LoaderData(train, validation, test, _describe(train.dataset, description, _makes_batches(train)))
         if all(_is_map_style(part) for part in named.values()):
             _check_not_empty(named)
@@ -134,8 +141,11 @@ def as_data(
 
 def _check_not_empty(parts: Mapping[str, Any]) -> None:
     for name, part in parts.items():
-        if _is_map_style(_data_set_of(part)) and len(part) == 0:
-            raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
+        if not _is_map_style(data_set := _data_set_of(part)) or len(part):
+            continue
+        if len(data_set):
+            raise ValueError(f"the {name} loader makes no batch of its {len(data_set)} samples: set drop_last=False")
+        raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
 
 
 def _is_map_style(part: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 
 from .. import __version__
 from ..components.entries import write
+from ..method import Method
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ def provenance_of(task: Any) -> Provenance:
                 "taps": list(task.model.taps.names),
                 "penalty": None if method.penalty is None else _describe(method.penalty),
                 "weight_bits": method.weight_bits,
+                # A default is None, as it is in the folders of runs that do not hold these entries.
+                "gradient": None if method.gradient == Method().gradient else _describe(method.gradient),
+                "initialise": method.initialise or None,
             },
+            "label_smoothing": getattr(task, "label_smoothing", None) or None,
             "optimizer": write(task.optimizer_options),
             "lr_schedule": write(task.lr_schedule),
             "training": write(task.training_options),

@@ -45,9 +45,11 @@ class FiniteSteps(Callback):
             finite = finite & torch.isfinite(get_total_norm(list(gradients.values())))
         if not finite:
             step = f"at step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
-            inputs, _ = module.prepare(self._batch)
+            inputs, target = module.prepare(self._batch)
             if isinstance(inputs, Tensor) and not torch.isfinite(inputs).all():
                 raise NumericsError(f"the data hold NaN or infinity {step}; remove or repair these, then resume")
+            if not module.count_labels(target):
+                raise NumericsError(f"no sample of the batch has a label {step}; leave such samples out, then resume")
             raise _error(f"{self._cause(gradients)} {step}")
 
     def _cause(self, gradients: dict[str, Tensor]) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from shortcut_snn.data import SHD, SSC
+from shortcut_snn.data.inputs import InputFiles
 from shortcut_snn.data.reading import DataFileError
 
 from .recordings import spoken, write_words
@@ -22,6 +24,12 @@ def test_words_become_frames_of_one_row(tmp_path: Path, made: type) -> None:
     assert data.classes == [f"word {label}" for label in range(4)]
     frames, label = data.test[3]
     times, units = spoken(3)
+    # A file of a user's, as `predict` takes it.
+    columns = [("t", "f8"), ("x", "u2"), ("y", "u2"), ("p", "?")]
+    rows = list(zip(times.tolist(), units.tolist(), [0] * len(units), [True] * len(units), strict=True))
+    np.save(tmp_path / "word.npy", np.array(rows, columns))
+    single = InputFiles(data.description, time_steps=5).read(tmp_path / "word.npy")
+    assert torch.equal(single[0], frames)
     t = np.rint(times.astype(float) * 1e6).astype(int)
     expected = np.zeros((5, 700), int)
     np.add.at(expected, ((t - t[0]) * 5 // (t[-1] - t[0] + 1), units), 1)

@@ -18,7 +18,8 @@ from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, RemoteArchive
 from .recording import Events, FileState, Recording, Sensor
 
-SENSOR = (1, 700)
+COCHLEAR_CHANNELS = 700
+SENSOR = (1, COCHLEAR_CHANNELS)
 _FILES = "https://zenkelab.org/datasets"
 
 
@@ -30,11 +31,16 @@ class Words(EventImages):
 
     def __init__(self, recordings: Sequence[Recording], labels: Tensor, maker: FrameMaker) -> None:
         super().__init__(recordings, labels, maker)
-        self.shape = (SENSOR[1], 1, 1)
+        self.shape = (COCHLEAR_CHANNELS, 1, 1)
 
     def fetch(self, indices: Indices) -> Tensor:
         """Return the words at ``indices`` as a new tensor, uint8 ``[N, T, 700, 1, 1]``."""
-        return super().fetch(indices)[:, :, 1].mT.unsqueeze(-1)
+        return channel_frames(super().fetch(indices))
+
+
+def channel_frames(frames: Tensor) -> Tensor:
+    """Return frames ``[N, T, 2, 1, 700]`` as ``[N, T, 700, 1, 1]``, with the events of both polarities."""
+    return frames.sum(2, dtype=torch.int16).clamp(max=255).to(torch.uint8).mT.unsqueeze(-1)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) 
     """Return ``[n, 2]``, the first event of each piece of a recording, and the first event after the piece.
 
     Pieces have ``count`` events or last for ``duration``. A shorter end is left out, unless it is all there is, and so
-    is a piece without events.
+    is a piece without events. An end of 95 % of ``duration`` is a piece, since few recordings end with an event.
     """
     position, total = (np.arange(len(t)), len(t)) if duration is None else (t - t[0], int(t[-1] - t[0]) + 1)
     length = count or duration or total
@@ -115,7 +115,8 @@ def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) 
     piece = position // length
     starts = np.flatnonzero(np.diff(piece, prepend=-1))
     bounds = np.stack([starts, np.append(starts[1:], len(t))], 1)
-    return bounds[piece[starts] < total // length]
+    tolerance = 0 if duration is None else length // 20
+    return bounds[piece[starts] < (total + tolerance) // length]
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 class Affine(Augmentation):
     """Rotate, scale, shear and shift by uniformly random amounts; pixels from outside are black.
 
-    It helps small data sets of shapes most, such as digits. All frames of a recording move alike.
+    It helps small data sets of shapes most, such as digits. All frames of a recording move alike. Pixels are
+    interpolated and rounded, so frames lose isolated events: 1 to 3 % of those of N-MNIST at 17x17 pixels, and up to 40
+    % in sparse frames.
 
     Args:
         degrees: largest rotation, in either direction.

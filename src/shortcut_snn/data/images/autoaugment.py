@@ -26,6 +26,7 @@ class AutoAugment(Augmentation):
     """
 
     takes_events: ClassVar = False
+    takes_channels: ClassVar = (1, 3)
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""

@@ -159,6 +159,11 @@ class ImageSet(Checked, ABC):
         location, count = getattr(self, "root", None) or self.name, len(source.classes)
         if count < 2:
             raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
+        channels = source.train.shape[0]
+        for step in self.augmentations:
+            if channels not in getattr(step, "takes_channels", (channels,)):
+                name = type(step).__name__
+                raise ValueError(f"augment: {name} takes images of 1 or 3 channels, and these have {channels}")
         named = {"training": source.train, "test": source.test, "validation": source.validation or None}
         parts = {part: images for part, images in named.items() if images is not None}
         for part, images in parts.items():
