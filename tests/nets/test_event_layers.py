@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from shortcut_snn import nets, neurons
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import for_inference
-from shortcut_snn.nets import SpikeConv2d
-from shortcut_snn.nets.layers import SpikeLinear
+from shortcut_snn.nets import SpikeConv2d, SpikeLinear
 from shortcut_snn.neurons import NormNeuron, event_layers, use_backend
 from shortcut_snn.neurons.cpu import event_launch as cpu
 from shortcut_snn.neurons.cpu.kernels import rows
