@@ -53,6 +53,15 @@ def test_grey_images_need_no_channel_axis(colour: Colour, tmp_path: Path) -> Non
     assert (data.train.fetch([3])[0, 0].numpy() == arrays["x_train"][3, :, :, 0]).all()
 
 
+def test_autoaugment_of_four_channels_is_refused(colour: Colour, tmp_path: Path) -> None:
+    arrays = parts(colour)
+    for key in ("x_train", "x_test"):
+        arrays[key] = arrays[key].transpose(0, 3, 1, 2)[:, [0, 1, 2, 0]]
+    path = write_npz(tmp_path / "four.npz", **arrays)
+    with pytest.raises(ValueError, match="AutoAugment takes images of 1 or 3 channels, and these have 4"):
+        ImageArchive(path, augment=("autoaugment",)).load()
+
+
 def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_path: Path) -> None:
     arrays = parts(colour)
     arrays["y_train"] = arrays["y_train"][:, None].astype(np.uint8)

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def sets(workers: int) -> Data:
 def given_loaders(workers: int) -> Data:
     more = {"num_workers": workers, "persistent_workers": workers > 0}
     train = DataLoader(Numbers(26), 4, shuffle=True, generator=torch.Generator(), **more)  # type: ignore[arg-type]
-    return as_data((train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)))
+    with pytest.warns(match="persistent_workers, whose random state") if workers else nullcontext():
+        return as_data((train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)))
 
 
 def plain_loaders(workers: int) -> Data:
@@ -153,7 +155,8 @@ def test_streams_come_in_loaders() -> None:
         (Numbers(3), "got Numbers$"),
         ((Numbers(3), DataLoader(Numbers(3))), "got Numbers, DataLoader$"),
         ([Numbers(3)] * 6, "got Numbers, Numbers, Numbers, Numbers$"),
-        ((Numbers(0), Numbers(3)), "training part"),
+        ((Numbers(0), Numbers(3)), "the training part has no samples"),
+        ((DataLoader(Numbers(10), 32, drop_last=True), DataLoader(Numbers(3))), "no batch of its 10 samples"),
     ],
 )
 def test_other_sources_are_refused(source: Any, keyword: str) -> None:

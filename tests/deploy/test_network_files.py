@@ -126,6 +126,7 @@ def test_any_value_of_an_entry_is_read_or_refused(part_and_key, value):
         (lambda state, about: about["data"].update(image_size=[2, 2], make_neuron="x"), ""),
         (lambda state, about: about["data"].update(channels=10**9), "data.channels"),
         (lambda state, about: about["data"].update(mean=[0.0]), "mean must be 3 numbers"),
+        (lambda state, about: about["data"].pop("std"), "description has no std: add it in as_data(description=...)"),
         (lambda state, about: about["data"].update(std=[1.0, 1.0, float("nan")]), "data.std[2]"),
         (lambda state, about: state.pop("classifier.bias"), "classifier.bias"),
         (lambda state, about: state.update(malice=torch.zeros(1)), "malice"),
