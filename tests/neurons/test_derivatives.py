@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from shortcut_snn.neurons import LIF, ATan, NormNeuron, use_backend
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, use_backend
 
 from .every_neuron import currents
 from .reference import unrolled
@@ -18,27 +18,53 @@ pytestmark = pytest.mark.usefixtures("kernels")
 
 def dual(module: nn.Module, x: Tensor) -> Tensor:
     with forward_ad.dual_level():
-        return module(forward_ad.make_dual(x, torch.ones_like(x)))
+        return forward_ad.unpack_dual(module(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
 
 
-FORWARD_MODES: list[Callable[[nn.Module, Tensor], object]] = [
-    dual,
-    lambda module, x: torch.func.jvp(module, (x,), (torch.ones_like(x),)),
-    lambda module, x: torch.autograd.functional.jacobian(module, x, strategy="forward-mode", vectorize=True),
+@pytest.mark.parametrize("module", [LIF(surrogate=ATan()), NormNeuron(nn.BatchNorm1d(5), LIF()).eval()])
+def test_the_kernels_refuse_forward_mode(module: nn.Module) -> None:
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="forward-mode"):
+        dual(module, currents(3, 2, 5))
+
+
+def test_without_gradients_there_are_tangents() -> None:
+    neuron, x = LIF(surrogate=ATan()), currents(3, 2, 5)
+    with use_backend("eager"):
+        expected = dual(neuron, x)
+        assert expected.any()
+        with torch.no_grad():
+            assert torch.equal(dual(neuron, x), expected)
+            assert torch.equal(torch.func.jvp(neuron, (x,), (torch.ones_like(x),))[1], expected)
+
+
+def gradient_per_sample(neuron: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    def loss(parameters: dict[str, Tensor], current: Tensor) -> Tensor:
+        return torch.func.functional_call(neuron, parameters, (current,)).square().sum()
+
+    parameters = {name: value.detach() for name, value in neuron.named_parameters()}
+    return torch.vmap(torch.func.grad(loss), in_dims=(None, 1))(parameters, x.unsqueeze(2))
+
+
+TRANSFORMS: list[Callable[[nn.Module, Tensor], object]] = [
+    lambda neuron, x: torch.func.jacrev(neuron)(x),
+    lambda neuron, x: torch.func.jacfwd(neuron)(x),
+    lambda neuron, x: torch.func.jvp(neuron, (x,), (torch.ones_like(x),)),
+    lambda neuron, x: torch.vmap(neuron, in_dims=1, out_dims=1)(x.unsqueeze(2)),
+    gradient_per_sample,
 ]
 
 
-@pytest.mark.parametrize("derive", FORWARD_MODES, ids=["dual", "jvp", "jacobian"])
-@pytest.mark.parametrize("module", [LIF(surrogate=ATan()), NormNeuron(nn.BatchNorm1d(5), LIF()).eval()])
-def test_the_kernels_refuse_forward_mode(module: nn.Module, derive: Callable[[nn.Module, Tensor], object]) -> None:
-    with torch.no_grad(), pytest.raises(NotImplementedError, match="forward-mode"):
-        derive(module, currents(3, 2, 5))
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=["jacrev", "jacfwd", "jvp", "vmap", "gradient_per_sample"])
+def test_transforms_run_in_plain_pytorch(transform: Callable[[nn.Module, Tensor], object]) -> None:
+    neuron, x = PLIF(surrogate=ATan()), currents(4, 2, 3)
+    found = transform(neuron, x)
+    with use_backend("eager"):
+        torch.testing.assert_close(found, transform(neuron, x), rtol=0, atol=0)
 
 
 def test_forward_mode_equals_reverse_mode_in_plain_pytorch() -> None:
     neuron, x = LIF(surrogate=ATan()), currents(4, 2, 3)
-    with use_backend("eager"):
-        forward, reverse = torch.func.jacfwd(neuron)(x), torch.func.jacrev(neuron)(x)
+    forward, reverse = torch.func.jacfwd(neuron)(x), torch.func.jacrev(neuron)(x)
     assert reverse.any()
     torch.testing.assert_close(forward, reverse)
     torch.testing.assert_close(reverse, torch.autograd.functional.jacobian(neuron, x), rtol=1e-5, atol=1e-6)

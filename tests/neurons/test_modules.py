@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcut_snn.neurons import IF, ILIF, LIF, PLIF, Neuron, Rectangle, use_backend
+from shortcut_snn.neurons import IF, ILIF, LIF, PLIF, PSN, Neuron, Rectangle, use_backend
 
 from .every_neuron import NEURONS, currents
 
@@ -104,3 +104,13 @@ class Threshold(Neuron):
 def test_a_neuron_without_state_runs_in_kernels_and_without(dtype: torch.dtype) -> None:
     current = 2 * torch.rand(3, 2, 4, dtype=dtype)
     assert torch.equal(Threshold()(current), (current > 1).to(dtype))
+
+
+@pytest.mark.parametrize("make", [PSN, LIF])
+def test_autocast_changes_no_spikes(make: type[Neuron]) -> None:
+    torch.manual_seed(0)
+    neuron, current = make(), 2 * torch.randn(4, 64, 100)
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = neuron(current)
+    assert spikes.dtype == current.dtype
+    assert torch.equal(spikes, neuron(current))

@@ -55,7 +55,7 @@ def set_backend(name: Backend) -> None:
         name: ``"auto"`` is the fastest backend for a tensor's device and dtype. ``"eager"`` is plain PyTorch, the
             reference. ``"numba"`` is the compiled CPU kernels, ``"triton"`` the compiled GPU kernels. Kernels that are
             chosen must run: a failure is an error, where ``"auto"`` warns and goes on in plain PyTorch. Tensors on
-            other devices, of float64, or without elements are for plain PyTorch.
+            other devices, of float64, without elements, or in a transform of ``torch.func`` are for plain PyTorch.
 
     Raises:
         ValueError: an unknown name.
@@ -98,7 +98,7 @@ def kernels_run(x: Tensor) -> bool:
     if _backend == "eager" or x.dtype not in _DTYPES or x.numel() == 0 or is_exported():
         return False
     kernels = _kernels(x.device.type)
-    if kernels is None or _backend not in ("auto", kernels):
+    if kernels is None or _backend not in ("auto", kernels) or torch._C._are_functorch_transforms_active():
         return False
     works: bool = _works(kernels, x.device.type)
     return works

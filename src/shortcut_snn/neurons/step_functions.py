@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.autograd import forward_ad
 
 from .backend import is_exported
 
@@ -50,7 +51,7 @@ def straight_through(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]
     """
     if isinstance(v, fx.Proxy):
         return v.tracer.create_proxy("call_function", straight_through, (value, v, slope(v)), {})
-    if is_exported() or not torch.is_grad_enabled():
+    if is_exported() or not (torch.is_grad_enabled() or forward_ad._current_level >= 0):
         return value
     out: Tensor = _StraightThrough.apply(value.detach(), v, slope)  # type: ignore[no-untyped-call]
     return out

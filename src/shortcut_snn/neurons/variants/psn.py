@@ -58,8 +58,11 @@ class PSN(Neuron):
             raise ValueError(f"this PSN takes {steps} time steps, got {current.shape[0]}: set time_steps")
         if self.detach_membrane:
             raise ValueError("PSN has no membrane potential to detach, as detach_membrane (SLTT) requires: use bptt")
-        x = current.flatten(1)
-        return self.fire(torch.addmm(self.bias.to(x.dtype), self.weight.to(x.dtype), x)).view(current.shape)
+        # Less precise potentials would change spikes.
+        dtype = torch.float64 if current.dtype == torch.float64 else torch.float32
+        with torch.autocast(current.device.type, enabled=False):
+            potential = torch.addmm(self.bias.to(dtype), self.weight.to(dtype), current.flatten(1).to(dtype))
+        return self.fire(potential).to(current.dtype).view(current.shape)
 
     def stream(self, current: Tensor, initial: Any = None) -> tuple[Tensor, Tensor]:
         """Return the spikes of a whole sequence and an empty state.
