@@ -341,6 +341,37 @@ def test_accesses_are_counts_of_spikingjelly():
     assert report.layers[1].spikes > 5
 
 
+class Counting(nn.Module):
+    """Multiplies the integers of an I-LIF neuron by each other, by weights and by a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spike, self.gate, self.last = ILIF(max_spikes=3), LIF(), nn.Linear(5, 2)
+        self.weight, self.unused = nn.Parameter(torch.randn(5, 7)), nn.Parameter(torch.randn(5, 7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.counts, self.mask = self.spike(x), self.gate(x)
+        self.counts @ self.counts.mT
+        self.counts @ self.weight
+        torch.mm(self.weight.T, self.counts[0, 0].T)
+        return self.last(input=self.mask * self.counts)
+
+
+def test_products_and_masks_of_integers_are_accumulates() -> None:
+    torch.manual_seed(0)
+    net, x = Counting(), 2 * torch.randn(3, 4, 6, 5)
+    with pytest.warns(UserWarning, match="not counted in the energy of Counting: unused. Only"):
+        report = measure_energy(net, [x])
+    net(x)
+    counts, sums = net.counts, net.counts.sum()
+    assert counts.max() == 3
+    expected = [(counts @ counts.mT).sum(), 7 * sums, 7 * counts[0, 0].sum(), 2 * (net.mask * counts).sum()]
+    found = {layer.layer: layer for layer in report.layers}
+    assert [found[f"product {i}"].acs * 4 for i in (1, 2, 3)] + [found["last"].acs * 4] == expected
+    assert not any(layer.macs for layer in report.layers)
+    assert {layer.bits for layer in report.layers} == {4}, "of counts up to 9"
+
+
 class Copying(nn.Module):
     """Flattens the integers of an I-LIF neuron into a copy before its next layer."""
 

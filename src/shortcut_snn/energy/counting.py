@@ -5,14 +5,14 @@ The rules:
 - A layer whose inputs are all spikes does an accumulate (AC) for every spike and every output that the spike reaches.
 - A layer with any other input (an image, a current, the counts of a SEW block) does a multiply-accumulate (MAC) for
   every weight and every output position.
-- An integer n of an :class:`.ILIF` neuron is n spikes (see :func:`.unrolled_spikes`).
+- An integer n of an :class:`.ILIF` neuron is n spikes (see :func:`.unrolled_spikes`), also after a mask of spikes.
 - A matrix product of two activations, as in attention, does an AC wherever two spikes meet. If only one side is spikes,
   each spike selects a row or a column of the other side, one AC per element.
 - Normalisations are folded into the layers before them. Biases, pooling, residual sums and masks are not counted.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -32,9 +32,13 @@ from ..neurons.current_neuron import CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _MAX_POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
-_MATRIX_PRODUCTS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
+_MATRIX_PRODUCTS = frozenset(
+    {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm}
+)
+_MASKS = frozenset({torch.mul, Tensor.mul, Tensor.__mul__})
 _UNCOUNTED_PRODUCTS = frozenset(
-    {torch.einsum, torch.tensordot, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm}
+    {torch.einsum, torch.tensordot, torch.addmm, Tensor.addmm}
+    | {torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm}
 )
 
 
@@ -71,6 +75,8 @@ class Operations:
     """Operations of a network, summed over all inputs."""
 
     layers: dict[str, LayerOperations] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
+    """Parameters that are operands of counted products."""
     uncounted: set[str] = field(default_factory=set)
     """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them."""
 
@@ -79,7 +85,7 @@ class Operations:
 def count_operations(network: nn.Module) -> Iterator[Operations]:
     """Count the operations of every pass through a network inside the block.
 
-    Products of two activations are counted where ``torch.matmul``, ``torch.bmm`` or ``scaled_dot_product_attention``
+    Products of two activations are counted where ``torch.matmul``, ``mm``, ``bmm`` or ``scaled_dot_product_attention``
     computes them. They are named after the calling module and their position in its call, as in
     ``"attention product 1"``.
     """
@@ -88,7 +94,13 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     weighted = {name: module for name, module in modules.items() if isinstance(module, WEIGHT_LAYERS)}
     pools = {name: module for name, module in modules.items() if isinstance(module, _MAX_POOLS)}
     layers = _LayerCounter(operations, first_layer=next(iter(weighted), ""))
-    products = _ProductCounter(operations)
+    parameters = {
+        _storage(parameter): f"{name}.{key}".lstrip(".")
+        for name, module in modules.items()
+        for key, parameter in module._parameters.items()
+        if parameter is not None
+    }
+    products = _ProductCounter(operations, parameters, layers)
     with (
         hooked(modules, products.leave, products.enter),
         hooked(pools, layers.after_pool),
@@ -131,8 +143,11 @@ class _LayerCounter:
         self.layers.setdefault(layer_name, LayerOperations()).updates += spikes.numel()
         neuron = module.neuron if isinstance(module, CurrentNeuron) else module
         if isinstance(neuron, ILIF):
-            self.max_spikes[_storage(spikes)] = neuron.max_spikes
-            self.copies[_size_and_sum(spikes)] = neuron.max_spikes
+            self.set_max_spikes(spikes, neuron.max_spikes)
+
+    def set_max_spikes(self, spikes: Tensor, max_spikes: int) -> None:
+        """Keep the largest integer that a tensor may hold."""
+        self.max_spikes[_storage(spikes)] = self.copies[_size_and_sum(spikes)] = max_spikes
 
     def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         # The maximum of integers is one of them.
@@ -148,8 +163,8 @@ def _size_and_sum(x: Tensor) -> tuple[int, float]:
     return x.numel(), float(x.sum(dtype=torch.float64))
 
 
-def _is_spikes(x: Tensor) -> bool:
-    return bool(((x == 0) | (x == 1)).all())
+def _is_spikes(x: Tensor, max_spikes: int) -> bool:
+    return max_spikes > 1 or bool(((x == 0) | (x == 1)).all())
 
 
 def _count_inputs(layer: LayerOperations, x: Tensor, is_spikes: bool) -> int:
@@ -161,7 +176,7 @@ def _count_inputs(layer: LayerOperations, x: Tensor, is_spikes: bool) -> int:
 
 
 def _count_weight_layer(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, max_spikes: int) -> None:
-    is_spikes = max_spikes > 1 or _is_spikes(x)
+    is_spikes = _is_spikes(x, max_spikes)
     spikes = _count_inputs(layer, x, is_spikes)
     weight = module.weight
     if isinstance(module, nn.Linear):
@@ -192,9 +207,9 @@ def _count_weight_layer(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x
 class _ProductCounter(TorchFunctionMode):
     """Counts the matrix products of two activations inside the modules whose calls it observes."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, parameters: Mapping[StorageWeakRef, str], layers: _LayerCounter) -> None:
         super().__init__()
-        self.operations = operations
+        self.operations, self.parameters, self.layers = operations, parameters, layers
         # A stack of the modules that are running, outermost first: name, and products computed in this call.
         self.running: list[tuple[str, int]] = []
 
@@ -209,14 +224,25 @@ class _ProductCounter(TorchFunctionMode):
         out = func(*args, **kwargs)
         if not self.running:
             return out
+        operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
         if func in _MATRIX_PRODUCTS:
-            operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
             self._count_product(operands[0], operands[1], out)
+        elif func in _MASKS:
+            self._follow_mask(operands[0], operands[1], out)
         elif func is F.scaled_dot_product_attention:
             self._count_attention(*args, **kwargs)
         elif func in _UNCOUNTED_PRODUCTS:
             self.operations.uncounted.add(f"{func.__name__} in {self.running[-1][0] or 'the network'}")
         return out
+
+    @torch.no_grad()
+    def _follow_mask(self, x: Any, y: Any, out: Tensor) -> None:
+        """Keep that integers remain, if integers of a neuron are multiplied by spikes."""
+        if not (self.layers.copies and isinstance(x, Tensor) and isinstance(y, Tensor)):
+            return
+        most_in_x, most_in_y = map(self.layers.find_max_spikes, (x, y))
+        if most_in_x * most_in_y > 1 and _is_spikes(x, most_in_x) and _is_spikes(y, most_in_y):
+            self.layers.set_max_spikes(out, most_in_x * most_in_y)
 
     @torch.no_grad()
     def _count_attention(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> None:
@@ -237,20 +263,24 @@ class _ProductCounter(TorchFunctionMode):
         self.running.append((name, number + 1))
         layer = self.operations.layers.setdefault(f"{name} product {number + 1}".strip(), LayerOperations())
         dense = out.numel() * x.shape[-1]
-        spikes_in_x, spikes_in_y = _is_spikes(x), _is_spikes(y)
+        most_in_x, most_in_y = map(self.layers.find_max_spikes, (x, y))
+        spikes_in_x, spikes_in_y = _is_spikes(x, most_in_x), _is_spikes(y, most_in_y)
         for operand, is_spikes in ((x, spikes_in_x), (y, spikes_in_y)):
             # Numbers from which spikes select are read as weights are, so they are not inputs.
             if is_spikes or not (spikes_in_x or spikes_in_y):
                 _count_inputs(layer, operand, is_spikes)
+            if name_of_weights := self.parameters.get(_storage(operand)):
+                self.operations.weights.add(name_of_weights)
         if spikes_in_x and spikes_in_y:
-            layer.acs += int(out.double().sum())
+            layer.acs += int(out.sum(dtype=torch.float64))
         elif spikes_in_x or spikes_in_y:
             # A spike of x selects a row of y; a spike of y selects a column of x.
             spikes, reached = (x, out.shape[-1]) if spikes_in_x else (y, out.shape[-2])
             broadcast = dense // (spikes.numel() * reached)
-            layer.acs += int(spikes.count_nonzero()) * reached * broadcast
+            layer.acs += int(spikes.sum(dtype=torch.float64)) * reached * broadcast
         else:
             layer.macs += dense
+        layer.max_spikes = max(layer.max_spikes, most_in_x, most_in_y)
         layer.has_tokens = True
         layer.leading_sizes[tuple(out.shape[:-1])] += 1
         layer.dense += dense

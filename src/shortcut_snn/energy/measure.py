@@ -82,12 +82,13 @@ def measure_energy(
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
     with custom_neurons(spiking):
         layout = _find_layout(network, inputs[0], time_steps, labels, reset)
-        layers, products = _count_batches(inner, layout, inputs)
-    uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
+        layers, weights, products = _count_batches(inner, layout, inputs)
+    named = [name for name in _uncounted_weights(inner, layers) if name not in weights]
+    uncounted = (*named, *sorted(products | _uncounted_updates(layers)))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
-            "layers that are called as modules, and matmul, bmm and attention are counted.",
+            "layers that are called as modules, and matmul, mm, bmm and attention are counted.",
             stacklevel=2,
         )
     return EnergyReport(tuple(layers), uncounted)
@@ -123,10 +124,16 @@ def _infer_layout(
     raise with_remedy(refusal) from refusal
 
 
-def _count_batches(inner: nn.Module, layout: Layout, inputs: Sequence[Any]) -> tuple[list[LayerEnergy], set[str]]:
-    """Run a copy of the network on all batches; return each layer's means per sample, and the uncounted products."""
+def _count_batches(
+    inner: nn.Module, layout: Layout, inputs: Sequence[Any]
+) -> tuple[list[LayerEnergy], set[str], set[str]]:
+    """Run a copy of the network on all batches.
+
+    Return each layer's means per sample, the parameters in counted products, and the uncounted products.
+    """
     network = dry_copy(inner, layout.reset)
     batches: dict[str, list[LayerEnergy]] = {}
+    weights: set[str] = set()
     uncounted: set[str] = set()
     with preserve_random_state(), torch.no_grad():
         if layout.time_steps is None:
@@ -134,11 +141,12 @@ def _count_batches(inner: nn.Module, layout: Layout, inputs: Sequence[Any]) -> t
         for batch in inputs:
             with count_operations(network) as operations:
                 _run(network, layout, batch)
+            weights |= operations.weights
             uncounted |= operations.uncounted
             for name, layer in operations.layers.items():
                 batches.setdefault(name, []).append(_energy_of_batch(name, layer, layout, batch))
     samples = sum(_samples(layout, batch) for batch in inputs)
-    return [_mean(layers, samples) for layers in batches.values()], uncounted
+    return [_mean(layers, samples) for layers in batches.values()], weights, uncounted
 
 
 def _samples(layout: Layout, batch: Any) -> int:
