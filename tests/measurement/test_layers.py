@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -165,3 +166,47 @@ def test_no_grad_outside_does_not_matter(look, origin):
         reports = look(*copy.deepcopy(arguments))
         assert not torch.is_grad_enabled()
     assert str(reports) == str(look(*arguments))
+
+
+class Reused(nn.Module):
+    """Layers with one neuron for all, or one each, in a loop over time or on the whole sequence."""
+
+    def __init__(self, layers: int, make: Callable[[], nn.Module], shared: bool) -> None:
+        super().__init__()
+        one = make()
+        self.encode = make()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(layers))
+        self.neurons = nn.ModuleList(one if shared else make() for _ in range(layers))
+        self.out = nn.Linear(6, 4)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.encode(x)
+        for each, spike in zip(self.layers, self.neurons, strict=True):
+            x = spike(3 * each(x))
+        return self.out(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.encode, LIF):
+            return self.run(x).mean(0)
+        return torch.stack([self.run(step) for step in x]).mean(0)
+
+
+@pytest.mark.parametrize("make", [LIF, neuron.IFNode])
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_neuron_that_serves_several_layers_is_refused(make, layers):
+    data = 3 * torch.rand(5, 8, 6), torch.arange(8) % 4
+    assert len(examine(Reused(layers, make, False), [data]).layers) == layers + 1
+    shared = Reused(layers, make, True)
+    for refuse in (examine, diagnose, lambda network, batches: initialise(network, *batches[0])):
+        with pytest.raises(ValueError, match=r"the neuron 'neurons\.0' serves several layers"):
+            refuse(shared, [data])
+
+
+def test_a_current_outside_the_loop_over_time_serves_one_layer():
+    class Static(Reused):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            current = 3 * self.layers[0](x[0])
+            return sum(self.out(self.neurons[0](current)) for _ in x)
+
+    data = torch.rand(2, 8, 6), torch.arange(8) % 4
+    assert len(examine(Static(1, neuron.IFNode, True), [data]).layers) == 1

@@ -108,7 +108,8 @@ def diagnose(
         spiking: classes of custom neurons, whose first output is spikes.
 
     Raises:
-        ValueError: there are no batches or no known neurons, or a property of the network cannot be inferred.
+        ValueError: there are no batches or no known neurons, a neuron serves several layers, or a property of the
+            network cannot be inferred.
 
     Example:
         >>> import torch

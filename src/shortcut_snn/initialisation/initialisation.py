@@ -115,8 +115,8 @@ def initialise(
         What was set, what could not be set, and what was reached on this batch.
 
     Raises:
-        ValueError: there are no known neurons, all parameters are frozen, labels are not those of classes, or the
-            network's layout cannot be inferred.
+        ValueError: there are no known neurons, a neuron serves several layers, all parameters are frozen, labels are
+            not those of classes, or the network's layout cannot be inferred.
 
     Example:
         >>> import torch

@@ -102,7 +102,7 @@ def examine(
         reset: resets the neurons before and after each batch. By default, that of the library that they come from.
 
     Raises:
-        ValueError: there are no batches or no known neurons.
+        ValueError: there are no batches or no known neurons, or a neuron serves several layers.
 
     Example:
         >>> import torch
@@ -158,7 +158,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
                 rate=tally.rate,
                 silent=silent,
                 saturated=saturated,
-                weight_rms=_weight_rms(network, tally.weight_name),
+                weight_rms=_weight_rms(network, tally.weight_names[-1]),
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
                 norm=norm,
                 gain=gain,

@@ -1,6 +1,7 @@
 """Record spikes and gradients of every spiking layer through hooks."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,8 +31,8 @@ class LayerTally:
         self.needs_gradient = False
         self.is_read = False
         """Whether the loss depends on the spikes: False for output neurons of which only the potential is read."""
-        self.weight_name = ""
-        """The last convolution or linear layer that ran before this layer."""
+        self.weight_names: list[str] = []
+        """The last convolution or linear layer that ran before each call of this layer; "" if there was none."""
 
     @torch.no_grad()
     def add_spikes(self, spikes: Tensor, has_time: bool) -> None:
@@ -128,6 +129,9 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
             normalisation and neuron from running as one kernel. False records the gradient at the spikes, and the
             network runs just as it does without a probe.
 
+    Raises:
+        ValueError: a neuron serves several layers, so that the gradient cannot be told by layer.
+
     Example:
         >>> from shortcut_snn import nets
         >>> network = nets.spiking_resnet8(10, time_steps=2, width=4)
@@ -138,15 +142,16 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
     """
     tallies: dict[str, LayerTally] = {}
     single_step = single_step_neurons(network)
-    last_weight = ""
+    last_weight, calls = "", Counter[str]()
 
     def before_weight(name: str, module: nn.Module, args: Any) -> None:
         nonlocal last_weight
         last_weight = name
+        calls[name] += 1
 
     def before_neuron(name: str, module: nn.Module, args: Any) -> Any:
         tally = tallies.setdefault(name, LayerTally())
-        tally.weight_name = last_weight
+        tally.weight_names.append(last_weight)
         current = args[0]
         if not (membrane and torch.is_grad_enabled() and current.requires_grad):
             return None
@@ -175,3 +180,9 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
     weighted = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, kinds)}
     with hooked(layers, after_neuron, before_neuron), hooked(weighted, pre=before_weight):
         yield tallies
+    for name, tally in tallies.items() if membrane else ():
+        # In a loop over time, layers run as often as the neuron, or none runs between its calls.
+        if len(set(tally.weight_names)) > 1 and len(tally.weight_names) not in calls.values():
+            raise ValueError(
+                f"the neuron {name!r} serves several layers, which cannot be told apart: use one neuron for each layer"
+            )
