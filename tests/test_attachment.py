@@ -263,6 +263,29 @@ def test_a_method_takes_class_labels_of_every_step(method: str) -> None:
     assert "cross_entropy of every time step" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("method", "shape", "message"),
+    [
+        ("loss_sum", (5, 7), r"targets \[5, 7\] are not .* output \[7, 5, 4\]: pass labels.transpose\(0, 1\)"),
+        ("tet", (7, 5), "labels of every time step have a loss at each step already: use a method such as loss_sum"),
+        ("stages_and_steps", (7, 5), "labels of every time step have a loss at each step already"),
+    ],
+)
+@pytest.mark.parametrize("merged", [False, True])
+def test_labels_of_every_step_that_do_not_fit_are_refused(method: str, shape: Any, message: str, merged: bool) -> None:
+    network, labels = Merged() if merged else Recurrent(), torch.arange(35).view(shape) % 4
+    with pytest.raises(ValueError, match=message):
+        attach(network, method=method, example=SEQUENCES, labels=labels, batch_axis=1, step_axis=0, log=len)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+class Merged(Recurrent):
+    """Time and samples share an axis in the output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(0, 1)
+
+
 # Labels of [T, N, 7, 5, 6]'s 5 samples, the outputs of the network, and the loss that a preset takes.
 LOSSES: dict[str, tuple[Tensor, int, Any]] = {
     "numbers": (torch.randn(5, 4), 4, nn.functional.mse_loss),
@@ -328,13 +351,38 @@ def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None
         assert not any(module._forward_hooks for module in one.modules())
 
 
-@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
+@pytest.mark.parametrize("layouts_own", [False, True])
+def test_a_criterion_is_kept_without_labels_and_wins_over_that_of_a_layout(layouts_own: bool) -> None:
+    network, x, loss = numbers_of(3), SEQUENCES[0], nn.functional.mse_loss
+    layout = attach(network, ["1"], example=x, criterion=loss if layouts_own else "auto", log=len).layout
+    assert layout.criterion is (loss if layouts_own else None)
+    assert attach(network, layout=layout, example=x, log=len).layout.criterion is layout.criterion
+    layout = attach(network, layout=layout, example=x, criterion=nn.functional.l1_loss, log=len).layout
+    assert layout.criterion is nn.functional.l1_loss
+
+
+def test_a_method_without_branches_ignores_the_taps_of_a_layout() -> None:
+    network, options = numbers_of(3), {"example": SEQUENCES[0], "log": len}
+    layout = attach(network, ["1"], **options).layout
+    assert not attach(network, layout=layout, method="vanilla", **options).layout.taps
+
+
+def test_the_printed_call_names_what_only_the_caller_knows() -> None:
+    lines = list[str]()
+    options: dict[str, Any] = {"channel_axis": -1, "extract": nn.Identity(), "criterion": nn.functional.mse_loss}
+    attach(numbers_of(3), ["1"], example=SEQUENCES[0], time_axis=None, log=lines.append, **options)
+    assert lines[0].endswith("time_axis=None, channel_axis=-1, extract=..., criterion=...)")
+
+
+@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells", "merged"])
 def test_the_printed_call_repeats_the_layout(case: str) -> None:
-    (x, labels), lines = digits(), list[str]()
+    (x, labels), lines, make = digits(), list[str](), DEEP.get(case, Merged)
     options: dict[str, Any] = {"readout": "mean"} if case in READ else {}
-    layout = attach(DEEP[case](), method="loss_sum", example=x, labels=labels, log=lines.append, **options).layout
+    if case == "merged":
+        x, labels, options = SEQUENCES, torch.arange(35).view(7, 5) % 4, {"batch_axis": 1, "step_axis": 0}
+    layout = attach(make(), method="loss_sum", example=x, labels=labels, log=lines.append, **options).layout
     call = lines[0].splitlines()[-1].removeprefix("as a call:  ").removesuffix(")")
-    names = {"attach": attach, "net": DEEP[case](), "x": x, "labels": labels}
+    names = {"attach": attach, "net": make(), "x": x, "labels": labels}
     again = eval(f"{call}, method='loss_sum', example=x, labels=labels, log=len)", names)
     assert str(again.layout.taps) == str(layout.taps)
     assert (again.layout.run, again.layout.readout, again.layout.num_classes) == (

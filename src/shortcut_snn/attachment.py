@@ -4,7 +4,7 @@ The module is not called ``attach``: importing a submodule ``shortcut_snn.attach
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -20,7 +20,7 @@ from .introspection.inference import reproducing_arguments
 from .introspection.neurons import custom_neurons
 from .introspection.outputs import is_spikes
 from .method import Layout, Method, Shortcut, TimeLoop, method_named
-from .method.taps import Extract, TimeAxis
+from .method.taps import Extract, TimeAxis, Unfold
 from .method.targets import Criterion, are_classes
 from .wrapping import HeadChoice, placement, wrap
 
@@ -38,7 +38,7 @@ class Known(TypedDict, total=False):
     reset: Reset | Auto | None
     time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto]
     channel_axis: int | Auto | Sequence[int | Auto]
-    extract: Extract | None
+    extract: Extract | Mapping[str, Extract] | None
     samples: int | None
 
 
@@ -123,14 +123,15 @@ def attach(
     if method is not None and hasattr(network, "_orig_mod"):
         raise ValueError("the network is compiled already: attach net._orig_mod, and compile the wrapper")
     example = example_of(network, example)
-    if layout is not None:
-        taps, known = _declared(network, taps, layout, known)
-        criterion = layout.criterion or criterion
     if method is not None and method.branches is None:
         if taps not in ("auto", []):
             raise ValueError(f"the method has no branches ({method}): leave taps out, or choose another method")
         taps = []
-    elif method is not None and method.branches is not None and taps == "auto":
+    if layout is not None:
+        taps, known = _declared(taps, layout, known)
+        if criterion == "auto":
+            criterion = layout.criterion or "auto"
+    if method is not None and method.branches is not None and taps == "auto":
         taps = placement(network, method.branches.taps)
     if method is not None and method.needs_every_step and known.get("readout", "auto") == "auto":
         # The method takes the logits of every step. In evaluation they are averaged.
@@ -149,8 +150,12 @@ def attach(
             questions += [question] if method is not None else []
     ask(questions)
     assert layout is not None
-    layout = replace(layout, criterion=None if method is None and labels is None else chosen)
-    arguments = ", ".join(f"{name}={value}" for name, value in reproducing_arguments(layout).items())
+    layout = replace(layout, criterion=chosen)
+    given = reproducing_arguments(layout)
+    given |= {name: repr(known[name]) for name in ("time_axis", "channel_axis") if known.get(name, "auto") != "auto"}
+    given |= {"extract": "..."} if known.get("extract") else {}
+    given |= {"criterion": "..."} if criterion != "auto" else {}
+    arguments = ", ".join(f"{name}={value}" for name, value in given.items())
     lines = [layout.summary(), *([] if method is None else [f"method:     {method}"])]
     log("\n".join([*lines, f"as a call:  attach(net, {arguments})"]))
     with custom_neurons(spiking):
@@ -168,9 +173,7 @@ def check_known(known: Known) -> None:
             raise ValueError(f"time_axis must be 0, 1 or None, got {axis!r}")
 
 
-def _declared(
-    network: nn.Module, taps: str | int | Sequence[str], layout: Layout, known: Known
-) -> tuple[str | int | Sequence[str], Known]:
+def _declared(taps: str | int | Sequence[str], layout: Layout, known: Known) -> tuple[str | int | Sequence[str], Known]:
     """Return the taps of a declared layout, and its fields as what is known: introspection then verifies them."""
     if not isinstance(layout, Layout):
         raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
@@ -184,7 +187,15 @@ def _declared(
         declared["num_classes"] = layout.num_classes
     if layout.taps and taps == "auto":
         taps = [tap.name for tap in layout.taps]
-        declared["time_axis"] = [tap.time_axis for tap in layout.taps]
+        times, extracts = list[TimeAxis | Auto](), dict[str, Extract]()
+        for tap in layout.taps:
+            # How a batch axis splits into time and samples follows from the example.
+            unfold = tap.extract if isinstance(tap.extract, Unfold) else None
+            times.append("auto" if unfold else tap.time_axis)
+            if extract := unfold.extract if unfold else tap.extract:
+                extracts[tap.name] = extract
+        declared |= {"time_axis": times, "extract": extracts}
+        declared["channel_axis"] = ["auto" if tap.channel_axis is None else tap.channel_axis for tap in layout.taps]
     return taps, {**declared, **known}
 
 

@@ -34,6 +34,9 @@ def test_predictions_are_those_of_this_batchs_time_steps(average: bool) -> None:
     model = attach(Folded(average), ["layers.1"], **options)
     every = None if average else attach(Folded(average), ["layers.1"], method="stages_and_steps", **options)
     assert isinstance(model.taps.taps[0].extract, Unfold)
+    for steps in (4, 8):
+        again = attach(Folded(average), layout=model.layout, **options | {"example": 6 * torch.rand(steps, 5, 6)})
+        assert again.layout.taps[0].shape == (steps, 5, 8)
     for steps, samples in ((4, 5), (2, 10), (8, 1), (5, 3)):
         x, tapped = 6 * torch.rand(steps, samples, 6), []
         handle = model.network.layers[1].register_forward_hook(lambda *given, to=tapped: to.append(given[-1]))

@@ -199,6 +199,16 @@ def test_folded_samples_of_sinabs_lead_to_a_wrapper() -> None:
     assert attach(Folded(network), **options)(x).main.shape == (3, 5)
 
 
+def test_a_layout_keeps_what_is_read_of_its_taps() -> None:
+    def potential(output: Any) -> Tensor:
+        return output[1]
+
+    options: dict[str, Any] = VOTES | {"readout": "sum", "num_classes": 20}
+    layout = attach(Population(), ["lif1"], extract=potential, **options).layout
+    assert layout.taps[0].extract is potential
+    assert attach(Population(), layout=layout, **VOTES).layout.taps == layout.taps
+
+
 def test_a_layout_is_verified_and_written_as_arguments() -> None:
     network, x = Population(), VOTES["example"]
     layout = introspect(network, x, labels=VOTES["labels"], num_classes=20, readout="sum")

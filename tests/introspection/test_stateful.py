@@ -1,7 +1,9 @@
 """Networks that keep state between calls, as SpikingJelly's do, and readouts of every time step."""
 
 import pytest
+import snntorch
 import torch
+from snntorch import utils
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -83,6 +85,14 @@ def test_a_reset_in_place_is_refused() -> None:
         attach(Network(), **options)
     with pytest.raises(ValueError, match="writes into tensors that the backward pass needs"):
         attach(Network(), reset=Network.reset, **options)
+
+
+def test_a_reset_that_misses_copies_is_refused_where_the_librarys_own_suffices() -> None:
+    network = nn.Sequential(nn.Linear(6, 12), snntorch.Leaky(0.5, init_hidden=True), nn.Linear(12, 3))
+    options = {"example": 4 * torch.rand(8, 6), "loop": 4, "readout": "mean", "log": len}
+    with pytest.raises(ValueError, match=r"also in copies .*; leave reset=\.\.\. out, since snnTorch's own suffices"):
+        attach(network, reset=utils.reset, **options)
+    assert attach(network, **options).layout.reset is not None
 
 
 def test_a_metric_in_the_network_is_no_state() -> None:

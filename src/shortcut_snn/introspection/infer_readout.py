@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..method import Readout
-from ..method.taps import Unfold, batch_of
+from ..method.taps import Unfold
 from .adapters import find_adapters
 from .answer import Answer, OpenQuestion
 from .infer_batch_axis import Samples
@@ -226,8 +226,7 @@ def _is_of_layer(question: Question, how: Readout) -> bool:
     averages = [adapter.averages_currents for adapter in find_adapters(probe.initial)]
     if not (averages or spiking_layers(probe.initial)) or not all(averages):
         return False
-    with batch_of(question.samples.length):
-        steps = how.unfolded(question.output)
+    steps = how.unfolded(question.output)
     # A layer is called for each step, or once for all, in the order of its own axes.
     forms = (steps.flatten(), steps.movedim(how.time_axis or 0, 0).flatten(), steps.transpose(0, 1).flatten())
     for name, module in nn.Module.named_modules(probe.initial):

@@ -24,16 +24,21 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
     """Infer the reset of a network."""
     if reset is None:
         return Answer(None, "reset=None")
+    known = library_reset(adapters)
+    libraries = " and ".join(adapter.name for adapter in adapters if adapter.reset is not None)
     if not isinstance(reset, str):
         if leaks(probe, reset):
-            raise ValueError(f"{describe_state(probe)}, although reset=... is given: it must reset this state too")
+            suffices = known is not None and not leaks(probe, known)
+            remedy = f"; leave reset=... out, since {libraries}'s own suffices" if suffices else ""
+            raise ValueError(
+                f"{describe_state(probe)}, although reset=... is given: it must reset this state too, also in copies "
+                f"of the network{remedy}"
+            )
         if _writes_in_place(probe, reset):
             raise ValueError(
                 "reset=... writes into tensors that the backward pass needs: let it assign new ones, as in self.v = 0.0"
             )
         return Answer(reset, "your reset=...")
-    known = library_reset(adapters)
-    libraries = " and ".join(adapter.name for adapter in adapters if adapter.reset is not None)
     changed = {probe.initial.get_submodule(name) for name, _ in changed_attributes(probe)}
     of_libraries = bool(changed) and all(any(adapter.resets(module) for adapter in adapters) for module in changed)
     if of_libraries or not leaks(probe, known):

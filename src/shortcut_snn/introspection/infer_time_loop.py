@@ -9,6 +9,7 @@ A step may take back the state that it returned, as arguments. The loop passes i
 :class:`StepArguments`); otherwise the caller is asked.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -116,7 +117,7 @@ class TimeLoopInference:
     batch_axis: int | str
     reset: Reset | None
     samples: int | None
-    extract: Extract | None
+    extract: Extract | Mapping[str, Extract] | None
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
     def infer(self, loop: Loop | TimeLoop) -> tuple[Answer[TimeLoop | None], Probe]:

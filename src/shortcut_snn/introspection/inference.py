@@ -1,6 +1,6 @@
 """The layout of a network, inferred question by question: time loop, reset, batch axis, readout, taps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._utils.calls import Reset, copy_network, example_of, primary, tensors_in
 from ..method import Layout, Readout, Shortcut, Tap, TimeLoop
-from ..method.taps import Extract
+from ..method.taps import Extract, batch_of
 from .adapters import Adapter, find_adapters, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
@@ -33,7 +33,7 @@ def introspect(
     batch_axis: int | str = "auto",
     time_axis: Any = "auto",
     channel_axis: Any = "auto",
-    extract: Extract | None = None,
+    extract: Extract | Mapping[str, Extract] | None = None,
     readout: Callable[[Any], Any] | str | None = "auto",
     step_axis: int | Literal["auto"] | None = "auto",
     reset: Reset | str | None = "auto",
@@ -63,7 +63,7 @@ def introspect(
     with collecting(questions):
         axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
         prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
-        with collecting(questions):
+        with collecting(questions), batch_of(along.length):
             prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
         if isinstance(provisional := questions[-1].provisional if questions else None, Answer):
             prediction = provisional
@@ -95,7 +95,8 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
         arguments["readout"] = "None"
     elif isinstance(readout, Readout):
         path = "".join(f"[{key!r}]" for key in readout.path)
-        arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else repr(readout.steps)
+        how = repr(readout.steps or "auto")
+        arguments["readout"] = f"lambda output: output{path}" if readout.time_axis is None else how
     if isinstance(run, TimeLoop) and layout.reasons.get("time loop") == "your loop":
         arguments["loop"] = f"shortcut_snn.{written(run)}"
     if layout.shape is None and layout.step_axis is None:
@@ -205,7 +206,7 @@ def infer_call(
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
-    extract: Extract | None = None,
+    extract: Extract | Mapping[str, Extract] | None = None,
 ) -> Call:
     """Infer how a network is called and reset."""
     if not isinstance(loop, int | TimeLoop) and loop not in ("auto", "network", "input"):

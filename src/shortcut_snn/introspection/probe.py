@@ -16,7 +16,7 @@ The scaling is learned in the base pass and is the same in all others, so that p
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, cached_property
 from operator import itemgetter
@@ -81,7 +81,8 @@ class Probe:
         run: calls the network; None for one call.
         reset: returns the copies to their initial state, if it is known.
         samples: the number of samples, if it is known.
-        extract: maps a module's output to its features; by default the first tensor in it.
+        extract: maps a module's output to its features, or has such functions by modules' names; by default the first
+            tensor in it.
     """
 
     def __init__(
@@ -92,9 +93,11 @@ class Probe:
         reset: Reset | None = None,
         *,
         samples: int | None = None,
-        extract: Extract | None = None,
+        extract: Extract | Mapping[str, Extract] | None = None,
     ) -> None:
-        self.run, self.samples, self.extract = run, samples, extract
+        self.run, self.samples = run, samples
+        self.extract = None if isinstance(extract, Mapping) else extract
+        self._extracts = dict(extract) if isinstance(extract, Mapping) else {}
         self.full_example = map_tensors(varied, example)
         self.initial = copy_network(network)
         """The network in its initial state, from which every pass takes a copy."""
@@ -102,7 +105,6 @@ class Probe:
             reset(self.initial)
         self._base: Pass | None = None
         self._gains: Gains = {}
-        self._extracts: dict[str, Extract] = {}
         self._altered: dict[tuple[int, int], Pass] = {}
         self._channels: list[Pass] = []
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):

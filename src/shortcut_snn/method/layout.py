@@ -15,8 +15,6 @@ _OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda steps: steps[-1],
     "max": lambda steps: steps.amax(0),
     "sum": lambda steps: steps.sum(0),
-    # Labels [N, T] have time second.
-    "second": lambda steps: steps.transpose(0, 1),
 }
 
 
@@ -31,7 +29,7 @@ class Readout:
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
         steps: what is read of the time steps: their ``"mean"``, the ``"last"`` one, their ``"max"`` or their ``"sum"``.
-            With None all are kept, ``[T, N, classes]``, and with ``"second"`` ``[N, T, classes]``.
+            With None all are kept, ``[T, N, classes]``.
 
     Example:
         >>> import torch
@@ -82,9 +80,7 @@ class Readout:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
         logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
-        if self.steps == "second":
-            logits = logits.transpose(0, 1)
-        elif self.time_axis is not None:
+        if self.time_axis is not None:
             logits = logits.unsqueeze(self.time_axis)
         steps = self.unfolded(output)
         total = steps + (logits / steps.shape[self.time_axis or 0] if self.steps == "sum" else logits)
@@ -95,7 +91,7 @@ class Readout:
     def __str__(self) -> str:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
         path = "".join(f"[{key!r}]" for key in self.path)
-        words = {"last": "last step over", "max": "maximum over", "sum": "sum over", "second": "with samples before"}
+        words = {"last": "last step over", "max": "maximum over", "sum": "sum over"}
         reduced = "" if self.time_axis is None else f" {words.get(str(self.steps), 'averaged over')}"
         if self.listed:
             return f"output{path}, a list of time steps,{reduced} them"

@@ -83,6 +83,11 @@ class Shortcut(nn.Module):
 
     @method.setter
     def method(self, method: Method) -> None:
+        if method.needs_every_step and self.layout.step_axis is not None:
+            raise ValueError(
+                "labels of every time step have a loss at each step already: use a method such as loss_sum, or pass "
+                "labels [N] to tet and step losses, without step_axis"
+            )
         if method.needs_every_step and not self.layout.has_steps(self.network):
             raise ValueError(
                 f"the method needs the logits of every time step, which {type(self.network).__name__} does not return: "
@@ -154,6 +159,11 @@ class Shortcut(nn.Module):
         criterion = criterion or self.layout.criterion
         if self.layout.step_axis == 0:
             # Every time step is a sample with a label of its own.
+            if target.shape[:2] != output.main.shape[:2]:
+                raise ValueError(
+                    f"targets {list(target.shape)} are not [T, N, ...] as the output {list(output.main.shape)}: pass "
+                    "labels.transpose(0, 1) if the axes are swapped"
+                )
             branches = tuple(branch.flatten(0, 1) for branch in output.branches)
             output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
         if criterion is None:
