@@ -199,6 +199,21 @@ def test_a_changed_import_is_reported(tmp_path, runs, capsys):
     assert f"{tmp_path / 'mine.py'} has changed" in capsys.readouterr().out
 
 
+def test_data_that_changed_between_runs_are_reported(tmp_path, runs, capsys):
+    folder, methods = tmp_path / "c", ["vanilla", "vanilla data.seed=1"]
+    assert compare(folder, methods=methods, seeds=2) == 0
+    for changed in (False, True):
+        for path in folder.glob("*/seed?/environment.json"):
+            # Another seed of the data holds out other samples.
+            fingerprint = path.parts[-3:-1] if changed else path.parts[-3]
+            path.write_text(json.dumps({"data": str(fingerprint)}))
+        capsys.readouterr()
+        assert compare(folder, methods=methods, seeds=2) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "the data have changed" in line]
+        assert len(lines) == 2 * changed
+    assert f"{folder / 'vanilla' / 'seed0'} and {folder / 'vanilla' / 'seed1'}: remove" in lines[0]
+
+
 def test_a_failing_baseline_leaves_no_differences(tmp_path, runs, capsys):
     methods = ["evolutionary optimizer.lr=5", "vanilla"]
     assert compare(tmp_path / "c", methods=methods) == 1
@@ -266,6 +281,7 @@ def test_a_full_disk_is_no_bad_value(tmp_path, runs, capsys):
         (["--tune", "data.validation=0.1,0.5"], "data.validation"),
         (["--tune", "optimizer.lr=1,2", "--tune-epochs", "0"], "training.epochs"),
         (["--tune-epochs", "2"], "--tune"),
+        (["--training.seed", "4294967295", "--seeds", "2"], "training.seed"),
         (["--tune", "optimizer.lr=1,2", "--data.validation", "0"], "--data.validation 0.1"),
     ],
 )

@@ -45,6 +45,14 @@ def test_evaluate_repeats_the_run(run, capsys):
     assert lines[3].split() == ["stem.spike", f"{evaluation.rates['stem.spike']:.4f}"]
 
 
+def test_exits_are_shown_with_their_own_network_and_data_only(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "anytime.csv").write_text("network,accuracy,time_steps\nanytime,0.5,1.5\n")
+    for words, shown in (([], True), (["--weights", "best"], False), (["--set", "data.test_limit=7"], False)):
+        assert main(["evaluate", str(copy), *words]) == 0
+        assert ("with exits (anytime): accuracy 50.00 %" in capsys.readouterr().out) == shown
+
+
 def test_firing_rates_are_means_over_all_batches(tmp_path):
     """Sorted by class, the batches differ; the mean over all is that of the whole test set at once."""
     generator = np.random.default_rng(0)
@@ -88,7 +96,7 @@ def test_damaged_surrogates_are_named(run, tmp_path, capsys):
 
 
 def test_invalid_changes_do_not_blame_the_recipe_file(run, capsys):
-    assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 1
+    assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 2
     message = capsys.readouterr().err
     assert "data.test_limit" in message
     assert "recipe.yaml" not in message

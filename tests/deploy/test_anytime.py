@@ -129,6 +129,8 @@ def test_few_samples_permit_nothing():
     validation, *_ = digits()
     with pytest.raises(ValueError, match=r"145 samples cannot show .* at most 0.005: pass 200 or more"):
         calibrate(network, validation)
+    with pytest.raises(ValueError, match="drop is a fraction"):
+        calibrate(network, validation, drop=2)
     logits, targets = all_logits(network, network.exit_runner, validation)
     exits = calibrate_logits(logits, targets, network.exit_runner.exits, 0.0)
     assert exits.used == [3]
@@ -265,13 +267,11 @@ def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):
     assert "Anytime inference: " in (tmp_path / "out" / "README.md").read_text(), "also after another export"
 
 
-def test_the_command_never_calibrates_on_test_data(trained, tmp_path, capsys):
+def test_the_command_never_calibrates_on_test_data(tmp_path, capsys):
     folder = tmp_path / "run"
     assert train(folder, training__epochs=1, data__validation=0) == 0
     assert main(["anytime", str(folder)]) == 1
     assert "thresholds must not be set on test data" in capsys.readouterr().err
-    assert main(["anytime", str(trained), "--drop", "2"]) == 1
-    assert "drop is a fraction" in capsys.readouterr().err
 
 
 def test_what_has_no_exits_is_refused():

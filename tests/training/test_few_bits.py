@@ -67,7 +67,7 @@ def test_resumes_bit_for_bit(trained, tmp_path, monkeypatch, more):
     ("given", "message"),
     [
         ({"network__width": 4}, "network.safetensors does not fit the network: "),
-        ({"training__start_from": "nowhere"}, "no network.safetensors in nowhere: the run is not finished; resume it"),
+        ({"training__start_from": "nowhere"}, "training.start_from: the folder nowhere does not exist"),
         ({"neuron__kind": "clif", "method__weight_bits": 4}, "stem.spike has neurons of CLIF, not LIF, IF, PLIF"),
         ({"method__weight_bits": 1}, "method.weight_bits"),
     ],

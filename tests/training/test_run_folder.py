@@ -15,6 +15,8 @@ from shortcut_snn._utils.files import WriteError, remove_strays, replacing, writ
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
 from shortcut_snn.training import RunFolder
+from shortcut_snn.training.provenance import provenance_of
+from shortcut_snn.training.run_state import Run
 from shortcut_snn.training.trainer import read_checkpoint
 
 from .small import error_line, options, train
@@ -132,6 +134,8 @@ def test_a_network_that_is_not_there_yet_is_named(copy: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
         RunFolder(copy).read_network("last")
     assert RunFolder(copy).read_network("best")[1]["data"]["classes"] == ["left", "right"]
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        RunFolder(copy.parent).read_network("last")
 
 
 def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +149,17 @@ def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pyt
     with RunFolder(tmp_path / "run").locked():
         pass
     assert not (tmp_path / "run").exists(), "nothing was written"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_process_trained_meanwhile_is_kept(copy: Path, resume: bool) -> None:
+    folder = copy if resume else copy.parent / "new"
+    opened = Run.open(folder, provenance_of(task()), resume=resume, log=lambda line: None)
+    run(folder, task(), resume=resume)
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"another process has trained in .* meanwhile"):
+        run(opened, task())
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(("name", "more"), [("metrics.csv", ()), ("notes.txt", ("--resume",))])

@@ -11,6 +11,7 @@ from shortcut_snn import components
 from shortcut_snn.data import as_data
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.training import Classification, Training, fit
+from shortcut_snn.training.run_state import Run
 
 
 class Net(nn.Module):
@@ -73,6 +74,6 @@ def sides(batch_size: int = 8, train: int = 40) -> Any:
     return as_data((Sides(train), Sides(12), Sides(12)), batch_size=batch_size)
 
 
-def run(folder: Path, what: Any, data: Any = None, **options: Any) -> dict[str, Any]:
+def run(folder: Path | Run, what: Any, data: Any = None, **options: Any) -> dict[str, Any]:
     """Train without a word."""
     return fit(what, sides() if data is None else data, folder, **{"log": lambda line: None} | options)

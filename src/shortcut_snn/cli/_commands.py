@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._terminal import add_imports, count
+from ._terminal import add_imports, count, fraction
 
 METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
 """The methods that ``compare`` trains by default; the first is the baseline."""
@@ -82,7 +82,7 @@ def _energy(parser: argparse.ArgumentParser) -> None:
 
 
 def _anytime(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--drop", type=float, default=0.005, help="permitted loss of accuracy, as a fraction")
+    parser.add_argument("--drop", type=fraction, default=0.005, help="permitted loss of accuracy, as a fraction")
     parser.add_argument(
         "--measure", default="confidence", choices=["confidence", "gap", "entropy"], help="how certainty is measured"
     )
@@ -114,11 +114,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/demo", help="folder of the demo; created")
-    parser.add_argument("--epochs", type=int, help="epochs; default: the recipe's")
+    parser.add_argument("--epochs", type=count, help="epochs; default: the recipe's")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default=None, help="as PyTorch names it; default: a GPU if there is one")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
 
 
 def _components(parser: argparse.ArgumentParser) -> None:

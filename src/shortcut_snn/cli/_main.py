@@ -113,6 +113,9 @@ def _run(words: list[str]) -> int:
         options = parse_with_run(parser, words)
     else:
         options = parser.parse_args(words)
+    # As "$FOLDER" is in a shell that has no such variable; it would be the current folder.
+    if getattr(options, "out", None) == "":
+        raise UsageError("--out is empty: name a folder")
     with loading():
         module = importlib.import_module(f".{name}", __package__)
     status: int = module.run(options)

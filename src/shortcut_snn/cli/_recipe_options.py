@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..components.registry import suggestion
-from ._terminal import Parser, UsageError, add_imports, loading
+from ._terminal import Parser, UsageError, add_imports, loading, usage_errors
 
 SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
 """The sections of a recipe, spelled out so that help does not import them."""
@@ -33,8 +33,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | None:
     """Parse the words of a command that takes a recipe.
 
-    The options get ``recipe`` (None if ``--run`` names a run, which has one), ``overrides`` (the entries of its layers
-    and options, without defaults), ``entries`` (those of its options, as KEY=VALUE) and ``imported``.
+    The options get ``recipe`` (that of ``--run`` with changes, if there is one), ``entries`` (those of its options, as
+    KEY=VALUE) and ``imported``.
 
     Returns:
         The options, or None if the recipe or its help was printed.
@@ -51,24 +51,26 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
         from ..recipes import import_components, parse_options
         from ..recipes.entries import from_dict, merged_layers
         from ..recipes.imports import missing_imports
-        from ..recipes.runs import run_recipe
         from ..training import RunFolder
 
     if unknown:
         _refuse(unknown)
     options.entries = entries
+    run = getattr(options, "run", None)
     try:
         options.imported = import_components(options.imports)
         start = getattr(options, "start_from", None)
         start_entries = {"training": {"start_from": start}} if start else {}
-        options.overrides = merged_layers(*options.layers, parse_options(entries), start_entries)
-        options.recipe = None if getattr(options, "run", None) else from_dict(options.overrides)
+        overrides = merged_layers(*options.layers, parse_options(entries), start_entries)
+        options.recipe = from_dict(overrides) if run is None else None
     except ValueError as error:
         resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()
         raise UsageError(f"{error}{missing_imports(resumed)}") from None
+    if run is not None:
+        options.recipe = _changed_recipe(run, overrides)
     if not (options.print_recipe or options.help_recipe):
         return options
-    recipe = options.recipe or run_recipe(RunFolder(options.run), options.overrides)
+    recipe = options.recipe
     print(describe_section(recipe, options.help_recipe) if options.help_recipe else as_yaml(recipe.to_dict()).rstrip())
     return None
 
@@ -90,9 +92,23 @@ def parse_with_run(parser: Parser, words: list[str]) -> argparse.Namespace:
     with loading():
         from ..recipes import import_components, parse_options
 
-    import_components(options.imports)
-    options.changes = parse_options(options.set)
+    with usage_errors():
+        import_components(options.imports)
+        options.changes = parse_options(options.set)
+    if options.changes:
+        _changed_recipe(options.run, options.changes)
     return options
+
+
+def _changed_recipe(run: str, changes: dict[str, Any]) -> Any:
+    """Return the recipe of a run with changes. Only an error in the changes is one of the arguments."""
+    from ..recipes import changed
+    from ..recipes.runs import run_recipe
+    from ..training import RunFolder
+
+    recipe = run_recipe(RunFolder(run))
+    with usage_errors():
+        return changed(recipe, changes)
 
 
 def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:

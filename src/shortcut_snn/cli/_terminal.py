@@ -92,6 +92,15 @@ class UsageError(ValueError):
     """Invalid command-line arguments."""
 
 
+@contextmanager
+def usage_errors(prefix: str = "") -> Iterator[None]:
+    """Turn errors about values into errors about arguments, within the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{prefix}{error}") from None
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises :class:`UsageError` instead of ending the process."""
 
@@ -127,6 +136,13 @@ def count(text: str) -> int:
     """Return the value of an option that counts something: an integer from 1 on."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def fraction(text: str) -> float:
+    """Return the value of an option that is a share, from 0 to less than 1."""
+    if not 0 <= (number := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and less than 1, got {number}")
     return number
 
 

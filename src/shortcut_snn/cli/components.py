@@ -6,12 +6,13 @@ from .._utils.markdown import markdown_table
 from ..components.help import first_sentence
 from ..components.registry import KINDS, suggestion
 from ..recipes import import_components
-from ._terminal import UsageError
+from ._terminal import UsageError, usage_errors
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the components of a kind, or of all kinds."""
-    import_components(options.imports)
+    with usage_errors():
+        import_components(options.imports)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"no kind {options.kind!r}{suggestion(options.kind, KINDS)}: use one of {', '.join(KINDS)}")
     kinds = KINDS.values() if options.kind is None else [KINDS[options.kind]]

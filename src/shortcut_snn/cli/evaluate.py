@@ -9,6 +9,7 @@ import torch
 
 from ..measurement import probe
 from ..recipes import open_run
+from ..recipes.runs import keeps_result
 from ..training import RunFolder, read_rows
 from ..training.tables import Metric, format_value
 from ..training.trainer import make_trainer, quiet_lightning
@@ -24,7 +25,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"{options.split} {name} of {options.run} ({options.weights} epoch): {text}")
     print(f"{options.split} loss: {evaluation.metrics['loss']:.4f}")
     table = RunFolder(options.run).table("anytime")
-    for row in read_rows(table, ["network"]) if options.split == "test" and table.is_file() else ():
+    # Its rows are of the network of the last epoch on the run's own test data.
+    has_exits = options.split == "test" and options.weights == "last" and keeps_result(options.changes)
+    for row in read_rows(table, ["network"]) if has_exits and table.is_file() else ():
         if row["network"] == "anytime":
             print(f"with exits (anytime): accuracy {100 * row['accuracy']:.2f} %, {row['time_steps']:.2f} time steps")
     if evaluation.rates:

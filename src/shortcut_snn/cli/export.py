@@ -24,7 +24,7 @@ from ..deploy.spec import describe_inputs, missing_entries
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
-from ._terminal import UsageError
+from ._terminal import UsageError, usage_errors
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +37,9 @@ def run(options: argparse.Namespace) -> int:
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     if options.bits is not None:
         entries["bits"] = options.bits
-    exporter: Exporter = read(components.exporter, entries, "export")
+    # Errors start with the name of an option.
+    with usage_errors("--"):
+        exporter: Exporter = read(components.exporter, entries, "")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     folder = Path(options.out) if options.out else RunFolder(options.run) / "export"
     if RunFolder(folder).is_run:

@@ -21,7 +21,7 @@ from ..measurement.layers import Batch
 from ..measurement.setup import Setup
 from ..recipes import Recipe, build, changed
 from ..recipes.building import build_task, load_data
-from ..recipes.runs import check_data, load_network, run_recipe
+from ..recipes.runs import check_data, load_network
 from ..training import RunFolder, Task
 from ..training.run import initialise_task
 from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
@@ -44,10 +44,9 @@ def run(options: argparse.Namespace) -> int:
     folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, and gradients would replace its gradients.csv: name another folder")
-    recipe = options.recipe if run is None else run_recipe(run, options.overrides)
-    gradients = measure(recipe, options.batches, run)
+    gradients = measure(options.recipe, options.batches, run)
     _write(gradients, folder)
-    _print(gradients, recipe)
+    _print(gradients, options.recipe)
     print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
     return 0
 

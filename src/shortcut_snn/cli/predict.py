@@ -8,7 +8,7 @@ from ..deploy import Inference, load, predict
 from ..deploy.predict import Prediction
 from ..energy.report import with_unit
 from ..training import RunFolder
-from ._terminal import print_on_stderr
+from ._terminal import print_on_stderr, usage_errors
 
 
 def run(options: argparse.Namespace) -> int:
@@ -17,7 +17,8 @@ def run(options: argparse.Namespace) -> int:
         # Recipes load all that trains; prediction does not need it otherwise.
         from ..recipes import import_components
 
-        import_components(options.imports)
+        with usage_errors():
+            import_components(options.imports)
     network = _load(options.network)
     failed = []
 

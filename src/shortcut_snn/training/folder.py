@@ -84,6 +84,11 @@ class RunFolder:
         return self / {"last": "network.safetensors", "best": "best.safetensors"}[weights]
 
     @property
+    def checkpoint_time(self) -> int | None:
+        """When the checkpoint was written, in nanoseconds; None without one."""
+        return self.checkpoint.stat().st_mtime_ns if self.checkpoint.is_file() else None
+
+    @property
     def lost_best(self) -> str:
         """The error if the network of the best epoch is needed and cannot be read."""
         return (
@@ -219,11 +224,12 @@ class RunFolder:
         """Return the state and the metadata of the network of the ``"last"`` or the ``"best"`` epoch.
 
         Raises:
-            FileNotFoundError: the run has no such network yet.
+            FileNotFoundError: the folder holds no run, or the run has no such network yet.
             ValueError: the file is damaged, or does not describe the data.
         """
         path = self.network(weights)
         if not path.is_file():
+            self._check_is_run()
             raise FileNotFoundError(f"no {path.name} in {self}: the run is not finished; resume it")
         state, metadata = read_network(path)
         if not isinstance(metadata.get("data"), Mapping):
@@ -257,10 +263,7 @@ class RunFolder:
             FileNotFoundError: the folder holds no run.
             ValueError: the file is damaged, or the run is of a later version.
         """
-        if not self.path.exists():
-            raise FileNotFoundError(f"the folder {self} does not exist")
-        if not self.is_run:
-            raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
+        self._check_is_run()
         version = read_json(self.environment).get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
             raise ValueError(f"{self} has format {version}, and this version reads up to {FORMAT}")
@@ -271,6 +274,12 @@ class RunFolder:
         if not isinstance(entries, dict):
             raise ValueError(f"{self.recipe} is not a recipe: expected entries like 'training: ...'")
         return entries
+
+    def _check_is_run(self) -> None:
+        if not self.path.exists():
+            raise FileNotFoundError(f"the folder {self} does not exist")
+        if not self.is_run:
+            raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
 
     def read_result(self) -> dict[str, Any]:
         """Return the result of a finished run.

@@ -129,7 +129,11 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     if run.checkpoint is not None or start is not None:
         source = RunFolder(start) if run.checkpoint is None and start is not None else run.folder
         if source is not run.folder:
-            load_into(task.model.network, source.read_network("last")[0], source.network("last"))
+            try:
+                state, _ = source.read_network("last")
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"training.start_from: {error}") from None
+            load_into(task.model.network, state, source.network("last"))
         surrogates = source.read_surrogates()
         set_surrogates(task.model.network, surrogates)
     elif task.method.initialise and task.model.initialisation is None:

@@ -37,6 +37,7 @@ class Run:
         provenance: recipe and imports.
         log: receives lines of text, in the first of several processes only.
         checkpoint: the file to resume from; None for a new run.
+        checkpoint_time: when the folder's checkpoint was written, at the opening of the run; None without one.
         is_finished: whether the folder holds the result already.
         metadata: of the network files.
         epoch, batches_done: the position in training at which the run starts or resumes.
@@ -47,6 +48,7 @@ class Run:
     provenance: Provenance
     log: Callable[[str], None]
     checkpoint: Path | None = None
+    checkpoint_time: int | None = None
     is_finished: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
@@ -63,6 +65,7 @@ class Run:
         With ``resume`` it resumes from the folder's checkpoint, with the same recipe, or starts if there is none.
         """
         run = cls(RunFolder(folder), provenance, rank_zero_only(log_above_bar(log) if has_terminal() else log))
+        run.checkpoint_time = run.folder.checkpoint_time
         if is_first_process():
             run.checkpoint = run.folder.start(provenance.entries, resume)
         elif resume and run.folder.checkpoint.is_file():
@@ -134,6 +137,10 @@ class Run:
             stack.enter_context(seeded(training.seed, training.threads))
             if is_first_process():
                 stack.enter_context(self.folder.locked())
+                if self.folder.checkpoint_time != self.checkpoint_time:
+                    raise ValueError(
+                        f"another process has trained in {self.folder} meanwhile: resume it, or name another folder"
+                    )
             yield
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..._utils.markdown import markdown_table
 from ...recipes import parse_options
 from ...recipes.entries import merged
-from .._terminal import UsageError, print_line
+from .._terminal import print_line, usage_errors
 from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare
 from .summary import DESCRIPTION, Comparison
@@ -17,14 +17,12 @@ __all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compar
 def run(options: argparse.Namespace) -> int:
     """Compare, and print the table of all finished runs."""
     folder = Path(options.out)
-    try:
+    with usage_errors():
         # A method in the shared recipe would make all compared methods the same.
         shared = merged(*map(without_method, options.layers), parse_options(options.entries))
         made = plan(
             shared, options.methods, options.seeds, options.grid, options.imports, options.tune, options.tune_epochs
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     try:
         _print_table(compare(made, folder, options.jobs, print_line, options.imported), folder)
     except RunsFailed as error:

@@ -112,7 +112,10 @@ def plan(
     for variant in variants.values():
         # Wrong values are refused before any run.
         list(variant.candidates(tune_epochs))
-    first = next(iter(variants.values())).recipe.training.seed
+    recipe = next(iter(variants.values())).recipe
+    first = recipe.training.seed
+    # The last seed may be too large.
+    changed(recipe, {"training": {"seed": first + seeds - 1}})
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports), tune_epochs)
 
 

@@ -83,7 +83,7 @@ def compare(
         {variant.label: values for variant, (_, values) in tuned.items()},
     )
     comparison.write(folder)
-    for line in _changed_imports((run.folder for run in runs.values()), imported):
+    for line in (*_changed_imports((run.folder for run in runs.values()), imported), *_changed_data(runs.values())):
         log(line)
     errors = [f"{runs[key].folder}: {outcome.error}" for key, outcome in outcomes.items() if outcome.error]
     if errors:
@@ -117,6 +117,22 @@ def _changed_imports(folders: Iterable[RunFolder], imported: Sequence[dict[str, 
             f"{name} has changed since {len(older)} finished runs were trained with it (first {older[0]}): remove "
             "their folders to train with it"
         )
+
+
+def _changed_data(runs: Iterable[TrainingRun]) -> Iterator[str]:
+    """Yield a line for each data set whose contents changed between finished runs."""
+    sets: dict[str, dict[str, RunFolder]] = {}
+    for run in runs:
+        fingerprint = run.folder.fingerprint() if run.folder.is_finished else ""
+        if fingerprint:
+            data = f"{run.recipe.to_dict()['data']} {run.recipe.time_steps}"
+            sets.setdefault(data, {}).setdefault(fingerprint, run.folder)
+    for first, *others in (folders.values() for folders in sets.values()):
+        if others:
+            yield (
+                f"the data have changed between runs, as in {first} and {others[0]}: remove the folders of those that "
+                "were trained with the wrong data"
+            )
 
 
 # Tuning: each variant trains with all combinations of the listed values, and takes the best.
