@@ -281,7 +281,7 @@ def test_a_full_disk_is_no_bad_value(tmp_path, runs, capsys):
         (["--tune", "data.validation=0.1,0.5"], "data.validation"),
         (["--tune", "optimizer.lr=1,2", "--tune-epochs", "0"], "training.epochs"),
         (["--tune-epochs", "2"], "--tune"),
-        (["--training.seed", "4294967295", "--seeds", "2"], "training.seed"),
+        (["--tune", "optimizer.lr=1,2", "--training.seed", "4294967295", "--seeds", "2"], "training.seed"),
         (["--tune", "optimizer.lr=1,2", "--data.validation", "0"], "--data.validation 0.1"),
     ],
 )
