@@ -124,5 +124,5 @@ def test_the_command_exports_a_run_and_names_accuracy_and_rates(trained, tmp_pat
     assert stated.files == {"c, weights of 4 bits": "network.c"}
     assert make(tmp_path).returncode == 0
     assert reference.read(tmp_path / "network-integer.safetensors")[0]["bits"] == 4
-    assert main(["export", str(trained), "--to", "nir", "--bits", "4", "--out", str(tmp_path)]) == 1
+    assert main(["export", str(trained), "--to", "nir", "--bits", "4", "--out", str(tmp_path)]) == 2
     assert "bits" in capsys.readouterr().err
