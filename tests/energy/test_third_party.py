@@ -13,7 +13,7 @@ from torch import nn
 from shortcut_snn import attach
 from shortcut_snn.energy import measure_energy
 from shortcut_snn.energy.counting import count_operations
-from shortcut_snn.neurons import LIF
+from shortcut_snn.neurons import LIF, PSN
 
 from ..method.wrapped import wrapped
 
@@ -199,6 +199,8 @@ def test_uncounted_products_are_named() -> None:
     with pytest.warns(UserWarning, match="not counted in the energy of Attention: einsum in the network"):
         report = measure_energy(Attention("einsum"), [torch.randn(5, 4, 6)], 1)
     assert report.uncounted == ("einsum in the network",)
+    with pytest.warns(UserWarning, match="not counted in the energy of Sequential: 1.weight. Only"):
+        report = measure_energy(nn.Sequential(nn.Linear(6, 6), PSN(4)), [torch.randn(4, 5, 6)], 4)
 
 
 def test_a_wrapper_costs_what_its_network_costs() -> None:

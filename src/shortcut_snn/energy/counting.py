@@ -231,7 +231,11 @@ class _ProductCounter(TorchFunctionMode):
             self._follow_mask(operands[0], operands[1], out)
         elif func is F.scaled_dot_product_attention:
             self._count_attention(*args, **kwargs)
-        elif func in _UNCOUNTED_PRODUCTS:
+        elif func in _UNCOUNTED_PRODUCTS and not any(
+            # A weight that is not counted is named itself.
+            isinstance(x, Tensor) and _storage(x) in self.parameters
+            for x in operands[1:]
+        ):
             self.operations.uncounted.add(f"{func.__name__} in {self.running[-1][0] or 'the network'}")
         return out
 
