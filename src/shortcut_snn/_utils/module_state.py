@@ -24,7 +24,9 @@ def hooked(
 
     def before(function: Any, name: str, module: Any, args: Any, keywords: Any) -> Any:
         changed = function(name, module, (*args, *keywords.values()))
-        return changed if changed is None else (changed if isinstance(changed, tuple) else (changed,), {})
+        if changed is None:
+            return None
+        return (changed if isinstance(changed, tuple) else (changed,)), {}
 
     def after(function: Any, name: str, module: Any, args: Any, keywords: Any, output: Any) -> Any:
         return function(name, module, (*args, *keywords.values()), output)

@@ -62,7 +62,8 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
         start = getattr(options, "start_from", None)
         start_entries = {"training": {"start_from": start}} if start else {}
         overrides = merged_layers(*options.layers, parse_options(entries), start_entries)
-        options.recipe = from_dict(overrides) if run is None else None
+        if run is None:
+            options.recipe = from_dict(overrides)
     except ValueError as error:
         resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()
         raise UsageError(f"{error}{missing_imports(resumed)}") from None

@@ -65,7 +65,7 @@ class UserLoader:
             self.loader.sampler.set_epoch(epoch)
         for owner in (self.loader, self.loader.sampler):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
-                generator.manual_seed(self._seed_of(epoch, 0))
+                generator.manual_seed(self._batch_seed(epoch, 0))
         with self._random_numbers(epoch, 0):
             batches = iter(self.loader)
         end = object()
@@ -78,9 +78,9 @@ class UserLoader:
             yield batch
 
     def _random_numbers(self, epoch: int, number: int) -> AbstractContextManager[None]:
-        return seeded(self._seed_of(epoch, number))
+        return seeded(self._batch_seed(epoch, number))
 
-    def _seed_of(self, epoch: int, number: int) -> int:
+    def _batch_seed(self, epoch: int, number: int) -> int:
         return int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1
 
 

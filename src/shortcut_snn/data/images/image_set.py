@@ -161,9 +161,9 @@ class ImageSet(Checked, ABC):
             raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
         channels = source.train.shape[0]
         for step in self.augmentations:
-            if channels not in getattr(step, "takes_channels", (channels,)):
-                name = type(step).__name__
-                raise ValueError(f"augment: {name} takes images of 1 or 3 channels, and these have {channels}")
+            if channels not in (taken := getattr(step, "takes_channels", (channels,))):
+                name, numbers = type(step).__name__, " or ".join(map(str, taken))
+                raise ValueError(f"augment: {name} takes images of {numbers} channels, and these have {channels}")
         named = {"training": source.train, "test": source.test, "validation": source.validation or None}
         parts = {part: images for part, images in named.items() if images is not None}
         for part, images in parts.items():
