@@ -288,16 +288,20 @@ class Lab:
                 self.final(name, method, settings[name], float(row["lr"]), seed)
         for seed in seeds if {"vanilla"} < set(methods) else ():
             for name in names:
-                vanilla = best[name, "vanilla"]
-                cost = max(self._seconds_per_step(name, method) for method in methods)
-                longer = cost / self._seconds_per_step(name, "vanilla")
-                self.final(name, EQUAL_TIME, settings[name], float(vanilla["lr"]), seed, longer)
+                longer = max(self._step_ratio(name, method) for method in methods)
+                self.final(name, EQUAL_TIME, settings[name], float(best[name, "vanilla"]["lr"]), seed, longer)
 
-    def _seconds_per_step(self, setting: str, method: str) -> float:
-        rows = [row for row in self.rows if (row["phase"], row["setting"], row["method"]) == ("tune", setting, method)]
-        known = [float(row["seconds_per_step"]) for row in rows if row.get("seconds_per_step")]
-        # Before there is a measurement, a guess for the number of steps.
-        return min(known) if known else 1.0 if method == "vanilla" else 1.1
+    def _step_ratio(self, setting: str, method: str) -> float:
+        """Return how much longer a method's step takes than the baseline's."""
+        mine, base = (self._seconds_per_step(setting, name) for name in (method, "vanilla"))
+        # Before there is a measurement, a guess for the number of steps. A method that failed has no time.
+        return mine / base if mine and base else 1.1 if self.pretend else 1.0
+
+    def _seconds_per_step(self, setting: str, method: str) -> float | None:
+        rows = [row for row in self.rows if (row["setting"], row["method"]) == (setting, method)]
+        # Of one learning rate there are no short runs.
+        rows = [row for row in rows if row["phase"] == "tune"] or rows
+        return min((float(row["seconds_per_step"]) for row in rows if row.get("seconds_per_step")), default=None)
 
 
 def score(row: Row) -> float:

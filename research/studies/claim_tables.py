@@ -4,8 +4,9 @@
 
 Means over seeds with 95 % intervals (Student's t), and differences from vanilla paired by seed. A run that failed
 counts as guessing, and is counted. Where a method was run for long at several learning rates, it goes by the one that
-fits the training data best after the last epoch; the others stand in rows of their own. ``--tuning`` prints the short
-runs too. ``--budget`` is for tables whose runs differ in epochs: accuracy by epochs, as a table and a picture.
+fits the training data best after the last epoch; the others stand in rows of their own. Runs of fewer epochs than the
+longest of their setting do too. ``--tuning`` prints the short runs too. ``--budget`` is for tables whose runs differ in
+epochs: accuracy by epochs, as a table and a picture.
 """
 
 import argparse
@@ -32,6 +33,7 @@ METHODS = {
     "evolutionary": "evolutionary (the paper's)",
     "shortcut": "shortcut (the paper's)",
 }
+EQUAL_TIME = "vanilla_equal_time"
 BLOCKS = {"basic": "basic", "plain": "none", "sew": "SEW", "ms": "membrane"}
 MARKERS = ("o", "s", "v", "D", "P", "^", "X")
 
@@ -42,11 +44,24 @@ def accuracy(row: Row, which: str = "test_last") -> float:
 
 
 def grouped(rows: Sequence[Row], phase: str) -> dict[str, dict[str, list[Row]]]:
-    """Return the rows of a phase by setting and method; final runs at another rate than the method's own apart."""
+    """Return the rows of a phase by setting and method.
+
+    Final runs of fewer epochs than the longest are a setting of their own, and those at another learning rate than
+    their method's own a method of their own.
+    """
     found: dict[str, dict[str, list[Row]]] = {}
+    budgets: dict[str, set[int]] = {}
+    rows = [row for row in rows if row["phase"] == phase]
     for row in rows:
-        if row["phase"] == phase:
-            found.setdefault(row["setting"], {}).setdefault(row["method"], []).append(row)
+        if row["method"] != EQUAL_TIME:
+            budgets.setdefault(row["setting"], set()).add(int(row["epochs"]))
+    for row in rows:
+        setting = row["setting"]
+        if phase == "final":
+            # A run at equal time is longer than the runs that it belongs to.
+            own = [epochs for epochs in budgets.get(setting, ()) if epochs <= int(row["epochs"])]
+            setting += f", {max(own)} epochs" if own and max(own) < max(budgets[setting]) else ""
+        found.setdefault(setting, {}).setdefault(row["method"], []).append(row)
     return found if phase == "tune" else {setting: _by_rate(methods) for setting, methods in found.items()}
 
 
@@ -76,7 +91,7 @@ def finals(rows: Sequence[Row]) -> str:
     columns += ["against vanilla, paired", "against vanilla at equal time, paired", "step, times vanilla's"]
     lines = []
     for setting, methods in grouped(rows, "final").items():
-        bases = {name: methods.get(name, []) for name in ("vanilla", "vanilla_equal_time")}
+        bases = {name: methods.get(name, []) for name in ("vanilla", EQUAL_TIME)}
         for method, found in methods.items():
             line = [setting, method, _each(found, "lr"), _each(found, "epochs"), str(len(found))]
             line += [str(sum(bool(row["failed"]) for row in found)), _mean(list(map(accuracy, found)))]
@@ -111,7 +126,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         if setting == "110-basic-muon":
             # Networks of this depth were initialised with Muon only.
             block, methods = "basic", {"initialised, Muon": methods["initialised"]}
-        if layers.isdigit() and "-" not in block:
+        if layers.isdigit() and block in BLOCKS:
             shown = {name: runs for name, runs in methods.items() if name in METHODS}
             panels.setdefault(int(layers), {}).setdefault(block, {}).update(shown)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -174,6 +189,8 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
     for axes, (setting, methods) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for method, each in methods.items():
+            if method not in METHODS:
+                continue
             style = list(METHODS).index(method)
             intervals = [mean_interval(values) for values in each.values()]
             axes.errorbar(list(each), [mean for mean, _ in intervals],

@@ -21,7 +21,7 @@ from .introspection.layers import stages_span_most
 from .introspection.probe import CALL_ERRORS
 from .method import DenseHead, Layout, LinearHead, Method, Shortcut, method_named
 from .method.heads import Head
-from .method.shortcut import check_samples
+from .method.shortcut import check_predictions
 
 HeadChoice = Head | str | Mapping[str, Any] | None
 """A factory of heads, the recipe entry of a registered one, or None for the default."""
@@ -121,7 +121,7 @@ def make_heads(network: nn.Module, layout: Layout, example: Any, head: HeadChoic
         output = call_on(twin, layout.run, example)
         tapped = taps.stop()
         main = probe.steps_first(layout.read(output))
-    check_samples(taps, tapped, main, layout)
+    check_predictions(taps, tapped, main, layout)
     if taps.every_step:
         tapped, main = [features.flatten(0, 1) for features in tapped], main[0]
     if head is None:

@@ -79,6 +79,31 @@ def test_a_users_network_is_exported(to, user, tmp_path):
             loaded.step(images)
 
 
+class Masked(UserNetwork):
+    """Computes with tensors while it is built, and keeps some that no state holds."""
+
+    def __init__(self, num_classes, image_size, make_neuron, *, width: int = 8, time_steps: int = 3):
+        super().__init__(num_classes, image_size, make_neuron, width=width, time_steps=time_steps)
+        self.shares = [share.item() for share in torch.linspace(0.5, 1, time_steps)]
+        self.factor = torch.full((1,), 1.5)
+        self.register_buffer("offset", torch.full((1,), 0.25), persistent=False)
+        self.register_buffer("mask", torch.full((1, num_classes), -torch.inf))
+        self.mask[0, :2] = 0
+
+    def forward(self, x):
+        return super().forward(x * self.factor * self.shares[0] + self.offset) + self.mask.exp()
+
+
+def test_a_users_network_may_keep_tensors_of_its_own(user, tmp_path):
+    components.network("masked")(Masked)
+    spec = make_spec(network={"kind": "masked", "width": 6, "time_steps": 3})
+    network = spec.build()
+    images = batch(spec, 8)
+    path, agreement = export_network(network, spec, images, "safetensors", tmp_path)
+    assert agreement.agree == 8
+    assert torch.allclose(load(path).logits(images), network_logits(network, spec, images), atol=1e-5)
+
+
 def test_errors_name_what_a_users_network_lacks(user, tmp_path):
     network, spec = user
     with pytest.raises(ValueError, match="SpikingNetwork"):

@@ -151,7 +151,7 @@ def test_int8_is_measured_again(trained, tmp_path, capsys):
     assert int8_card.energy is None
 
 
-def test_a_card_describes_one_network(trained, tmp_path):
+def test_a_card_describes_one_network(trained, tmp_path, capsys):
     run, out = shutil.copytree(trained, tmp_path / "run"), tmp_path / "out"
     shutil.copy(run / "network.safetensors", run / "best.safetensors")
     assert export(run, out, "--to", "nir") == 0
@@ -159,6 +159,10 @@ def test_a_card_describes_one_network(trained, tmp_path):
     both = card(out)
     assert (both.name, list(both.files)) == ("out", ["nir", "safetensors"])
     assert both.weights == "after the last of 2 epochs"
+    assert export(run, out, "--to", "safetensors", "--weights", "best") == 1
+    assert "network.nir of another network" in error_line(capsys)
+    assert card(out) == both
+    (out / "network.nir").unlink()
     assert export(run, out, "--to", "safetensors", "--weights", "best") == 0
     best = card(out)
     assert list(best.files) == ["safetensors"]

@@ -46,6 +46,13 @@ def test_a_digit_by_a_network_of_the_package(digits, capsys):
         assert float(number) == pytest.approx(measured[key] / 1e6, rel=0.2)
 
 
+def test_a_network_in_bfloat16(digits):
+    files = [digits / "3.png"]
+    (exact,), (rounded,) = (predict(load("digits-resnet18", precision), files) for precision in ("float32", "bfloat16"))
+    assert rounded.label == exact.label
+    assert rounded.energy_pj == pytest.approx(exact.energy_pj, rel=0.1)
+
+
 def test_a_folder_as_json(digits, capsys):
     assert main(["predict", "digits-resnet18", str(digits), "--json", "--top", "3"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -87,6 +87,17 @@ def test_an_exponential_moving_average_of_the_wrapper(peer: Peer) -> None:
     assert list(average.module.network.state_dict()) == list(model.network.state_dict())
 
 
+def test_a_copy_of_a_compiled_wrapper_has_its_own_weights() -> None:
+    model = attach(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), ["1"], example=torch.rand(2, 4))
+    model.compile(backend="eager")
+    twin, x = copy.deepcopy(model), torch.rand(2, 4)
+    model.network[0].weight.data.zero_()
+    assert not torch.equal(twin(x).main, model(x).main)
+    twin(x).main.sum().backward()
+    assert model.network[0].weight.grad is None
+    assert twin.network[0].weight.grad.any()
+
+
 def test_taps_follow_modules_that_a_conversion_replaces() -> None:
     images = torch.rand(4, 3, 32, 32)
     model = attach(resnet18(num_classes=3), ["layer1.0.bn1", "layer2"], example=images)

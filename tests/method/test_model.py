@@ -67,6 +67,13 @@ def test_layers_frozen_after_wrapping_are_named() -> None:
         model(x)
 
 
+def test_a_classifier_that_was_replaced_is_named() -> None:
+    model = attach(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), ["1"], example=torch.rand(2, 4))
+    model.network[2] = nn.Linear(5, 7)
+    with pytest.raises(ValueError, match=r"gives 7 classes and its layout says 3: .*attach the network again"):
+        model(torch.rand(2, 4))
+
+
 def test_no_taps_is_vanilla() -> None:
     model = wrapped(Staged(), [], num_classes=3)
     x = torch.randn(2, 3, 4)

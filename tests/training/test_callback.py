@@ -16,8 +16,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
+from shortcut_snn import (
+    TET,
+    Constant,
+    LinearDecay,
+    LogitSum,
+    LossSum,
+    SelfDistillation,
+    ShortcutCallback,
+    attach,
+    components,
+    nets,
+)
 from shortcut_snn.method import Branches, Method, Objective
+from shortcut_snn.neurons import Neuron
 
 from ..method.toys import hooks
 
@@ -142,10 +154,22 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], atol: float
         torch.testing.assert_close(got[key], value, rtol=0, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
 
 
+def mutual_learning(output: Any, target: Tensor, branch_weight: float, criterion: Any) -> Tensor:
+    """Main output and branches also draw each other."""
+    losses = [criterion(branch, target) + F.mse_loss(output.main, branch) for branch in output.branches]
+    loss: Tensor = criterion(output.main, target) + branch_weight * sum(losses)
+    return loss
+
+
 @pytest.mark.parametrize(
     ("name", "objective"),
-    [("logit_sum", LogitSum()), ("loss_sum", LossSum()), (SelfDistillation(0.3), SelfDistillation(0.3))],
-    ids=str,
+    [
+        ("logit_sum", LogitSum()),
+        ("loss_sum", LossSum()),
+        (SelfDistillation(0.3), SelfDistillation(0.3)),
+        (mutual_learning, mutual_learning),
+    ],
+    ids=["logit_sum", "loss_sum", "distillation", "mutual_learning"],
 )
 def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders: Any, tmp_path: Path) -> None:
     branch_weight = LinearDecay(0.5)
@@ -158,8 +182,8 @@ def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders
         {f"network.{key}": value for key, value in module.net.state_dict().items()}
         | {f"branches.{key}": value for key, value in callback._shortcut.branches.state_dict().items()},
         expected,
-        # A sum added before the mean over time is rounded otherwise than one added behind it.
-        atol=1e-3 if name == "logit_sum" else 0.0,
+        # Sums in another order are rounded otherwise.
+        atol=1e-3 if name in ("logit_sum", mutual_learning) else 0.0,
     )
     assert list(module.state_dict()) == keys
     assert hooks(module) == 0
@@ -294,6 +318,26 @@ def test_a_branch_weight_by_epoch_stays_within_an_epoch(loaders: Any, tmp_path: 
     callback = ShortcutCallback("net", method=Method(Branches(by="epoch")))
     fit(same_start(), loaders, tmp_path, callback, Recorder())
     assert seen == [0.25] * 4 + [0.125] * 4
+    # Training may end with a number of steps.
+    seen.clear()
+    quick(same_start(), loaders[0], callback, Recorder(), max_epochs=100, max_steps=8)
+    assert seen == [0.25] * 4 + [0.125] * 4
+
+
+def test_membranes_are_detached_in_training_alone(loaders: Any) -> None:
+    module, seen = same_start(), []
+    module.net = nets.spiking_resnet8(10, 2, width=4, in_channels=1)
+    module.example_input_array, module.logits = torch.zeros(2, 1, 8, 8), lambda images: module.net(images)
+
+    class Recorder(pl.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.append(sum(each.detach_membrane for each in module.net.modules() if isinstance(each, Neuron)))
+
+    callback = ShortcutCallback("net", method=Method(Branches(), gradient=components.gradient.make("sltt")))
+    for _ in range(2):
+        quick(module, few(loaders), callback, Recorder())
+        assert seen.pop() > 5
+        assert not any(each.detach_membrane for each in module.net.modules() if isinstance(each, Neuron))
 
 
 def test_numbers_without_a_criterion_are_refused(loaders: Any, tmp_path: Path) -> None:
@@ -354,6 +398,10 @@ def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
         ShortcutCallback("net", objective=TET())
     with pytest.raises(ValueError, match=r"Mine has no submodule 'model' when training starts; there are: net$"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("model"))
+    compiled = same_start()
+    compiled.net = torch.compile(compiled.net, backend="eager")
+    with pytest.raises(ValueError, match=r'self.net is a compiled copy: name "net._orig_mod" instead'):
+        fit(compiled, loaders, tmp_path, ShortcutCallback("net"))
     with pytest.raises(ValueError, match="give the Trainer max_epochs or max_steps"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), epochs=-1)
 
@@ -604,10 +652,12 @@ def test_a_network_that_is_never_called_is_warned_of_once(loaders: Any, tmp_path
     assert len([each for each in warned if "its branches train nothing" in str(each.message)]) == 1
 
 
-def quick(module: pl.LightningModule, data: Any, *callbacks: pl.Callback, validation: Any = None) -> pl.Trainer:
+def quick(
+    module: pl.LightningModule, data: Any, *callbacks: pl.Callback, validation: Any = None, **options: Any
+) -> pl.Trainer:
     """Train for an epoch without a trace on disk."""
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    trainer = pl.Trainer(callbacks=list(callbacks), max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **quiet)
+    options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "max_epochs": 1} | options
+    trainer = pl.Trainer(callbacks=list(callbacks), accelerator="cpu", num_sanity_val_steps=0, **options)
     torch.manual_seed(1)
     trainer.fit(module, data, validation)
     return trainer

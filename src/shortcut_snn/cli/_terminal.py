@@ -140,9 +140,9 @@ def count(text: str) -> int:
 
 
 def fraction(text: str) -> float:
-    """Return the value of an option that is a share, from 0 to less than 1."""
-    if not 0 <= (number := float(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and less than 1, got {number}")
+    """Return the value of an option that is a share between 0 and 1."""
+    if not 0 < (number := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {number}")
     return number
 
 

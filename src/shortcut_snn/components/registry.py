@@ -57,6 +57,11 @@ class Component:
         """The class or function itself, also if the factory is a variant of it."""
         return _definition(self.factory)
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is part of this package."""
+        return str(self.definition.__module__).startswith("shortcut_snn.")
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the name alone: functions that a user registers may not be importable."""
         return _look_up, (self.kind, self.name)

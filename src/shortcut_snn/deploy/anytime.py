@@ -190,17 +190,16 @@ def calibrate(
 
 def check_calibration(runner: Runner, drop: float, samples: int | None = None) -> None:
     """Check that a network has exits, and that samples can show a drop; their number may not be known yet."""
-    if not 0 <= drop < 1:
-        raise ValueError(f"drop is a fraction of the samples, from 0 to 1, got {drop}")
+    if not 0 < drop < 1:
+        raise ValueError(f"drop is a fraction of the samples, between 0 and 1, got {drop}")
     if len(runner.exits) == 1:
         raise ValueError(
             "the network has no exits, as it has one time step and no branches: train with method.branches.keep=true"
         )
     if samples is not None and drop * (samples + 1) < 1:
-        needed = ceil(1 / max(drop, 1e-6))
         raise ValueError(
-            f"{samples} samples cannot show that accuracy falls by at most {drop:g}: pass {needed:,} or more, or "
-            "permit a larger drop"
+            f"{samples} samples cannot show that accuracy falls by at most {drop:g}: calibrate on {ceil(1 / drop):,} "
+            "or more (of a run: data.validation), or permit a larger drop"
         )
 
 

@@ -200,12 +200,19 @@ def export_with_card(
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
     If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. A card in the
-    folder keeps its files if it has the same recipe, weights and accuracy. Another README is an error.
+    folder keeps its files if it has the same recipe, weights and accuracy. Another README, or a card that lists files
+    of another recipe or weights, is an error.
     """
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     # Before the export: a damaged card leaves no new file.
-    _earlier_card(folder)
+    earlier = _earlier_card(folder)
+    if earlier is not None and (earlier.recipe, earlier.weights) != (card.recipe, card.weights):
+        others = {file for file in earlier.files.values() if (folder / file).is_file()} - {exporter.file}
+        if others:
+            raise FileExistsError(
+                f"{folder} holds {', '.join(sorted(others))} of another network: choose another folder"
+            )
     path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
     if rounded is not None:
         # Energy is counted where the file can be loaded as a network.

@@ -103,7 +103,9 @@ def _predict_file(network: Inference, file: Path, samples: Tensor, top: int) -> 
     probabilities = logits.softmax(-1)
     votes = probabilities.argmax(-1).bincount(minlength=len(network.classes))
     values, labels = probabilities.mean(0).topk(min(top, len(network.classes)))
-    report = measure_energy(network.network, [network.prepare(batch) for batch in batches], network.spec.time_steps)
+    report = measure_energy(
+        network.network, [network.model_inputs(batch) for batch in batches], network.spec.time_steps
+    )
     return Prediction(
         str(file),
         int(labels[0]),

@@ -204,8 +204,10 @@ def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) ->
     is_folded = entries.get(_FOLDED) is True
     try:
         spec = NetworkSpec.from_dict(entries)
-        # On the meta device nothing is allocated before names and shapes are known to be right.
-        with torch.device("meta"):
+        # On the meta device nothing is allocated before names and shapes are known to be right. The user's own code may
+        # compute with tensors while it builds a network, or keep some that the file does not hold.
+        own = any(not components.component_of(part).is_built_in for part in (spec.network, spec.neuron))
+        with torch.device("cpu" if own else "meta"):
             network, example = spec.build().eval(), spec.example()
             network = fold(network, example) if is_folded else network
     except (ValueError, RuntimeError) as error:
@@ -213,9 +215,11 @@ def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) ->
     dtypes = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     state = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
     load_into(network, state, path, assign=True)
+    weights = dict(network.named_parameters())
     for name, tensor in network.state_dict().items():
         if tensor.dtype != dtypes[name]:
             raise ValueError(f"{path} does not fit the network: {name} has the type {tensor.dtype}")
-        if not torch.isfinite(tensor).all():
+        # A buffer may be a mask of infinite values.
+        if (~torch.isfinite(tensor) if name in weights else tensor.isnan()).any():
             raise ValueError(f"{path} is damaged: {name} holds values that are not finite")
     return network.requires_grad_(False) if is_folded else fold(network, example), spec

@@ -62,7 +62,8 @@ class Branches:
             but the last), a number of places spread evenly, or a list of submodules. A custom network without stages or
             blocks gets 3 places spread evenly.
         branch_weight: lambda, the weight of the branches in the loss, over training.
-        by: lambda changes at every ``step`` or at every ``epoch``.
+        by: lambda changes at every ``step`` or at every ``epoch``. In your own loop, pass epochs in place of steps to
+            the wrapper's ``loss``.
         head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
             linear layer (for dense predictions one per pixel).
         keep: keep the heads in the file of the trained network, as exits of anytime inference (see

@@ -217,7 +217,7 @@ class Shortcut(nn.Module):
                 main = self.read(self.layout.call(self.network, *args, **kwargs))
             tapped = self.taps.stop() if listening else []
             if listening:
-                check_samples(self.taps, tapped, self.steps_first(main), self.layout)
+                check_predictions(self.taps, tapped, self.steps_first(main), self.layout)
                 warn_of_frozen_taps(self.taps, tapped)
         finally:
             self.taps.cancel()
@@ -310,12 +310,16 @@ class Shortcut(nn.Module):
         if check is not None:
             self._check_equal_without_taps(check)
         self.taps.remove()
-        for name in self.truncated:
-            self.network.get_submodule(name).detach_membrane = False  # type: ignore[assignment]
+        self.truncate(False)
         self.truncated = ()
         self._stripped |= len(self.branches) > 0
         self.branches = nn.ModuleList()
         return self.network
+
+    def truncate(self, on: bool) -> None:
+        """Detach the membranes of :attr:`truncated` from the previous time step, or undo it."""
+        for name in self.truncated:
+            self.network.get_submodule(name).detach_membrane = on  # type: ignore[assignment]
 
     def _check_equal_without_taps(self, batch: Any) -> None:
         outputs = []
@@ -347,7 +351,8 @@ class Shortcut(nn.Module):
         memo |= detached_states(self)
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        for name, value in vars(self).items():
+        # Without the call that compile() bound to this model.
+        for name, value in self.__getstate__().items():  # type: ignore[no-untyped-call]
             twin.__dict__[name] = copy.deepcopy(value, memo)
         return twin
 
@@ -368,12 +373,18 @@ def warn_of_frozen_taps(taps: Taps, tapped: Sequence[Tensor]) -> None:
         )
 
 
-def check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, layout: Layout) -> None:
-    """Check that every tap has as many samples as the prediction, where the axis of samples is certain."""
+def check_predictions(taps: Taps, tapped: Sequence[Tensor], main: Any, layout: Layout) -> None:
+    """Check that taps and branches fit the prediction, where its axes are certain: its classes and its samples."""
     axis = 1 if taps.every_step else 0
     dims = axis + (2 if layout.shape is None else 1 + len(layout.shape))
+    is_certain = isinstance(main, Tensor) and main.dim() == dims
+    if is_certain and layout.shape is None and main.shape[-1] != layout.num_classes:
+        raise ValueError(
+            f"the network gives {main.shape[-1]} classes and its layout says {layout.num_classes}: if you replaced a "
+            f"layer, strip the model and attach the network again; otherwise pass num_classes={main.shape[-1]}"
+        )
     for name, features in zip(taps.names, tapped, strict=True):
-        if isinstance(main, Tensor) and main.dim() == dims and features.shape[axis] != main.shape[axis]:
+        if is_certain and features.shape[axis] != main.shape[axis]:
             raise ValueError(
                 f"tap {name!r} gives {features.shape[axis]} samples where the network gives {main.shape[axis]}: pass "
                 "another time_axis, or extract=... that returns its features of the samples, or tap another module"

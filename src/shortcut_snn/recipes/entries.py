@@ -134,7 +134,7 @@ def _has_custom_network(entries: Entries) -> bool:
     network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
     component = components.network.components.get(name) if isinstance(name, str) else None
-    return component is not None and not component.definition.__module__.startswith("shortcut_snn.")
+    return component is not None and not component.is_built_in
 
 
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:

@@ -177,11 +177,13 @@ class ShortcutCallback(Callback):
             raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
         taps = self._shortcut.taps
         taps.install()
+        self._shortcut.truncate(True)
         handles = [
             network.register_forward_pre_hook(self._before_call),
             network.register_forward_hook(self._after_call),
         ]
         self._undo += [taps.remove, *(handle.remove for handle in handles)]
+        self._undo.append(functools.partial(self._shortcut.truncate, False))
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
         if step is not None:
@@ -205,12 +207,15 @@ class ShortcutCallback(Callback):
 
     def _find_network(self, pl_module: pl.LightningModule) -> nn.Module:
         try:
-            return pl_module.get_submodule(self.network)
+            network = pl_module.get_submodule(self.network)
         except AttributeError:
             names = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(
                 f"{type(pl_module).__name__} has no submodule {self.network!r} when training starts; there are: {names}"
             ) from None
+        if hasattr(network, "_orig_mod"):
+            raise ValueError(f'{self._call_text} is a compiled copy: name "{self.network}._orig_mod" instead')
+        return network
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers train the branches if the module gave them the network's parameters only.
@@ -315,7 +320,7 @@ class ShortcutCallback(Callback):
         tapped, main = self._shortcut.taps.stop(), self._readout(output)
         branches = self._shortcut.predict(tapped, main)
         if self._added_loss is not None:
-            self._added_loss.calls.append([main.detach(), *branches])
+            self._added_loss.calls.append([main, *branches])
             return output
         assert isinstance(self._readout, Readout)
         return self._readout.add(output, self._lambda * sum(branches[1:], branches[0]))

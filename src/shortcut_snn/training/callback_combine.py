@@ -67,5 +67,6 @@ class AddedLoss:
                 f"training_step calls {self.text}(x) {len(calls)} times, so the labels are ambiguous: call it once, "
                 "use objective='logit_sum', or pass loop='network' if a call is a time step"
             )
+        # The difference has no gradient for the main output, unless branches pull it: its two losses have the same one.
         main, *branches = [sum(logits[1:], logits[0]) / len(logits) for logits in zip(*calls, strict=True)]
         return self.loss(batch, ShortcutOutput(main, tuple(branches))) - self.loss(batch, ShortcutOutput(main))

@@ -35,13 +35,15 @@ def check_has_end(trainer: pl.Trainer) -> None:
 def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = False) -> tuple[int, int]:
     """Return the number of steps that are done and of all steps: optimizer steps, or batches if a module steps itself.
 
-    With ``by_epoch`` the numbers are those of epochs, if the Trainer knows how many there will be.
+    With ``by_epoch`` the numbers are those of epochs, if the training data have a length.
 
     A module that steps its optimizers itself may have several. The Trainer counts the steps of all of them.
     """
-    if by_epoch and (trainer.max_epochs or -1) > 0:
-        return trainer.current_epoch, int(trainer.max_epochs or 0)
     total = max(int(trainer.estimated_stepping_batches), 1)
+    if by_epoch and math.isfinite(trainer.num_training_batches):
+        # Training may end with max_steps.
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        return trainer.current_epoch, math.ceil(total / max(steps_per_epoch, 1))
     if module.automatic_optimization:
         return trainer.global_step, total
     batches = trainer.fit_loop.epoch_loop.total_batch_idx, total

@@ -140,12 +140,20 @@ def test_accuracy_by_number_of_epochs(tmp_path: Path, capsys: pytest.CaptureFixt
     values = {(5, 0): 0.3, (5, 1): 0.5, (20, 0): 0.6}
     found = [["final", "34-basic", "vanilla", 0.1, seed, e, 0.01, "", value, 1] for (e, seed), value in values.items()]
     found.append(["final", "34-basic", "initialised", 0.1, 0, 20, 0.01, "", 0.7, 1])
+    found += [
+        ["final", "34-basic", "initialised", 0.1, 0, 5, 0.01, "", 0.4, 2],
+        ["final", "34-basic", claim.EQUAL_TIME, 0.1, 0, 10, 0.01, "", 0.45, 1],
+    ]
     with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([names, *found])
     claim_tables.main([str(tmp_path / "depth.csv"), "--budget", str(tmp_path / "budget.png")])
     lines = list(map(cells_of, capsys.readouterr().out.splitlines()))
-    assert ["34-basic", "vanilla", "40.00 ± 127.06 (2)", "60.00 (1)"] in [cells[1:5] for cells in lines]
-    assert ["34-basic", "initialised", "-", "70.00 (1)"] in [cells[1:5] for cells in lines]
+    # Runs are compared with those of as many epochs, or of as much time.
+    compared = {(cells[1], cells[2]): cells[7:11] for cells in lines if len(cells) > 10}
+    assert compared["34-basic", "initialised"] == ["70.00", "+10.00", "-", "1.00"]
+    assert compared["34-basic, 5 epochs", "initialised"] == ["40.00", "+10.00", "-5.00", "2.00"]
+    assert ["34-basic", "vanilla", "40.00 ± 127.06 (2)", "-", "60.00 (1)"] in [cells[1:6] for cells in lines]
+    assert ["34-basic", "initialised", "40.00 (1)", "-", "70.00 (1)"] in [cells[1:6] for cells in lines]
     assert (tmp_path / "budget.png").read_bytes().startswith(b"\x89PNG")
 
 
