@@ -59,7 +59,7 @@ class Component:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it is part of this package."""
+        """True for a part of this package."""
         return str(self.definition.__module__).startswith("shortcut_snn.")
 
     def __reduce__(self) -> tuple[Any, ...]:
