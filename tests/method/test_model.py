@@ -15,7 +15,7 @@ from .wrapped import wrapped
 
 def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
-    model = wrapped(network, ["layer2", "layer1"], num_classes=7, example=x)
+    model = wrapped(network, ["layer2", "layer1"], num_classes=3, example=x)
     output = model(x)
     first = network.layer1(x)
     for branch, features, logits in zip(model.branches, [network.layer2(first), first], output.branches, strict=True):
@@ -52,7 +52,7 @@ def test_in_eval_mode_no_branch_is_computed() -> None:
 
 def test_the_loss_is_of_the_wrappers_output() -> None:
     network, x, labels = Staged(), torch.randn(6, 2, 4), torch.tensor([0, 1])
-    model = wrapped(network, ["layer1"], num_classes=7, example=x)
+    model = wrapped(network, ["layer1"], num_classes=3, example=x)
     model.method = METHODS["loss_sum"]
     for swapped in ((network(x).mean(0), labels), (labels, model(x))):
         with pytest.raises(TypeError, match=r"the output is a Tensor, not the wrapper's: pass model\(x\) first"):
@@ -61,7 +61,7 @@ def test_the_loss_is_of_the_wrappers_output() -> None:
 
 def test_layers_frozen_after_wrapping_are_named() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
-    model = wrapped(network, ["layer1", "layer2"], num_classes=7, example=x)
+    model = wrapped(network, ["layer1", "layer2"], num_classes=3, example=x)
     network.layer1.requires_grad_(False)
     with pytest.warns(UserWarning, match="the branches of layer1 train nothing, since all layers before"):
         model(x)
