@@ -87,6 +87,7 @@ class SpeedrunVGG(SpikingVGG):
         fixed_scale: whether the scales of norms stay at 1.
         norm_momentum: weight of a batch in a norm's running statistics.
         identity: whether the first filters of a layer start as the identity.
+        last: channels of each layer of the last stage, relative to the first layer.
     """
 
     def __init__(
@@ -100,11 +101,13 @@ class SpeedrunVGG(SpikingVGG):
         fixed_scale: bool = False,
         norm_momentum: float = 0.1,
         identity: bool = False,
+        last: Sequence[int] = (4,),
         make_neuron: Any = None,
     ) -> None:
         channels = 3 if stem == "none" else 24
         options: dict[str, Any] = {"in_channels": channels, "make_neuron": make_neuron, "classifier_std": "1/inputs"}
-        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)  # type: ignore[call-arg]
+        widths, pooling = spiking_vgg6.args
+        super().__init__((*widths[:-1], tuple(last)), pooling, num_classes, time_steps, **options)
         self.in_channels = 3
         self.stem: nn.Module = nn.Identity()
         if stem != "none":
