@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import attach, calibrate, nets, wrap
+from shortcut_snn import attach, calibrate, components, nets, wrap
 from shortcut_snn.cli import main
 from shortcut_snn.cli.anytime import measure_exits
 from shortcut_snn.data import Digits
@@ -241,6 +241,26 @@ def test_a_head_that_cannot_be_rebuilt_is_refused_before_training(tmp_path):
     data = TensorDataset(images.float(), torch.arange(len(images)) % 10)
     with pytest.raises(ValueError, match=r"cannot be kept: method\.branches\.head does not name its Linear"):
         fit(Classification(model, training=Training(epochs=1)), (data, data), tmp_path / "run", log=lambda line: None)
+
+
+class Scaled(nn.Module):
+    """A head that computes with tensors while it is built, and keeps one that no file holds."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, classes)
+        self.factor = torch.full((1,), torch.tensor(2.0).item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * self.factor
+
+
+def test_a_head_of_ones_own_is_built_again(forgotten, tmp_path):
+    components.head("scaled")(Scaled)
+    changes = {"method__branches__keep": True, "method__branches__head": "scaled"}
+    assert train(tmp_path / "run", "--preset", "loss_sum", training__epochs=1, **changes) == 0
+    network = load(tmp_path / "run")
+    assert {head.factor.item() for head in network.branches.values()} == {2.0}
 
 
 def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):

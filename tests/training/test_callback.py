@@ -402,6 +402,11 @@ def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
     compiled.net = torch.compile(compiled.net, backend="eager")
     with pytest.raises(ValueError, match=r'self.net is a compiled copy: name "net._orig_mod" instead'):
         fit(compiled, loaders, tmp_path, ShortcutCallback("net"))
+    # Without branches there is nothing to name.
+    quick_trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[ShortcutCallback("net")]
+    )
+    quick_trainer.validate(compiled, loaders[1], verbose=False)
     with pytest.raises(ValueError, match="give the Trainer max_epochs or max_steps"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), epochs=-1)
 

@@ -158,9 +158,18 @@ def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int
 
 def _make_head(entry: Any, channels: int, classes: int) -> nn.Module:
     make = read(components.head, entry, "head") if isinstance(entry, str | Mapping) else entry
-    with torch.device("meta"):
+    with _build_device(make):
         head: nn.Module = make(channels, classes)
     return head
+
+
+def _build_device(*parts: Any) -> torch.device:
+    """Return the device on which to build a network or a head whose values a file holds.
+
+    On the meta device nothing is allocated before names and shapes are known to be right. The user's own code may
+    compute with tensors while it builds, or keep some that the file does not hold.
+    """
+    return torch.device("meta" if all(components.component_of(part).is_built_in for part in parts) else "cpu")
 
 
 def _read_branches(
@@ -204,10 +213,7 @@ def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) ->
     is_folded = entries.get(_FOLDED) is True
     try:
         spec = NetworkSpec.from_dict(entries)
-        # On the meta device nothing is allocated before names and shapes are known to be right. The user's own code may
-        # compute with tensors while it builds a network, or keep some that the file does not hold.
-        own = any(not components.component_of(part).is_built_in for part in (spec.network, spec.neuron))
-        with torch.device("cpu" if own else "meta"):
+        with _build_device(spec.network, spec.neuron):
             network, example = spec.build().eval(), spec.example()
             network = fold(network, example) if is_folded else network
     except (ValueError, RuntimeError) as error:

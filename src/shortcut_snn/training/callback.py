@@ -153,6 +153,8 @@ class ShortcutCallback(Callback):
         self._undo.append(override(pl_module, "configure_model", configure_and_attach))
 
     def _attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module) -> None:
+        if hasattr(network, "_orig_mod"):
+            raise ValueError(f'{self._call_text} is a compiled copy: name "{self.network}._orig_mod" instead')
         if self._shortcut is None or self._shortcut.network is not network:
             example = pl_module.example_input_array if self.example is None else self.example
             self._shortcut = attach(
@@ -207,15 +209,12 @@ class ShortcutCallback(Callback):
 
     def _find_network(self, pl_module: pl.LightningModule) -> nn.Module:
         try:
-            network = pl_module.get_submodule(self.network)
+            return pl_module.get_submodule(self.network)
         except AttributeError:
             names = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(
                 f"{type(pl_module).__name__} has no submodule {self.network!r} when training starts; there are: {names}"
             ) from None
-        if hasattr(network, "_orig_mod"):
-            raise ValueError(f'{self._call_text} is a compiled copy: name "{self.network}._orig_mod" instead')
-        return network
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers train the branches if the module gave them the network's parameters only.
