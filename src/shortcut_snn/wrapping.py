@@ -5,8 +5,8 @@ The module is not called ``wrap``: importing a submodule ``shortcut_snn.wrap`` w
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +68,11 @@ def wrap(
         raise TypeError(f"the second argument of wrap is a Layout, as network.layout(...), got {layout!r}")
     method = method_named(method)
     truncated: list[str] = []
-    with _undone_on_error(network) as before:
+    neurons = [module for module in network.modules() if hasattr(module, "detach_membrane")]
+    before: dict[nn.Module, Any] = {neuron: neuron.detach_membrane for neuron in neurons}
+    with ExitStack() as undo:
+        for module, value in before.items():
+            undo.callback(setattr, module, "detach_membrane", value)
         if method is not None:
             layout = method.gradient(network, layout)
             modules = network.named_modules()
@@ -79,15 +83,14 @@ def wrap(
                 head = method.branches.head
         heads = make_heads(network, layout, example_of(network, example), head) if layout.taps else ()
         model = Shortcut(network, layout, heads, method)
+        undo.callback(model.strip)
         model.truncated = truncated
-        try:
-            if method is not None and labels is not None:
-                _try_loss(model, example, labels)
-                if method.initialise:
-                    log(str(initialise(model, example, labels, model.main_loss)))
-        except BaseException:
-            model.strip()
-            raise
+        if method is not None and labels is not None:
+            _try_loss(model, example, labels)
+            if method.initialise:
+                log(str(initialise(model, example, labels, model.main_loss)))
+        # Nothing was raised, so nothing is undone.
+        undo.pop_all()
     return model
 
 
@@ -96,18 +99,6 @@ def placement(network: nn.Module, taps: str | int | Sequence[str]) -> str | int 
     if not isinstance(taps, str):
         return taps if isinstance(taps, int) else list(taps)
     return "blocks" if taps == "blocks" and stages_span_most(network) else "auto"
-
-
-@contextmanager
-def _undone_on_error(network: nn.Module) -> Iterator[Mapping[nn.Module, Any]]:
-    """Give which neurons detach their membrane, and restore it if the block raises."""
-    before = {module: module.detach_membrane for module in network.modules() if hasattr(module, "detach_membrane")}
-    try:
-        yield before
-    except BaseException:
-        for module, value in before.items():
-            module.detach_membrane = value
-        raise
 
 
 def make_heads(network: nn.Module, layout: Layout, example: Any, head: HeadChoice = None) -> list[nn.Module]:

@@ -1,7 +1,7 @@
 """Hooks on modules and changes of their state that last for one block."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,17 +31,13 @@ def hooked(
     def after(function: Any, name: str, module: Any, args: Any, keywords: Any, output: Any) -> Any:
         return function(name, module, (*args, *keywords.values()), output)
 
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for name, module in modules.items():
             if pre is not None:
-                handles.append(module.register_forward_pre_hook(partial(before, pre, name), with_kwargs=True))
+                hooks.enter_context(module.register_forward_pre_hook(partial(before, pre, name), with_kwargs=True))
             if forward is not None:
-                handles.append(module.register_forward_hook(partial(after, forward, name), with_kwargs=True))
+                hooks.enter_context(module.register_forward_hook(partial(after, forward, name), with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ..deploy.card import CARD, ENERGY, README
 from ..deploy.export import export_with_card
 from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
-from ..deploy.spec import describe_inputs, missing_entries
+from ..deploy.spec import InputSpec, describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
 from ..training import RunFolder
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, and the export would replace its network: choose another folder")
     batch, _ = data.sample(options.images)
-    spec = NetworkSpec(recipe.network, recipe.neuron, _description(dict(data.description) | task.description, batch))
+    spec = NetworkSpec(recipe.network, recipe.neuron, dict(data.description) | task.description)
+    _check_batch(spec.inputs, batch)
     task.model.strip()
     test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
@@ -71,25 +72,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _description(description: dict[str, Any], batch: Tensor) -> dict[str, Any]:
-    """Return the description of the data, after a check that the data is what an exported network takes."""
-    if missing := missing_entries(description):
-        raise ValueError(
-            f"export needs images or frames of events with classes, and the data's description has no "
-            f"{', '.join(missing)}: add it in as_data(..., description=...)"
-        )
-    if description["kind"] == "static" and batch.dtype != torch.uint8:
+def _check_batch(inputs: InputSpec, batch: Tensor) -> None:
+    """Raise an error for data that an exported network does not take."""
+    if inputs.kind == "static" and batch.dtype != torch.uint8:
         raise ValueError(
             f"an exported network takes images as uint8, and this data is {batch.dtype}: train on uint8 images, with "
             "mean and std in the data's description"
         )
-    expected, shape = [description["channels"], *description["image_size"]], list(batch.shape[-3:])
+    expected, shape = [inputs.channels, *inputs.image_size], list(batch.shape[-3:])
     if shape != expected:
         raise ValueError(
             f"the network takes images [C, H, W] of {expected}, and the data has {shape}: leave data.image_size and "
             "data.size as they are in the run"
         )
-    return description
 
 
 def _card(options: argparse.Namespace, recipe: Recipe, data: Data, spec: NetworkSpec) -> Card:

@@ -18,7 +18,6 @@ from .._utils.module_state import preserving_state
 from ..components import component_of
 from ..energy import measure_energy
 from ..method import Shortcut
-from ..nets.layers import channels_last
 from ..neurons import Neuron
 from .card import CARD, ENERGY, README, Card, read_card, write_card
 from .exporter import Exporter, Logits
@@ -81,7 +80,7 @@ def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tenso
         raise ValueError(f"the export returns logits {list(logits.shape)}, the network {list(expected.shape)}")
     agreement = compare(expected, logits)
     reordered = copy.deepcopy(network)
-    channels_last(reordered)
+    nn.utils.convert_conv2d_weight_memory_format(reordered, torch.channels_last)
     rounding = compare(expected, network_logits(reordered, spec, images))
     chance = len(expected) ** 0.5 / 2
     disagree, disagree_by_rounding = (each.images - each.agree for each in (agreement, rounding))

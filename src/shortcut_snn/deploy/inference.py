@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..nets.layers import channels_last
 from ..neurons.constant_weights import declare_constant
 from .anytime import AnytimePrediction, Exits, predict_anytime
 from .exit_runner import ExitRunner
@@ -180,7 +179,7 @@ class Inference:
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a folded network, channels-last, with all layers but the last in a dtype."""
     network = copy.deepcopy(network)
-    channels_last(network)
+    nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers[:-1]:
         layer.to(dtype)

@@ -67,12 +67,6 @@ class InputSpec:
                 raise ValueError(f"{name} must be {self.channels} numbers, one per channel, got {len(values)}")
 
 
-def missing_entries(description: Mapping[str, Any]) -> list[str]:
-    """Return the entries of :class:`InputSpec` without a default that a description of data lacks."""
-    required = [field.name for field in fields(InputSpec) if field.default is MISSING]
-    return [name for name in required if name not in description]
-
-
 @dataclass(frozen=True)
 class NetworkSpec:
     """Everything needed to rebuild a network and to prepare its inputs.
@@ -102,7 +96,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         """Check all entries."""
-        if missing := missing_entries(self.data):
+        required = [field.name for field in fields(InputSpec) if field.default is MISSING]
+        if missing := [name for name in required if name not in self.data]:
             raise ValueError(f"the data's description has no {', '.join(missing)}: add it in as_data(description=...)")
         # Convert to what JSON can represent, so that a spec equals the one that is read back from its file.
         object.__setattr__(self, "data", write(self.data))

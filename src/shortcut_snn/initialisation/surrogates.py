@@ -51,15 +51,7 @@ class NeuronSettings:
 
     def to_entries(self) -> dict[str, float]:
         """Return the settings as numbers, as files and checkpoints hold them; those that are off are left out."""
-        options = {"width": self.width, "detach_membrane": self.detach_membrane, "fixed_norm": self.fixed_norm}
-        return {"factor": self.factor} | {name: float(value) for name, value in options.items() if value}
-
-    @classmethod
-    def from_entries(cls, entries: Mapping[str, float]) -> "NeuronSettings":
-        """Return the settings of :meth:`to_entries`."""
-        return cls(
-            entries.get("factor", 1.0), entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries
-        )
+        return {name: float(value) for name, value in vars(self).items() if value or name == "factor"}
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
@@ -83,7 +75,7 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
     for name in surrogates.keys() - neurons.keys():
         raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
     for name, entries in surrogates.items():
-        settings = NeuronSettings.from_entries(entries)
+        settings = NeuronSettings(**entries)  # type: ignore[arg-type]
         _set(neurons[name], settings)
         if settings.fixed_norm and isinstance(layer := network.get_submodule(name), NormNeuron):
             layer.norm.requires_grad_(False)

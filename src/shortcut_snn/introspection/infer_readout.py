@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Readout
+from ..method import Layout, Readout
 from ..method.taps import Unfold
 from .adapters import find_adapters
 from .answer import Answer, OpenQuestion
@@ -25,7 +25,7 @@ from .layers import is_layer
 from .neurons import spiking_layers
 from .outputs import Path, described, indexed, is_spikes, name_of, tensors_of
 from .perturb import changed_indices
-from .predictions import Prediction, Question, compare_classes, compare_labels, misfit
+from .predictions import Question, compare_classes, compare_labels, misfit
 from .probe import CALL_ERRORS
 
 WAYS = ("mean", "last", "max", "sum")
@@ -35,7 +35,7 @@ ADVICE = "pass readout=..., which maps the network's output to logits [N, classe
 _MAX_LISTED = 4
 
 
-def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
+def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None) -> Answer[Layout]:
     """Infer the readout, or check the caller's."""
     if not isinstance(readout, str):
         how, reason = readout, "the output, as readout=None" if readout is None else "your readout=..."
@@ -157,7 +157,7 @@ def _read(question: Question, how: Callable[[Any], Any] | None) -> Tensor:
     return prediction
 
 
-def _check_training(question: Question, prediction: Prediction) -> None:
+def _check_training(question: Question, prediction: Layout) -> None:
     """Check that the prediction has one shape in training and evaluation."""
     output, trained = question.output, question.samples.probe.gradient_paths.output
     # An inferred readout would take the first tensor of several.
@@ -176,7 +176,7 @@ def _check_training(question: Question, prediction: Prediction) -> None:
     )
 
 
-def _question_values(question: Question, prediction: Prediction, tensor: Tensor) -> str:
+def _question_values(question: Question, prediction: Layout, tensor: Tensor) -> str:
     """Return the question how the values of a prediction are read; empty if there is one way."""
     how, labels = prediction.readout, question.labels
     if not isinstance(how, Readout) or how.steps is None or prediction.step_axis is not None:

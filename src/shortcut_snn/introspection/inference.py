@@ -1,7 +1,7 @@
 """The layout of a network, inferred question by question: time loop, reset, batch axis, readout, taps."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from .infer_readout import infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference, written
-from .predictions import Prediction, Question
+from .predictions import Question
 from .probe import Probe
 
 
@@ -62,7 +62,7 @@ def introspect(
     questions, layout = list(call.questions), None
     with collecting(questions):
         axis, along = infer_batch_axis(call.probe, batch_axis=batch_axis, samples=samples)
-        prediction, tapped = Answer(Prediction(None, 0), ""), Answer[tuple[Tap, ...]]((), "")
+        prediction, tapped = Answer(Layout(), ""), Answer[tuple[Tap, ...]]((), "")
         with collecting(questions), batch_of(along.length):
             prediction = infer_readout(Question(along, labels, num_classes, step_axis), readout)
         if isinstance(provisional := questions[-1].provisional if questions else None, Answer):
@@ -123,7 +123,7 @@ def describe(
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
     ask(call.questions)
     axis, _ = infer_batch_axis(call.probe, samples=samples)
-    return call.layout(axis, Answer(Prediction(None, 0), ""), Answer((), ""))
+    return call.layout(axis, Answer(Layout(), ""), Answer((), ""))
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Call:
         # The innermost: what holds a neuron may count its calls.
         return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
-    def layout(self, axis: Answer[int], prediction: Answer[Prediction], taps: Answer[tuple[Tap, ...]]) -> Layout:
+    def layout(self, axis: Answer[int], prediction: Answer[Layout], taps: Answer[tuple[Tap, ...]]) -> Layout:
         """Return the layout made of all answers."""
         time_axis, steps = self._time(axis.value, taps.value)
         libraries = " and ".join(adapter.name for adapter in self.adapters)
@@ -160,18 +160,15 @@ class Call:
             "readout": prediction.reason,
             "taps": taps.reason,
         }
-        return Layout(
+        return replace(
+            prediction.value,
             library=libraries or ("neurons of its own" if self.neurons else "plain PyTorch"),
             run=self.loop.value,
             reset=self.reset.value,
             batch_axis=axis.value,
             time_axis=time_axis,
             time_steps=steps,
-            readout=prediction.value.readout,
-            num_classes=prediction.value.num_classes,
             taps=taps.value,
-            shape=prediction.value.shape,
-            step_axis=prediction.value.step_axis,
             reasons=reasons,
         )
 

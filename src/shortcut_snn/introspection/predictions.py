@@ -8,32 +8,12 @@ import torch
 from torch import Tensor
 
 from .._utils.calls import primary
+from ..method import Layout
 from .answer import OpenQuestion
 from .infer_batch_axis import Samples
 
 _CHANCE = 0.01
 """The chance that labels of all outputs leave out the last classes, below which the outputs may be no classes."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The readout of a network, and the shape of its predictions.
-
-    Args:
-        readout: maps the output to predictions; None for the output itself.
-        num_classes: width of the logits.
-        shape: of one sample's prediction, if that has several axes.
-        step_axis: the axis of time in them, if every time step has one.
-    """
-
-    readout: Callable[[Any], Any] | None
-    num_classes: int
-    shape: tuple[int, ...] | None = None
-    step_axis: int | None = None
-
-    def read(self, output: Any) -> Any:
-        """Return the predictions in an output."""
-        return output if self.readout is None else self.readout(output)
 
 
 @dataclass(frozen=True)
@@ -68,8 +48,8 @@ class Question:
         return self.labels_are_classes and sizes == axes[1:]
 
 
-def compare_labels(question: Question, readout: Callable[[Any], Any] | None, tensor: Tensor) -> Prediction:
-    """Return the prediction in the shape that labels have, or raise the question that remains."""
+def compare_labels(question: Question, readout: Callable[[Any], Any] | None, tensor: Tensor) -> Layout:
+    """Return the layout of a prediction in the shape that labels have, or raise the question that remains."""
     step_axis = question.step_axis
     # Time and samples come first in predictions and labels of [T, N, ...].
     first = 2 if step_axis == 0 else 1
@@ -89,11 +69,11 @@ def compare_labels(question: Question, readout: Callable[[Any], Any] | None, ten
     # Classes at positions have a branch at each. One axis of positions may be time, unless that is known.
     fewest = 2 if step_axis == 0 else 3
     at_positions = len(sizes) >= fewest and labelled in (None, sizes[1:])
-    return Prediction(
-        readout,
-        question.num_classes or (sizes[0] if sizes else 1),
-        sizes if len(sizes) > 1 and not at_positions else None,
-        None if step_axis == "auto" else step_axis,
+    return Layout(
+        readout=readout,
+        num_classes=question.num_classes or (sizes[0] if sizes else 1),
+        shape=sizes if len(sizes) > 1 and not at_positions else None,
+        step_axis=None if step_axis == "auto" else step_axis,
     )
 
 
@@ -118,7 +98,7 @@ def _axes_of_steps(question: Question, sizes: tuple[int, ...]) -> list[int]:
     return [axis for axis in axes if axis <= len(sizes) and sizes[axis - 1] in lengths]
 
 
-def compare_classes(question: Question, prediction: Prediction) -> str:
+def compare_classes(question: Question, prediction: Layout) -> str:
     """Compare the classes in the labels with the outputs; return the question if these are more, or empty."""
     labels, width = question.labels, _width(question, prediction)
     if question.num_classes not in (None, width) and prediction.shape is None:
@@ -151,7 +131,7 @@ def _votes(question: Question, width: int, classes: int) -> str:
     return f"lambda output: output{mean}.unflatten(1, ({classes}, {width // classes})).sum(2)"
 
 
-def _width(question: Question, prediction: Prediction) -> int:
+def _width(question: Question, prediction: Layout) -> int:
     tensor = prediction.read(question.output)
     first = 2 if prediction.step_axis == 0 else 1
     sizes = [size for axis, size in enumerate(tensor.shape) if axis >= first and axis != prediction.step_axis]

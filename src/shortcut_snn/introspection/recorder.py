@@ -1,7 +1,7 @@
 """The record of one forward pass, the hooks that make it, and the edits that they may apply."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,46 +139,39 @@ class Recorder:
     @contextmanager
     def listening(self, network: nn.Module) -> Iterator[None]:
         """Hook all modules of a network within the block."""
-        handles = []
-        for name, module in nn.Module.named_modules(network):
-            handles.append(module.register_forward_pre_hook(self._pre_hook(name)))
-            handles.append(module.register_forward_hook(self._hook(name)))
-        try:
+        with ExitStack() as hooks:
+            for name, module in nn.Module.named_modules(network):
+                # Functions: a module that copies itself would copy a partial of a method, and this recorder.
+                hooks.enter_context(
+                    module.register_forward_pre_hook(lambda *call, name=name: self._before(name, *call))
+                )
+                hooks.enter_context(module.register_forward_hook(lambda *call, name=name: self._after(name, *call)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _pre_hook(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> Any:
-            self._begun.setdefault(name, self._clock)
-            self._open.append(self._clock)
-            self._clock += 1
-            if not self.learn or name in self.scale_inputs_of:
-                return self._scaled(name, f"input of {name}", module, args)
-            return None
+    def _before(self, name: str, module: nn.Module, args: Any) -> Any:
+        self._begun.setdefault(name, self._clock)
+        self._open.append(self._clock)
+        self._clock += 1
+        if not self.learn or name in self.scale_inputs_of:
+            return self._scaled(name, f"input of {name}", module, args)
+        return None
 
-        return hook
-
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            original, begun = output, self._open.pop()
-            if has_weights(module):
-                self._last_layer = self._clock
-                output = self._scaled(name, name, module, output)
-            elif self.learn and self._last_layer < begun:
-                fires = variation(tensor_in(output))
-                if fires >= _RARE:
-                    self._fired.add(name)
-                elif variation(tensor_in(args)) > 2 * fires:
-                    self._driven.add(name)
-            edited = None if self.edit is None else self.edit(name, module, output)
-            output = output if edited is None else edited
-            self._count(name, output)
-            self.keep(name, output)
-            return None if output is original else output
-
-        return hook
+    def _after(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        original, begun = output, self._open.pop()
+        if has_weights(module):
+            self._last_layer = self._clock
+            output = self._scaled(name, name, module, output)
+        elif self.learn and self._last_layer < begun:
+            fires = variation(tensor_in(output))
+            if fires >= _RARE:
+                self._fired.add(name)
+            elif variation(tensor_in(args)) > 2 * fires:
+                self._driven.add(name)
+        edited = None if self.edit is None else self.edit(name, module, output)
+        output = output if edited is None else edited
+        self._count(name, output)
+        self.keep(name, output)
+        return None if output is original else output
 
     def _scaled(self, name: str, key: str, module: nn.Module, values: Any) -> Any:
         known = len(self.gains)

@@ -19,13 +19,6 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return with_bits_of(out, out.view(*x.shape[:2], *out.shape[1:]))
 
 
-def channels_last(network: nn.Module) -> None:
-    """Convert the weights of a network's 2-D convolutions to the channels-last memory format."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 class SpikeConv2d(nn.Conv2d):
     """A convolution whose time and memory follow the number of spikes, if its input carries bits.
 

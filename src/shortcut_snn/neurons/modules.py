@@ -10,7 +10,7 @@ from annotated_types import Gt, Interval
 from torch import Tensor, nn
 
 from .. import components
-from . import sequence
+from .sequence import run_as_written, run_in_kernels, runs_in_kernels
 from .step_functions import straight_through
 from .surrogate import Rectangle, Surrogate
 
@@ -125,7 +125,9 @@ class Neuron(nn.Module):
             initial: states before the first step: ``[N, ...]``, or ``[N, states, ...]`` for several. None for 0.
         """
         check_call(current, initial, len(self.states))
-        return sequence.stream(self, current, initial)
+        if runs_in_kernels(self, current):
+            return run_in_kernels(self, current, current.shape[0], initial=initial, want_final=True)
+        return run_as_written(self, current, initial)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and mark the traced step as outdated."""

@@ -16,33 +16,13 @@ from .packing import should_pack, with_bits
 from .plain import run_code
 
 
-def run_prelude(step: TracedStep, module: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the scalars and the channel parameters of a module's step, with their autograd graph."""
-    values: dict[str, Any] = {f"c{k}": constant for k, constant in enumerate(step.constants)}
-    for k, name in enumerate(step.parameter_names):
-        *path, last = name.split(".")
-        values[f"w{k}"] = getattr(module.get_submodule(".".join(path)), last)
-    run_code(step.prelude, values)
-    return [values[name] for name in step.scalars], [values[name] for name in step.channels]
-
-
-# The kernels take at most this many parameters per channel.
-_MAX_CHANNEL_PARAMETERS = 8
-
-
-def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[T, N, ...]`` and the states after them; see :meth:`~.modules.Neuron.stream`."""
-    if runs_in_kernels(neuron, current):
-        return run_in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
-    return run_as_written(neuron, current, initial)
-
-
 def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
     """Return whether the compiled kernels can run a neuron on a current like this one."""
     if not kernels_run(current):
         return False
     step = traced(neuron)
-    return step is not None and len(step.channels) <= _MAX_CHANNEL_PARAMETERS
+    # The kernels take at most 8 parameters per channel.
+    return step is not None and len(step.channels) <= 8
 
 
 def residual_fits(residual: Tensor | None, x: Tensor, time_steps: int) -> bool:
@@ -125,9 +105,14 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
 
 
 def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the scalars and the channel parameters of a step for a current ``[T, N, C, ...]``."""
+    """Return the scalars and the channel parameters of a step, with their graph, for a current ``[T, N, C, ...]``."""
     kind = type(neuron).__name__
-    scalars, channels = run_prelude(step, neuron)
+    values: dict[str, Any] = {f"c{k}": constant for k, constant in enumerate(step.constants)}
+    for k, name in enumerate(step.parameter_names):
+        *path, last = name.split(".")
+        values[f"w{k}"] = getattr(neuron.get_submodule(".".join(path)), last)
+    run_code(step.prelude, values)
+    scalars, channels = [values[name] for name in step.scalars], [values[name] for name in step.channels]
     for scalar in scalars:
         if scalar.dim() != 0:
             raise ValueError(

@@ -15,7 +15,6 @@ from ..introspection import introspect
 from ..method import Method
 from ..nets import SpikingNetwork
 from ..nets import build_network as build_from_options
-from ..nets.layers import channels_last
 from ..training import Task, fit
 from ..training.folder import Row
 from ..training.provenance import Provenance
@@ -118,7 +117,7 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     """Return the network of a recipe, without branches, for data with this description."""
     network = build_from_options(recipe.network, recipe.neuron, description)
     if description.get("kind") == "static":
-        channels_last(network)
+        nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
     return network
 
 

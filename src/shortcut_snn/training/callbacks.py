@@ -60,7 +60,8 @@ class History(Callback):
                 "the training loader yielded fewer batches than its len(): correct __len__ of its data set, or leave "
                 "drop_last out"
             )
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()} | module.training_means()
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logged |= module.train_means.means(trainer.strategy)
         names = [name for name in logged if name.startswith("train_")]
         names += [name for name in logged if name.startswith("validation_")]
         names += [name for name in ("lambda", "firing_rate") if name in logged]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .. import __version__
 from ..data import Data
@@ -22,7 +23,7 @@ from .interruption import Interruption, handling_signals
 from .options import Training
 from .provenance import Provenance
 from .task import Task
-from .trainer import has_terminal, log_above_bar, position, quiet_lightning, read_checkpoint, seeded
+from .trainer import has_terminal, position, quiet_lightning, read_checkpoint, seeded
 
 _process_is_free = threading.Lock()
 """Held by the run that trains in this process."""
@@ -64,7 +65,9 @@ class Run:
 
         With ``resume`` it resumes from the folder's checkpoint, with the same recipe, or starts if there is none.
         """
-        run = cls(RunFolder(folder), provenance, rank_zero_only(log_above_bar(log) if has_terminal() else log))
+        # Lines are written above the progress bar, which is drawn again below them.
+        log = tqdm.external_write_mode()(log) if has_terminal() else log
+        run = cls(RunFolder(folder), provenance, rank_zero_only(log))
         run.checkpoint_time = run.folder.checkpoint_time
         if is_first_process():
             run.checkpoint = run.folder.start(provenance.entries, resume)

@@ -41,17 +41,10 @@ class EpochMeans:
                 total = total + self.totals[name].to(total.device)
             self.totals[name] = total
 
-    def reset(self) -> None:
-        """Forget all values."""
-        self.totals = {}
-
-    def local_means(self) -> dict[str, float]:
-        """Return the means of this process only."""
-        return _means(self.totals)
-
-    def means(self, strategy: Any) -> dict[str, float]:
-        """Return the means over all processes of Lightning's strategy."""
-        return _means(self.totals_of_all_processes(strategy))
+    def means(self, strategy: Any = None) -> dict[str, float]:
+        """Return the means over all processes of Lightning's strategy; without one, those of this process."""
+        totals = self.totals if strategy is None else self.totals_of_all_processes(strategy)
+        return {name: float(total[0] / total[1]) for name, total in totals.items()}
 
     def totals_of_all_processes(self, strategy: Any) -> dict[str, Tensor]:
         """Return the totals summed over all processes."""
@@ -60,10 +53,6 @@ class EpochMeans:
             name: strategy.reduce(total.to(strategy.root_device, copy=True), reduce_op="sum")
             for name, total in self.totals.items()
         }
-
-
-def _means(totals: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: float(total[0] / total[1]) for name, total in totals.items()}
 
 
 class Task(pl.LightningModule):
@@ -279,15 +268,11 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the means; Lightning calls this only for epochs that start, not for one that resumes."""
-        self.train_means.reset()
-
-    def training_means(self) -> dict[str, float]:
-        """Return the means over this epoch's training batches and all processes."""
-        return self.train_means.means(self.trainer.strategy)
+        self.train_means.totals = {}
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch."""
-        self.log_dict(self.training_means())
+        """Log the means over the epoch's training batches and all processes."""
+        self.log_dict(self.train_means.means(self.trainer.strategy))
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """Add loss and metrics of a batch to the means."""
@@ -308,21 +293,17 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the means."""
-        self.evaluation_means.reset()
+        self.evaluation_means.totals = {}
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and metrics."""
-        self._log_evaluation("validation")
-
-    def on_test_epoch_end(self) -> None:
-        """Log loss and metrics."""
-        self._log_evaluation(self.test_prefix)
-
-    def _log_evaluation(self, prefix: str) -> None:
+        prefix = self.test_prefix if self.trainer.testing else "validation"
         means = self.evaluation_means.means(self.trainer.strategy)
         self.log_dict({f"{prefix}_{name}": value for name, value in means.items()})
+
+    on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning rate's schedule by step."""

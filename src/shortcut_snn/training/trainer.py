@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from tqdm import tqdm
 
 from .._utils.files import replacing
 from .._utils.random_state import preserve_random_state
@@ -58,7 +57,7 @@ class RunProgressBar(TQDMProgressBar):
         """Return what the bar shows after its time."""
         if not trainer.training:
             return {}
-        means = pl_module.train_means.local_means()
+        means = pl_module.train_means.means()
         metric = Metric(pl_module.metric, pl_module.higher_is_better, pl_module.fraction)
         shown = {"loss": f"{means['train_main_loss']:.3g}"} if "train_main_loss" in means else {}
         if f"train_{metric.name}" in means:
@@ -69,16 +68,6 @@ class RunProgressBar(TQDMProgressBar):
 def has_terminal() -> bool:
     """Return whether standard output, where Lightning draws its progress bar, is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
-
-
-def log_above_bar(log: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that logs a line above the progress bar, which is drawn again below it."""
-
-    def log_line(line: str) -> None:
-        with tqdm.external_write_mode(file=sys.stdout):
-            log(line)
-
-    return log_line
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -83,20 +83,9 @@ def _to_cells(pixel: NDArray[np.int64], pixels: int, cells: int, offset: NDArray
 
 VERSION = 2
 """Raise it with every change to the file format or to the frames of a recording; older entries are then ignored."""
-OFF = "off"
 _SUFFIX = ".frames"
 _SHAPE = struct.Struct("<4I")
 _WARN_SATURATED = 0.01
-
-
-def cache_folder(cache: str | None) -> Path | None:
-    """Return the folder that the option ``data.cache`` stands for; None if the cache is off."""
-    if cache == OFF:
-        return None
-    if cache is not None:
-        return expanded(cache)
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(home) / "shortcut-snn" / "frames"
 
 
 class FrameCache:
@@ -181,8 +170,9 @@ class FrameMaker:
         self.cut = {"cut_events": cut_events, "cut_duration": cut_duration}
         self.size = frame_size(sensor, size)
         transform = {"sensor": sensor, "size": self.size, "time_steps": time_steps, "slicing": slicing}
-        folder = cache_folder(cache)
-        self.cache = FrameCache(folder, transform) if folder else None
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = expanded(cache or f"{home}/shortcut-snn/frames")
+        self.cache = None if cache == "off" else FrameCache(folder, transform)
 
     def __call__(self, recording: Recording) -> Frames:
         """Return the frames of a recording, uint8 ``[T, 2, H, W]``."""

@@ -1,6 +1,5 @@
 """The backward pass of a program: reverse-mode differentiation of one time step, instruction by instruction."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -15,19 +14,13 @@ _MOST_COMBINATIONS = 100_000
 class BackwardStep:
     """The backward pass through one time step.
 
-    ``recomputed`` are the instructions of the forward pass that compute values from the ``saved`` ones. ``gradients``
-    names those of the current, of each state and of each learned parameter; "0" if there is none.
+    ``code`` computes values of the forward pass from the ``saved`` ones, then gradients. ``gradients`` names those of
+    the current, of each state and of each learned parameter; "0" if there is none.
     """
 
     saved: tuple[str, ...]
-    recomputed: tuple[ir.Instruction, ...]
-    gradient_code: tuple[ir.Instruction, ...]
+    code: tuple[ir.Instruction, ...]
     gradients: dict[str, str]
-
-    @property
-    def code(self) -> tuple[ir.Instruction, ...]:
-        """All instructions, in order."""
-        return self.recomputed + self.gradient_code
 
 
 @cache
@@ -45,26 +38,31 @@ def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> 
     sources = [ir.CURRENT, *states, *learned]
     active = _active_values(program, {ir.CURRENT, *learned, *(states if through_time else ())})
 
-    gradients, code = _Gradients(), _GradientCode()
+    gradients, code = dict[str, str](), _GradientCode()
+
+    def add(name: str, gradient: str) -> None:
+        gradients[name] = code("add", gradients[name], gradient) if name in gradients else gradient
+
     spikes, *final_states = program.outputs
     if spikes in active:
-        gradients.add(code, spikes, "gy")
+        add(spikes, "gy")
     for k, name in enumerate(final_states):
         if through_time and name in active:
-            gradients.add(code, name, f"go{k}")
+            add(name, f"go{k}")
     for name, op, args in reversed(program.code):
         if name in gradients and name in active:
             targets = [index for index, arg in enumerate(args) if arg in active]
             for index, gradient in _argument_gradients(code, op, gradients[name], name, args).items():
                 if index in targets:
-                    gradients.add(code, args[index], gradient)
+                    add(args[index], gradient)
 
     source_gradients = {name: gradients.get(name, "0") for name in sources}
     gradient_code = ir.live_code(code.instructions, source_gradients.values())
-    wanted = _forward_values(gradient_code, source_gradients.values())
+    read = {arg for line in gradient_code for arg in line.args} | set(source_gradients.values())
+    wanted = {name for name in read if name[0] in (ir.VALUE, ir.CURRENT, ir.STATE)}
     saved = choose_saved_values(program, wanted)
     recomputed = ir.needed_code(program.code, wanted, saved)
-    return BackwardStep(saved, tuple(recomputed), tuple(gradient_code), source_gradients)
+    return BackwardStep(saved, (*recomputed, *gradient_code), source_gradients)
 
 
 def _active_values(program: ir.Program, sources: set[str]) -> set[str]:
@@ -75,22 +73,6 @@ def _active_values(program: ir.Program, sources: set[str]) -> set[str]:
         if op not in ir.BOOLEAN and active & set(differentiable):
             active.add(name)
     return active
-
-
-def _forward_values(gradient_code: Iterable[ir.Instruction], results: Iterable[str]) -> set[str]:
-    """Return the values of the forward pass that gradient code or its results read."""
-    instructions = list(gradient_code)
-    computed = {instruction.name for instruction in instructions}
-    read = {arg for instruction in instructions for arg in instruction.args} | set(results)
-    return {name for name in read - computed if name[0] in (ir.VALUE, ir.CURRENT, ir.STATE)}
-
-
-class _Gradients(dict[str, str]):
-    """Names of gradients by the values that they belong to."""
-
-    def add(self, code: "_GradientCode", name: str, gradient: str) -> None:
-        """Add to the gradient of a value."""
-        self[name] = code("add", self[name], gradient) if name in self else gradient
 
 
 class _GradientCode:

@@ -13,12 +13,9 @@ def simplify(code: Iterable[Instruction], results: Iterable[str]) -> list[Instru
     """Return code that computes the same results with fewer operations; unused instructions are dropped."""
     context, simple = _Context(), []
     for instruction in code:
-        current = context.resolve(instruction)
-        for rule in _RULES:
-            replacement = rule(context, current)
-            if replacement is not None:
-                current = replacement
-                break
+        # Arguments that are copies are replaced by the values themselves.
+        line = instruction._replace(args=tuple(context.aliases.get(arg, arg) for arg in instruction.args))
+        current = next(filter(None, (rule(context, line) for rule in _RULES)), line)
         context.definitions[current.name] = current
         simple.append(current)
     return live_code(simple, results)
@@ -32,15 +29,6 @@ class _Context:
         self.aliases: dict[str, str] = {}
         # Values that are 0 or 1: the condition, and whether the value is 1 where the condition holds.
         self.indicators: dict[str, tuple[str, bool]] = {}
-
-    def resolve(self, instruction: Instruction) -> Instruction:
-        """Replace arguments that are copies of other values."""
-        return instruction._replace(args=tuple(self.aliases.get(arg, arg) for arg in instruction.args))
-
-    def defined_by(self, name: str, op: str) -> tuple[str, ...] | None:
-        """Return the arguments of the instruction that computes a value, if it is of this operation."""
-        definition = self.definitions.get(name)
-        return definition.args if definition is not None and definition.op == op else None
 
 
 def _copy(context: _Context, line: Instruction) -> Instruction | None:
@@ -81,8 +69,8 @@ def _compared_difference(context: _Context, line: Instruction) -> Instruction | 
     """``a - b > 0`` is ``a > b``."""
     if line.op not in BOOLEAN or line.args[-1] != "0":
         return None
-    difference = context.defined_by(line.args[0], "sub")
-    return None if difference is None else line._replace(args=difference)
+    difference = context.definitions.get(line.args[0])
+    return line._replace(args=difference.args) if difference is not None and difference.op == "sub" else None
 
 
 _RULES: tuple[Callable[[_Context, Instruction], Instruction | None], ...] = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backend import implementation
 from ..compiler.program import parse
 from .interface import Affine, Dynamics, Flags, Source
-from .layout import bit_row, empty, empty_sequence, is_channels_last
+from .layout import bit_row, empty_sequence, is_channels_last
 from .registration import operator, register_backward
 
 
@@ -33,8 +33,9 @@ def _norm_neuron_fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     switches = Flags(*flags)
     channels_last = is_channels_last(x)
-    shape = (parse(step).states, *x.shape[1:])
-    final = empty(shape, channels_last, torch.float32, x.device) if switches.want_final else x.new_empty(0)
+    final = x.new_empty(0)
+    if switches.want_final:
+        final = empty_sequence(x, parse(step).states, channels_last, torch.float32)
     row = bit_row(x.numel() // x.shape[0])
     bits, support = (
         x.new_empty((time_steps, row) if wanted else (0,), dtype=torch.uint8)

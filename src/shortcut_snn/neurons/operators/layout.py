@@ -1,7 +1,6 @@
 """The memory layout of a sequence ``[T, N, C, ...]``: contiguous or channels-last."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,15 +28,10 @@ def to_layout(x: Tensor, channels_last: bool) -> Tensor:
 
 def empty_sequence(x: Tensor, time_steps: int, channels_last: bool, dtype: torch.dtype | None = None) -> Tensor:
     """Return an uninitialised ``[time_steps, *x.shape[1:]]`` in a layout, like x otherwise."""
-    return empty((time_steps, *x.shape[1:]), channels_last, dtype or x.dtype, x.device)
-
-
-def empty(shape: Sequence[int], channels_last: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised ``[T, N, C, ...]`` in a layout."""
     if channels_last:
-        t, n, c, *space = shape
-        return torch.empty((t, n, *space, c), dtype=dtype, device=device).movedim(-1, 2)
-    return torch.empty(tuple(shape), dtype=dtype, device=device)
+        n, c, *space = x.shape[1:]
+        return x.new_empty((time_steps, n, *space, c), dtype=dtype).movedim(-1, 2)
+    return x.new_empty((time_steps, *x.shape[1:]), dtype=dtype)
 
 
 def bit_row(elements: int) -> int:

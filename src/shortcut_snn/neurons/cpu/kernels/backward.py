@@ -19,14 +19,13 @@ sums, so that results depend neither on the number of threads nor on their timin
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numba import carray, types
 
 from . import memory
 from .bits import unpack_tile
 from .build import ELEMENTS, TILE, kernel, loop, source_digest
 from .memory import GRAD_SUM, PARTIAL, ROW, SUM, SUM_X, X, atomic_fetch_add, load, pointer, shifted, store
-from .pattern import make_clear, make_copy, make_expand, make_expand_into, make_wrap, sums_at
+from .pattern import expand, expand_into, make_clear, make_copy, make_wrap, sums_at
 from .step import make_backward, total
 
 # The neuron's generated loops, which build.kernel binds to these names.
@@ -34,12 +33,9 @@ integrate: Any = None
 back: Any = None
 fold: Any = None
 clear: Any = None
-_ZERO = np.float32(0.0)
-_expand, _expand_row = make_expand(ROW), make_expand_into(ROW)
 _wrap, _wrap_row = make_wrap(ROW), make_wrap(memory.SOURCE)
-_clear_u, _clear_grad_u = make_clear(memory.U, _ZERO), make_clear(memory.GRAD_U, _ZERO)
-_clear_grad_sum, _clear_learned = make_clear(GRAD_SUM, _ZERO), make_clear(memory.LEARNED, _ZERO)
-_clear_partial = make_clear(PARTIAL, 0.0)
+_clear_u, _clear_grad_u = make_clear(memory.U), make_clear(memory.GRAD_U)
+_clear_grad_sum, _clear_learned, _clear_partial = make_clear(GRAD_SUM), make_clear(memory.LEARNED), make_clear(PARTIAL)
 _start_u, _start_grad_u = make_copy(memory.INITIAL, memory.U), make_copy(memory.INITIAL, memory.GRAD_U)
 _write_sum, _write_initial = make_copy(GRAD_SUM, memory.GRAD_CURRENT), make_copy(memory.GRAD_U, memory.GRAD_CURRENT)
 
@@ -124,14 +120,14 @@ def backward_kernel(
                 at = p.origin + base
                 # Step 1.
                 if normalise:
-                    scale = _expand(scales, scale_row, at, TILE, run, channels)
-                    shift = _expand(shifts, shift_row, at, TILE, run, channels)
-                    mean = _expand(means, mean_row, at, TILE, run, channels)
+                    scale = expand(scales, scale_row, at, TILE, run, channels)
+                    shift = expand(shifts, shift_row, at, TILE, run, channels)
+                    mean = expand(means, mean_row, at, TILE, run, channels)
                 if by_channel:
                     sums = sums_at(all_sums, at, run, channels)
                     sums_x = shifted(sums, size)
                 for k in range(rows):
-                    _expand_row(shifted(all_rows, k * row_size), shifted(tile_rows, k * TILE), at, TILE, run, channels)
+                    expand_into(shifted(all_rows, k * row_size), shifted(tile_rows, k * TILE), at, TILE, run, channels)
                 # Step 2.
                 if p.initial != 0:
                     for k in range(states):

@@ -35,7 +35,7 @@ from .memory import atomic_fetch_add, pointer, shifted
 from .rows import (
     LANES,
     PIXELS,
-    make_copy_row,
+    copy_vector,
     make_dot_rows,
     make_list_bits,
     make_look_up,
@@ -50,7 +50,6 @@ sum_rows: Any = None
 look_up: Any = None
 dot_rows: Any = None
 dot_rest: Any = None
-_copy_vector = make_copy_row(1)
 _WORDS = {16: types.uint16, 32: types.uint32, 64: types.int64}
 
 
@@ -161,12 +160,12 @@ def _copy_grads(p: Any, grads: int, first: int, rows: int, block: int, row_bytes
             for at in range(0, row_bytes, 4 * LANES):
                 target = pointer(grads + at, types.float32)
                 if inside and x >= 0:
-                    _copy_vector(target, pointer(source + x * 4 * p.outputs + at, types.float32))
+                    copy_vector(target, pointer(source + x * 4 * p.outputs + at, types.float32))
                 else:
-                    _copy_vector(target, zero)
+                    copy_vector(target, zero)
             grads += row_bytes
     for at in range(0, border * row_bytes, 4 * LANES):
-        _copy_vector(pointer(grads + at, types.float32), zero)
+        copy_vector(pointer(grads + at, types.float32), zero)
 
 
 @loop
@@ -270,7 +269,7 @@ def _copy_weights(p: Any, target: int, channel: int, word: int, row_bytes: int) 
                         to = target + (c * row // row_bytes + block) * taps + written
                         for at in range(0, row_bytes, 4 * LANES):
                             vector = pointer(source + block * row_bytes + at, types.float32)
-                            _copy_vector(pointer(to + at, types.float32), vector)
+                            copy_vector(pointer(to + at, types.float32), vector)
                 written += row_bytes
 
 

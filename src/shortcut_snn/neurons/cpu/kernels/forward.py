@@ -12,19 +12,18 @@ For each work item, and for each tile in it:
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numba import carray, types
 
 from .bits import pack_tile, unpack_tile
 from .build import ELEMENTS, TILE, kernel, source_digest
 from .memory import FINAL, INITIAL, ROW, SOURCE, U, atomic_fetch_add, pointer, shifted
-from .pattern import make_clear, make_copy, make_expand, make_expand_into, make_wrap
+from .pattern import expand, expand_into, make_clear, make_copy, make_wrap
 from .step import make_forward
 
 # The neuron's generated loop, which build.kernel binds to this name.
 fire: Any = None
-_expand, _expand_row, _wrap, _wrap_row = make_expand(ROW), make_expand_into(ROW), make_wrap(ROW), make_wrap(SOURCE)
-_clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIAL, U), make_copy(U, FINAL)
+_wrap, _wrap_row = make_wrap(ROW), make_wrap(SOURCE)
+_clear_u, _start_u, _finish_u = make_clear(U), make_copy(INITIAL, U), make_copy(U, FINAL)
 
 
 def forward_floats(states: int, rows: int) -> int:
@@ -73,11 +72,11 @@ def forward_kernel(
             item_index = p.items - 1 - item
             for base in range(item_index * p.item_size, min((item_index + 1) * p.item_size, p.elements), TILE):
                 if normalise:
-                    scale = _expand(scales, scale_row, p.origin + base, TILE, p.run, p.channels)
-                    shift = _expand(shifts, shift_row, p.origin + base, TILE, p.run, p.channels)
+                    scale = expand(scales, scale_row, p.origin + base, TILE, p.run, p.channels)
+                    shift = expand(shifts, shift_row, p.origin + base, TILE, p.run, p.channels)
                 for k in range(rows):
                     source = shifted(all_rows, k * row_size)
-                    _expand_row(source, shifted(tile_rows, k * TILE), p.origin + base, TILE, p.run, p.channels)
+                    expand_into(source, shifted(tile_rows, k * TILE), p.origin + base, TILE, p.run, p.channels)
                 if p.initial != 0:
                     for k in range(states):
                         _start_u(shifted(initial, k * p.stride + base), shifted(u, k * TILE), TILE)

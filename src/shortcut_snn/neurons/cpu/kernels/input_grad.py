@@ -7,9 +7,9 @@ from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
 from .memory import GRAD_CURRENT, OUT, ROW, X, atomic_fetch_add, load, pointer, shifted, store
-from .pattern import make_expand, make_wrap
+from .pattern import expand, make_wrap
 
-_expand, _wrap = make_expand(ROW), make_wrap(ROW)
+_wrap = make_wrap(ROW)
 
 
 @loop
@@ -28,9 +28,9 @@ def _combine_in_place(grad: Any, x: Any, a: Any, b: Any, c: Any, n: int) -> None
 
 @loop
 def _tile(p: Any, element: Any, space: Any, all_a: Any, all_b: Any, all_c: Any, base: int, n: int) -> None:
-    a = _expand(all_a, space, base, n, p.run, p.channels)
-    b = _expand(all_b, shifted(space, TILE), base, n, p.run, p.channels)
-    c = _expand(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
+    a = expand(all_a, space, base, n, p.run, p.channels)
+    b = expand(all_b, shifted(space, TILE), base, n, p.run, p.channels)
+    c = expand(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
     grad, x = shifted(pointer(p.grad_current, element), base), shifted(pointer(p.x, element), base)
     if p.grad_x == p.grad_current:
         _combine_in_place(grad, x, a, b, c, n)

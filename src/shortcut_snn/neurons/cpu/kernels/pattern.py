@@ -8,8 +8,12 @@ values, so that the values of a tile are consecutive wherever the tile starts. S
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from .build import TILE, loop, reduction
-from .memory import PARTIAL, SOURCE, load, shifted, store
+from .memory import PARTIAL, ROW, SOURCE, load, shifted, store
+
+_ZERO = np.float32(0.0)
 
 
 @cache
@@ -35,44 +39,33 @@ def make_wrap(scope: int) -> Any:
     return wrap
 
 
-@cache
-def make_expand(scope: int) -> Any:
-    """Make ``expand(source, row, base, n, run, channels)``: the values of a tile, written to ``row`` only if needed."""
-
-    @loop
-    def expand(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> Any:
-        if run == 1:
-            return shifted(source, base % channels)
-        j = 0
-        while j < n:
-            m = base + j
-            value = load(source, (m // run) % channels, SOURCE)
-            count = min(run - m % run, n - j)
-            if count == TILE:
-                for i in range(TILE):
-                    store(row, i, value, scope)
-            else:
-                for i in range(count):
-                    store(row, j + i, value, scope)
-            j += count
-        return row
-
-    return expand
-
-
-@cache
-def make_expand_into(scope: int) -> Any:
-    """Make ``expand_into(source, row, base, n, run, channels)``, which always writes to ``row``."""
-    expand, copy = make_expand(scope), make_copy(SOURCE, scope)
-
-    @loop
-    def expand_into(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> None:
-        if run == 1:
-            copy(shifted(source, base % channels), row, n)
+@loop
+def expand(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> Any:
+    """Return the values of a tile, written to ``row`` only if needed."""
+    if run == 1:
+        return shifted(source, base % channels)
+    j = 0
+    while j < n:
+        m = base + j
+        value = load(source, (m // run) % channels, SOURCE)
+        count = min(run - m % run, n - j)
+        if count == TILE:
+            for i in range(TILE):
+                store(row, i, value, ROW)
         else:
-            expand(source, row, base, n, run, channels)
+            for i in range(count):
+                store(row, j + i, value, ROW)
+        j += count
+    return row
 
-    return expand_into
+
+@loop
+def expand_into(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> None:
+    """Write the values of a tile to ``row`` in any case."""
+    values = expand(source, row, base, n, run, channels)
+    if run == 1:
+        for j in range(n):
+            store(row, j, load(values, j, SOURCE), ROW)
 
 
 @loop
@@ -112,13 +105,13 @@ def make_fold(scope: int) -> Any:
 
 
 @cache
-def make_clear(scope: int, zero: Any) -> Any:
-    """Make ``clear(target, n)``: set a buffer of this alias scope to ``zero``, a number of its type."""
+def make_clear(scope: int) -> Any:
+    """Make ``clear(target, n)``: set a buffer of this alias scope to 0."""
 
     @loop
     def clear(target: Any, n: int) -> None:
         for j in range(n):
-            store(target, j, zero, scope)
+            store(target, j, _ZERO, scope)
 
     return clear
 

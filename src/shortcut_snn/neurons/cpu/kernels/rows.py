@@ -188,19 +188,15 @@ def make_look_up(vectors: int, word: int) -> Any:
     return look_up
 
 
-@cache
-def make_copy_row(vectors: int) -> Any:
-    """Make ``copy_row(target, source)``."""
+@intrinsic
+def copy_vector(typingctx: Any, target: Any, source: Any) -> Any:
+    """Copy one vector."""
 
-    @intrinsic
-    def copy_row(typingctx: Any, target: Any, source: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _store(builder, args[0], _load(builder, args[1], vectors))
-            return context.get_dummy_value()
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _store(builder, args[0], _load(builder, args[1], 1))
+        return context.get_dummy_value()
 
-        return types.none(target, source), codegen
-
-    return copy_row
+    return types.none(target, source), codegen
 
 
 @cache

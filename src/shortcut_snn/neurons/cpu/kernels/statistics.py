@@ -6,17 +6,15 @@ The first value of a channel (``shift``) is subtracted from its elements, so tha
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
 from .memory import PARTIAL, ROW, SUM, SUM_X, X, atomic_fetch_add, load, pointer, shifted, store
-from .pattern import make_clear, make_expand, make_fold, make_wrap, sums_at
+from .pattern import expand, make_clear, make_fold, make_wrap, sums_at
 
-_ZERO = np.float32(0.0)
-_expand, _wrap = make_expand(ROW), make_wrap(ROW)
+_wrap = make_wrap(ROW)
 _fold_sum, _fold_square = make_fold(SUM), make_fold(SUM_X)
-_clear_sum, _clear_square, _clear_partial = make_clear(SUM, _ZERO), make_clear(SUM_X, _ZERO), make_clear(PARTIAL, 0.0)
+_clear_sum, _clear_square, _clear_partial = make_clear(SUM), make_clear(SUM_X), make_clear(PARTIAL)
 
 
 @loop
@@ -54,7 +52,7 @@ def statistics_kernel(dtype: str) -> int:
             stop = min(start + p.item_size, p.elements)
             for base in range(start, stop, TILE):
                 n = min(TILE, stop - base)
-                shift = _expand(source, row, base, n, run, channels)
+                shift = expand(source, row, base, n, run, channels)
                 at_sums, at_squares = sums_at(sums, base, run, channels), sums_at(squares, base, run, channels)
                 if n == TILE:
                     _accumulate(shifted(x, base), shift, at_sums, at_squares, TILE)

@@ -170,7 +170,7 @@ def _compiled(source: str) -> Any:
     """Compile the source of one function as a loop."""
     names = dict(_NAMES)
     for scope in (SUM, SUM_X, *range(SUM_Q, SUM_Q + MAX_Q)):
-        names[f"fold{scope}"], names[f"clear{scope}"] = pattern.make_fold(scope), pattern.make_clear(scope, _ZERO)
+        names[f"fold{scope}"], names[f"clear{scope}"] = pattern.make_fold(scope), pattern.make_clear(scope)
     exec(compile(source, "<neuron>", "exec"), names)
     return loop(names[_function_name(source)])
 
