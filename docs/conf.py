@@ -67,7 +67,7 @@ copybutton_line_continuation_character = "\\"
 BELOW = {
     "attach": ["attach-tests"],
     "method": ["gradients"],
-    "depth": ["depth-figures"],
+    "depth": ["depth-figures", "initialisations"],
     "speed": ["benchmark"],
     "anytime": ["anytime-figures"],
     "evidence": ["evidence-details", "evidence-size", "protocol", "gradient-signal"],

@@ -498,9 +498,13 @@ def dynamic(lab: Lab) -> None:
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
     """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
     base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
+    return recipe_in(merged(DEPTH_SETTINGS[base], ILIF if "-ilif" in setting else {}), method, data)
+
+
+def recipe_in(setting: Entries, method: str, data: Path) -> Recipe:
+    """Return the recipe of a method in a setting, with an archive of images."""
     entries: Entries = {"data": {"kind": "npz", "root": str(data)}}
-    change: Entries = ILIF if "-ilif" in setting else {}
-    return recipe_of(COMMON, entries, DEPTH_SETTINGS[base], change, *METHODS[method], entries)
+    return recipe_of(COMMON, entries, setting, *METHODS[method], entries)
 
 
 def transformer(lab: Lab) -> None:

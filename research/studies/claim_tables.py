@@ -187,7 +187,9 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
     """Draw accuracy by number of epochs: a panel for each setting, and a line for each method."""
     found = by_epochs(rows)
     figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
-    for axes, (setting, methods) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+    panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
+    numbers = sorted({number for methods in found.values() for each in methods.values() for number in each})
+    for axes, (setting, methods) in zip(panels, found.items(), strict=True):
         for method, each in methods.items():
             if method not in METHODS:
                 continue
@@ -196,13 +198,13 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
             axes.errorbar(list(each), [mean for mean, _ in intervals],
                           yerr=[half if half == half else 0.0 for _, half in intervals], label=METHODS[method],
                           color=COLOURS[style], marker=MARKERS[style], capsize=2)  # fmt: skip
-        ticks = sorted({number for each in methods.values() for number in each})
         axes.set_xscale("log")
-        axes.set_xticks(ticks, [str(number) for number in ticks])
+        axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
-        axes.set(title=setting, xlabel="epochs", ylabel="test accuracy after the last epoch, %", ylim=(0, None))
+        axes.set(title=setting, xlabel="epochs")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+    panels[0].set(ylabel="test accuracy after the last epoch, %", ylim=(0, None))
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
 
 

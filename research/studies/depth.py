@@ -154,14 +154,19 @@ def size(data: Path, width: int) -> None:
     """Print what new networks keep of the input, and how their gradient grows, at a width."""
     for setting, method in itertools.product(("18-basic", "34-basic"), ("vanilla", "initialised")):
         recipe = changed(claim.depth_recipe(setting, method, data), {"network": {"width": width}})
-        layers = chain(examine_new_network(recipe))
-        rates, kept = [layer.rate for layer in layers], max(layer.kept for layer in layers[-2:])
-        print(
-            f"{setting}, {width} wide, {method}: last layers keep {kept:.0%} of the input, {judge(layers).lost:.0%} "
-            f"of {len(layers)} layers lost it; gradient, first layer / last {layers[0].norm / layers[-1].norm:.3g}; "
-            f"firing rates {min(rates):.2f} to {max(rates):.2f}",
-            flush=True,
-        )
+        print_start(f"{setting}, {width} wide, {method}", recipe)
+
+
+def print_start(name: str, recipe: Recipe) -> None:
+    """Print what the new network of a recipe keeps of the input, and how its gradient grows."""
+    layers = chain(examine_new_network(recipe))
+    rates, kept = [layer.rate for layer in layers], max(layer.kept for layer in layers[-2:])
+    print(
+        f"{name}: last layers keep {kept:.0%} of the input, {judge(layers).lost:.0%} of {len(layers)} layers lost it; "
+        f"gradient, first layer / last {layers[0].norm / layers[-1].norm:.3g}; firing rates {min(rates):.2f} to "
+        f"{max(rates):.2f}",
+        flush=True,
+    )
 
 
 def rank(out: Path, table: Path, data: Path) -> None:
