@@ -167,10 +167,14 @@ def by_epochs(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, list[float]]
     return found
 
 
+def _numbers_of_epochs(found: dict[str, dict[str, dict[int, list[float]]]]) -> list[int]:
+    return sorted({number for methods in found.values() for each in methods.values() for number in each})
+
+
 def budgets(rows: Sequence[Row]) -> str:
     """Return the table of accuracy by number of epochs. Each run anneals its learning rate to 0."""
     found = by_epochs(rows)
-    epochs = sorted({number for methods in found.values() for each in methods.values() for number in each})
+    epochs = _numbers_of_epochs(found)
     lines = [
         [
             setting,
@@ -188,7 +192,7 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
     found = by_epochs(rows)
     figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
-    numbers = sorted({number for methods in found.values() for each in methods.values() for number in each})
+    numbers = _numbers_of_epochs(found)
     for axes, (setting, methods) in zip(panels, found.items(), strict=True):
         for method, each in methods.items():
             if method not in METHODS:

@@ -1,4 +1,4 @@
-"""Train residual networks that published initialisations start without norms, for docs/depth-figures.md.
+"""Train residual networks that published initialisations start without norms, for docs/initialisations.md.
 
     python -m research.studies.rivals OUT --data FILE.npz [--only '34-basic-*'] [options of claim.py]
     python -m research.studies.rivals starts FILE.npz
@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from shortcut_snn import components, nets
 from shortcut_snn.nets.blocks import MSBlock, Projection, SEWBlock
-from shortcut_snn.neurons import LIF
+from shortcut_snn.neurons import LIF, Surrogate
+from shortcut_snn.neurons.step_functions import straight_through
 
 from . import claim, depth
 
@@ -60,12 +61,12 @@ class NormFreeResNet(nets.SpikingResNet):
     def _start(self) -> None:
         raise NotImplementedError
 
-    def _convolutions(self) -> list[nn.Conv2d]:
-        """Return the convolutions of spikes: all but the first."""
-        return [module for module in self.modules() if isinstance(module, nn.Conv2d)][1:]
-
-    def _stem(self) -> nn.Conv2d:
-        return next(module for module in self.modules() if isinstance(module, nn.Conv2d))
+    def _fill(self, first_gain: float, gain: float) -> None:
+        """Draw the weights of the first convolution, of images, and of the others, of spikes."""
+        first, *others = (module for module in self.modules() if isinstance(module, nn.Conv2d))
+        fill(first, first_gain)
+        for layer in others:
+            fill(layer, gain)
 
 
 class MicheliResNet(NormFreeResNet):
@@ -73,10 +74,8 @@ class MicheliResNet(NormFreeResNet):
 
     def _start(self) -> None:
         neuron = next(module for module in self.modules() if isinstance(module, LIF))
-        rate = upper_tail(neuron.threshold)
-        fill(self._stem(), 1.0)
-        for layer in self._convolutions():
-            fill(layer, rate**-0.5)
+        rate = 1 - float(STANDARD_NORMAL.cdf(torch.tensor(neuron.threshold)))
+        self._fill(1.0, rate**-0.5)
 
 
 class LSUVResNet(NormFreeResNet):
@@ -126,25 +125,27 @@ class AdaptiveLIF(LIF):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.height, self.deviation = 1.0, 1.0
+        # At this deviation 1 % of the membranes exceed the threshold.
         self.least = self.threshold / float(STANDARD_NORMAL.icdf(torch.tensor(0.99)))
         self.gain, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes ``[T, N, C, H, W]`` of a sequence."""
+        # The surrogate of the first step depends on the membranes of all, so they are computed before.
         with torch.no_grad():
-            membranes = torch.stack([membrane for membrane, _ in self._steps(current)])
+            membranes = torch.stack([membrane for membrane, _ in self._steps(current, self.surrogate)])
             deviation = membranes.std((0, 3, 4)).clamp_min(self.least)
         surrogate = PiecewiseExponential((self.height * self.deviation / deviation)[..., None, None])
-        object.__setattr__(self, "surrogate", surrogate)
-        return torch.stack([spike for _, spike in self._steps(current)])
+        return torch.stack([spike for _, spike in self._steps(current, surrogate)])
 
-    def _steps(self, current: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _steps(self, current: Tensor, surrogate: Surrogate) -> list[tuple[Tensor, Tensor]]:
         """Return the membrane potential before the reset, and the spikes, of each step."""
         gain, shift = self.gain.view(1, -1, 1, 1), self.shift.view(1, -1, 1, 1)
         state, steps = torch.zeros_like(current[0]), []
         for each in current:
             membrane = self.decay * state + each
-            spike = self.fire(gain * membrane + shift - self.threshold)
+            v = gain * membrane + shift - self.threshold
+            spike = straight_through((v > 0).to(v.dtype), v, surrogate)
             state = membrane * (1 - spike.detach())
             steps.append((membrane, spike))
         return steps
@@ -162,11 +163,9 @@ class SpikeInitResNet(NormFreeResNet):
         self._set_channels(neurons)
         for neuron in neurons:
             neuron.height, neuron.deviation = formulas.height, formulas.deviation
-        fill(self._stem(), formulas.first_gain)
-        for layer in self._convolutions():
-            fill(layer, formulas.gain)
+        self._fill(formulas.first_gain, formulas.gain)
         # SEW blocks that seldom fire. Basic blocks would not pass on spikes then: a current of 1 does not exceed 1.
-        quiet = threshold / float(STANDARD_NORMAL.icdf(torch.tensor(0.99))) * (1 - decay) / math.sqrt(0.5)
+        quiet = neurons[0].least * (1 - decay) / math.sqrt(0.5)
         for module in self.modules():
             if isinstance(module, SEWBlock):
                 fill(module.conv2, quiet)
@@ -220,8 +219,8 @@ def spikeinit(decay: float, threshold: float, rate: float, time_steps: int) -> F
     def fired(currents: Tensor) -> float:
         return (membranes(currents) > threshold).float().mean().item()
 
-    gain = root(lambda gain: fired(gain * math.sqrt(rate) * noise) - rate, 0.0, 10.0)
-    first_gain = root(lambda gain: fired(gain * noise[:1].expand(time_steps, -1)) - rate, 0.0, 10.0)
+    gain = root(lambda gain: fired(gain * math.sqrt(rate) * noise) - rate)
+    first_gain = root(lambda gain: fired(gain * noise[:1].expand(time_steps, -1)) - rate)
     last = membranes(gain * math.sqrt(rate) * noise)
     # A membrane passes on the gradients of later steps unless it was reset.
     kept = (1 - rate) * decay**2
@@ -232,22 +231,18 @@ def spikeinit(decay: float, threshold: float, rate: float, time_steps: int) -> F
         squared = PiecewiseExponential(height)(distance).square().mean().item()
         return squared - 1 / (through_time * gain**2)
 
-    return Formulas(gain, first_gain, last.std().item(), root(excess, 0.0, 10.0))
+    return Formulas(gain, first_gain, last.std().item(), root(excess))
 
 
-def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function that grows crosses 0, by bisection."""
+def root(function: Callable[[float], float]) -> float:
+    """Return where a function that grows crosses 0 between 0 and 10, by bisection."""
+    low, high = 0.0, 10.0
     if function(high) < 0:
         raise ValueError(f"the function does not reach 0 up to {high:g}")
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) < 0 else (low, middle)
     return (low + high) / 2
-
-
-def upper_tail(threshold: float) -> float:
-    """Return the probability that a standard normal number exceeds the threshold."""
-    return 1 - float(STANDARD_NORMAL.cdf(torch.tensor(threshold)))
 
 
 def fill(layer: nn.Conv2d, gain: float) -> None:
