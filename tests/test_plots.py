@@ -1,5 +1,6 @@
 """Figures: their parts keep their colours, and show nothing that a run does not have."""
 
+import numpy as np
 import pytest
 
 from shortcut_snn import plots
@@ -42,6 +43,17 @@ def test_an_interval_of_accuracy_ends_where_accuracy_ends(figures, tmp_path):
         plots.comparison(["a"], [[20, 30]], [45.0], tmp_path / "a.png", "accuracy, %", limits=limits)
     (free,), (limited,) = (figure.axes for figure in figures)
     assert free.get_xlim()[0] < 0 <= limited.get_xlim()[0]
+
+
+def test_names_with_dollars_are_no_formulas(figures, tmp_path):
+    names = [r"$\foo$", "US$", "CA$"]
+    plots.confusion(np.eye(3, dtype=int).tolist(), names, tmp_path / "a.png")
+    plots.comparison(names, [[1.0]] * 3, [0.1] * 3, tmp_path / "b.png", "accuracy, %")
+    plots.method_panels([plots.Panel("loss", "step", {name: [([1], [1.0])] for name in names})], tmp_path / "c.png")
+    for figure in figures:
+        figure.canvas.draw()
+    shown = [label.get_text().replace(r"\$", "$") for label in figures[0].axes[0].get_yticklabels()]
+    assert shown == names
 
 
 def test_methods_are_named_above_the_panels(figures, tmp_path):

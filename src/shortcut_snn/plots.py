@@ -172,7 +172,7 @@ def comparison(
     if limits is not None:
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, limits[0]), min(high, limits[1]))
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), map(_literal, labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
     has_interval = any(map(math.isfinite, intervals))
     axes.set(xlabel=label, title=f"mean{' with 95 % interval' if has_interval else ''}; each run a stroke")
@@ -192,8 +192,9 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
         if count:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize="small")
-    axes.set_xticks(range(size), classes, rotation=90)
-    axes.set_yticks(range(size), classes)
+    names = list(map(_literal, classes))
+    axes.set_xticks(range(size), names, rotation=90)
+    axes.set_yticks(range(size), names)
     axes.set(xlabel="predicted class", ylabel="class")
     figure.colorbar(image, label="share of the class, %")
     save_figure(figure, path)
@@ -229,7 +230,7 @@ class Panel:
             xs = [sum(values) / len(values) for values in zip(*(x for x, _ in runs), strict=False)]
             columns = [_numbers(values, self.log) for values in zip(*(y for _, y in runs), strict=False)][: len(xs)]
             means = [sum(values) / len(values) for values in columns]
-            axes.plot(xs[: len(means)], means, color=colour, linestyle=style, marker=".", label=method)
+            axes.plot(xs[: len(means)], means, color=colour, linestyle=style, marker=".", label=_literal(method))
             if len(runs) > 1:
                 low, high = list(map(min, columns)), list(map(max, columns))
                 axes.fill_between(xs[: len(means)], low, high, color=colour, alpha=0.15, linewidth=0)
@@ -282,6 +283,11 @@ def method_panels(panels: Sequence[Panel], path: Path) -> None:
     if len(handles) > 1:
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, fontsize="small")
     save_figure(figure, path)
+
+
+def _literal(name: str) -> str:
+    """Return a name of the user's that matplotlib shows as it is: text between two ``$`` would be a formula."""
+    return name.replace("$", r"\$")
 
 
 def _numbers(values: Sequence[Any], log: bool = False, scale: float = 1.0) -> list[float]:

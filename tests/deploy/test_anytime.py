@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import attach, calibrate, components, nets, wrap
@@ -136,6 +137,37 @@ def test_few_samples_permit_nothing():
     exits = calibrate_logits(logits, targets, network.exit_runner.exits, 0.0)
     assert exits.used == [3]
     assert "no sample leaves early" in str(exits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rare_exits_that_are_closed_cost_no_more_than_was_permitted(seed):
+    """An exit that few samples take is closed, so that they leave later, where they may be wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(100):
+        count, samples = (int(torch.randint(*bounds, (1,), generator=generator)) for bounds in ((2, 13), (100, 600)))
+        labels = torch.randint(0, 10, (samples,), generator=generator)
+        strength = torch.rand(count, 1, 1, generator=generator).cumsum(0).mul(4).clamp(max=5) / 2
+        logits = torch.randn(count, samples, 10, generator=generator) + F.one_hot(labels, 10) * strength
+        for drop in (0.005, 0.01, 0.02):
+            exits = calibrate_logits(logits, labels, [(step + 1, "output") for step in range(count)], drop)
+            assert exits.change >= -drop
+
+
+@pytest.mark.parametrize("labels", [torch.full((64,), 10), torch.full((64,), -1), torch.rand(64)])
+def test_labels_that_are_no_classes_are_refused(labels):
+    images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+    with pytest.raises(ValueError, match="labels must be integers from 0 to 9"):
+        calibrate(load("digits-resnet18"), [(images, labels)], drop=0.1)
+
+
+def test_labels_may_be_any_integers_and_an_unknown_exit_is_named():
+    validation, *_ = digits()
+    network = load("digits-resnet18")
+    narrow = [(images, labels.to(torch.uint8 if k else torch.int32)) for k, (images, labels) in enumerate(validation)]
+    exits = calibrate(network, narrow, drop=0.05)
+    assert exits == calibrate(network, validation, drop=0.05)
+    with pytest.raises(ValueError, match=r"no exit at step 1, nowhere; there are: step 1, "):
+        exits.decides(torch.rand(2, 10), 1, "nowhere")
 
 
 class Stack(nn.Module):

@@ -9,6 +9,7 @@ import snntorch
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
+from torch.nn import functional as F
 
 from shortcut_snn import attach
 from shortcut_snn.energy import measure_energy
@@ -199,8 +200,25 @@ def test_uncounted_products_are_named() -> None:
     with pytest.warns(UserWarning, match="not counted in the energy of Attention: einsum in the network"):
         report = measure_energy(Attention("einsum"), [torch.randn(5, 4, 6)], 1)
     assert report.uncounted == ("einsum in the network",)
-    with pytest.warns(UserWarning, match="not counted in the energy of Sequential: 1.weight. Only"):
+    with pytest.warns(UserWarning, match=r"not counted in the energy of Sequential: 1\.weight\. Only"):
         report = measure_energy(nn.Sequential(nn.Linear(6, 6), PSN(4)), [torch.randn(4, 5, 6)], 4)
+
+
+class Tied(nn.Module):
+    """Decodes with the weights of its encoder, in a function."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.neuron = encoder, LIF()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.neuron(self.encoder(x)), self.encoder.weight.t())
+
+
+def test_weights_that_a_function_uses_once_more_are_named() -> None:
+    with pytest.warns(UserWarning, match="not counted in the energy of Tied: linear in the network"):
+        report = measure_energy(Tied(nn.Linear(6, 8)), [torch.rand(4, 5, 6)], 4)
+    assert report.uncounted == ("linear in the network",)
 
 
 def test_a_wrapper_costs_what_its_network_costs() -> None:

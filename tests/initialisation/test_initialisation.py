@@ -270,6 +270,49 @@ def test_what_could_not_be_set_is_named() -> None:
     assert "not set: 2: its current is not the output" in str(report)
 
 
+class Gated(nn.Module):
+    """Basic blocks, the second with a gate between its last norm and its sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.classifier = nn.Linear(64, 32), nn.Linear(32, 10)
+        self.linears = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(32) for _ in range(7))
+        self.neurons = nn.ModuleList(lif() for _ in range(7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        def norm(k: int, y: Tensor) -> Tensor:
+            return self.norms[k](y.flatten(0, 1)).unflatten(0, y.shape[:2])
+
+        x = self.neurons[6](norm(6, self.stem(x)))
+        for k in (0, 2, 4):
+            y = self.neurons[k](norm(k, self.linears[k](x)))
+            y = norm(k + 1, self.linears[k + 1](y))
+            x = self.neurons[k + 1](y * torch.sigmoid(y.mean(-1, keepdim=True)) + x if k == 2 else y + x)
+        return self.classifier(x)
+
+
+def test_a_gate_in_one_block_leaves_the_others_set() -> None:
+    report = initialise(Gated(), *digits(), loss_of_mean)
+    assert list(report.skipped) == ["neurons.3"]
+    assert len(report.surrogates) >= 5
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["one module", "tied weights"])
+def test_a_layer_that_shares_weights_with_an_earlier_one_is_listed(tied: bool) -> None:
+    net = Convolutions(True, nn.Identity())
+    if tied:
+        net.convolutions[2].weight = net.convolutions[1].weight
+    else:
+        net.convolutions[2], net.norms[2] = net.convolutions[1], net.norms[1]
+    net(digits()[0])
+    report = initialise(net, *digits(), loss_of_mean)
+    assert report.skipped == {"neurons.2": "its norm or its weights serve an earlier layer too"}
+    layers = examine(net, [digits()], loss_of_mean).layers
+    assert report.rates == pytest.approx((min(layer.rate for layer in layers), max(layer.rate for layer in layers)))
+
+
 class Convolutions(nn.Module):
     """Three convolutions with time and batch merged, and what lies between them and the neurons."""
 

@@ -100,7 +100,7 @@ class OneNumber(Steps):
 
 def test_a_branch_predicts_one_number_of_each_step() -> None:
     labels = torch.randn(5, 7)
-    with pytest.raises(ValueError, match="pass step_axis=1, the axis of time"):
+    with pytest.raises(ValueError, match="pass step_axis=1 if that axis of the prediction is time"):
         wrapped(OneNumber(), labels)
     model = wrapped(OneNumber(), labels, step_axis=1)
     assert model(X).branches[0].shape == (5, 7)

@@ -306,3 +306,78 @@ def test_time_is_known_where_an_input_acts_two_steps_late() -> None:
     torch.manual_seed(0)
     (tap,) = attach(Network(), example=torch.rand(5, 9, 6), labels=LABELS, log=len).layout.taps
     assert (tap.name, tap.time_axis, tap.channel_axis) == ("late", 1, 2)
+
+
+class NormOfEachStep(nn.Module):
+    """Each layer has a batch norm for each time step, as in BNTT (Kim and Panda, 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(inputs, 8) for inputs in (6, 8, 8))
+        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm1d(8) for _ in range(4)) for _ in range(3))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros(len(x), 4)
+        for t, spikes in enumerate(x.unbind(1)):
+            for layer, norms in zip(self.layers, self.norms, strict=True):
+                spikes = fire(norms[t](layer(spikes)) - 0.5)
+            total = total + self.head(spikes)
+        return total
+
+
+def test_a_branch_sees_every_step_of_a_network_with_norms_for_each() -> None:
+    x = torch.rand(5, 4, 6)
+    model = attach(NormOfEachStep(), example=x, labels=LABELS, log=len)
+    assert model.taps.names
+    other = x.clone()
+    other[:, 1:] = torch.rand(5, 3, 6)
+    with torch.no_grad():
+        before, after = model(x).branches, model(other).branches
+    assert not any(torch.allclose(one, two) for one, two in zip(before, after, strict=True))
+
+
+class OneRecurrentLayer(nn.Module):
+    """An encoder without weights, one recurrent layer of neurons, and a readout, as in Norse's notebook of MNIST."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = norse.ConstantCurrentLIFEncoder(4)
+        self.cell, self.readout = norse.LIFRecurrentCell(6, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, total = None, torch.zeros(len(x), 4)
+        for step in self.encoder(x):
+            spikes, state = self.cell(step, state)
+            total = total + self.readout(spikes)
+        return total
+
+
+def test_the_only_neurons_are_tapped_if_a_layer_follows_them() -> None:
+    model = attach(OneRecurrentLayer(), example=3 * torch.rand(5, 6), labels=LABELS, log=len)
+    assert model.taps.names == ["cell"]
+
+
+class Counts(nn.Module):
+    """Returns the spikes of each class in six steps, which vote in groups of five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 20), nn.Linear(20, 20)
+        self.neurons = nn.ModuleList(LIF() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.neurons[0](4 * self.first(x).expand(6, -1, -1))
+        return self.neurons[1](4 * self.second(spikes)).unflatten(-1, (4, 5)).mean(-1).sum(0)
+
+
+def test_counts_and_labels_of_rates_lead_to_a_question() -> None:
+    torch.manual_seed(0)
+    x, labels = 2 * torch.randn(5, 6), nn.functional.one_hot(LABELS, 4).float()
+    options: dict[str, Any] = {"example": x, "labels": labels, "criterion": nn.functional.mse_loss, "log": len}
+    with pytest.raises(ValueError, match=r"output reaches .*, and labels are 0 or 1: pass readout=lambda output: outp"):
+        attach(Counts(), **options)
+    network = Counts()
+    model = attach(network, readout=lambda output: output / 6, **options).eval()
+    torch.testing.assert_close(model(x).main, network(x) / 6)
+    assert attach(network, readout=None, **options).eval()(x).main.max() > 1

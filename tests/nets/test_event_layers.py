@@ -17,6 +17,7 @@ from shortcut_snn import nets, neurons
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import for_inference
 from shortcut_snn.nets import SpikeConv2d, SpikeLinear
+from shortcut_snn.nets.layers import SpikeMaxPool2d
 from shortcut_snn.neurons import NormNeuron, event_layers, use_backend
 from shortcut_snn.neurons.cpu import event_launch as cpu
 from shortcut_snn.neurons.cpu.kernels import rows
@@ -215,6 +216,28 @@ def test_a_second_derivative_is_refused(layer: nn.Module, dense: Any, upstream: 
     with use_backend("eager"):
         (want,) = torch.autograd.grad(dense(layer, x).square().sum(), layer.weight, create_graph=True)
         assert torch.autograd.grad(want.square().sum(), layer.weight)[0].any()
+
+
+@pytest.mark.parametrize(("layer", "dense"), PAIRS, ids=["conv", "linear"])
+def test_a_transform_of_torch_func_takes_spikes_from_outside(layer: nn.Module, dense: Any) -> None:
+    spikes, weight = spikes_of(layer), layer.weight.detach()
+
+    def loss(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (spikes,)).square().sum()
+
+    with break_even(SPIKES, SPIKES, SPIKES):
+        gradient = torch.func.grad(loss)(weight)
+    (want,) = torch.autograd.grad(dense(layer, spikes).square().sum(), layer.weight)
+    torch.testing.assert_close(gradient, want, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_take_spikes_made_outside_inference_mode() -> None:
+    pool = SpikeMaxPool2d(2)
+    with torch.no_grad():
+        spikes = neurons.LIF()(torch.randn(2, 3, 16, 6, 6))
+        want = pool(spikes)
+    with torch.inference_mode():
+        assert torch.equal(pool(spikes), want)
 
 
 def test_a_hook_on_a_layer_runs_once_for_a_sequence() -> None:

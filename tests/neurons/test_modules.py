@@ -1,10 +1,28 @@
 """Neurons as modules: streaming, the parameters that they refuse, and the special variants."""
 
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from snntorch import surrogate as snntorch_surrogate
+from spikingjelly.activation_based import surrogate as spikingjelly_surrogate
 from torch import nn
 
-from shortcut_snn.neurons import IF, ILIF, LIF, PLIF, PSN, Neuron, Rectangle, use_backend
+from shortcut_snn.neurons import (
+    ALIF,
+    IF,
+    ILIF,
+    LIF,
+    PLIF,
+    PSN,
+    Neuron,
+    Rectangle,
+    Synaptic,
+    per_channel,
+    use_backend,
+)
 
 from .every_neuron import NEURONS, currents
 
@@ -58,11 +76,68 @@ NAN = float("nan")
         (LIF, {"decay": NAN}, "decay"),
         (PLIF, {"decay": 0.0}, "decay"),
         (PLIF, {"decay": 1.0}, "decay"),
+        (Synaptic, {"synapse": 2.0}, "synapse"),
+        (ALIF, {"adaptation": -0.1}, "adaptation"),
+        (ALIF, {"rise": -1.0}, "rise"),
+        (ILIF, {"max_spikes": -1}, "max_spikes"),
+        (ILIF, {"max_spikes": 2.5}, "max_spikes"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused(make: type[Neuron], options: dict, keyword: str) -> None:
     with pytest.raises(ValueError, match=keyword):
         make(**options)
+
+
+@pytest.mark.parametrize("surrogate", [spikingjelly_surrogate.ATan(), snntorch_surrogate.atan()])
+def test_a_surrogate_that_returns_spikes_is_refused(surrogate: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be the derivative of a spike, but .* returns the spike"):
+        LIF(surrogate=surrogate)
+
+
+def test_numbers_of_numpy_and_fractions_run_in_kernels(recwarn: pytest.WarningsRecorder) -> None:
+    x = torch.rand(4, 2, 3)
+    assert torch.equal(LIF(np.float32(0.5), Fraction(1))(x), LIF(0.5, 1)(x))
+    assert not recwarn
+
+
+class InPlace(LIF):
+    """Its step changes its state in place."""
+
+    def step(self, current: torch.Tensor, membrane: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        membrane *= self.decay
+        membrane += current
+        return self.fire(membrane - self.threshold), membrane
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_a_step_that_works_in_place_leaves_the_state_it_was_given(backend: str) -> None:
+    neuron, x = InPlace(), torch.full((4, 1, 1), 0.4, requires_grad=True)
+    with use_backend(backend):
+        _, state = neuron.stream(x)
+        before = state.clone()
+        neuron.stream(x, state)[0].sum().backward()
+    assert torch.equal(state, before)
+
+
+def test_each_reason_to_run_in_plain_pytorch_is_warned_of() -> None:
+    first, second, x = Unusual(), Unusual(), torch.rand(4, 2, 3)
+    first.surrogate = lambda v: v.sum().expand_as(v)
+    second.parts = nn.ParameterList([nn.Parameter(torch.zeros(3)) for _ in range(9)])
+    with pytest.warns(UserWarning, match="Unusual runs step by step in plain PyTorch"):
+        first(x)
+    with pytest.warns(UserWarning, match="it has 9 parameters per channel, more than 8"):
+        second(x)
+
+
+class Unusual(LIF):
+    """Adds any number of parameters per channel to its current."""
+
+    parts: nn.ParameterList
+
+    def step(self, current: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        for part in getattr(self, "parts", ()):
+            current = current + per_channel(part, current) * current
+        return super().step(current, *states)
 
 
 def test_a_threshold_that_is_a_tensor_is_refused() -> None:

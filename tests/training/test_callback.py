@@ -536,8 +536,10 @@ def test_an_average_of_weights_comes_after_the_callback(loaders: Any, tmp_path: 
     with pytest.raises(ValueError, match=r"EMAWeightAveraging copies the module.*first"):
         fit(same_start(), loaders, tmp_path, EMAWeightAveraging(decay=0.9), ShortcutCallback("net"))
     module = same_start()
-    fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
+    trainer = fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
     assert list(module.state_dict()) == list(Mine().state_dict())
+    # Lightning swaps the weights with its average, which must not have branches either.
+    assert trainer.validate(module, loaders[1], verbose=False)
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
 
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from shortcut_snn import components
+from shortcut_snn import Constant, LossSum, components, initialise, nets, wrap
+from shortcut_snn.method import Branches, Method
 from shortcut_snn.training.callbacks import WeightAverage
 
 from .same import assert_same_run
-from .tiny import network, run, sides, task
+from .tiny import Sides, network, run, sides, task
 
 pytestmark = pytest.mark.usefixtures("bare")
 SGD = components.optimizer.make("sgd", lr=0.1)
@@ -108,12 +110,65 @@ def test_the_average_of_the_weights_is_deployed(tmp_path: Path) -> None:
     assert float((net.eval()(images).argmax(1) == labels).float().mean()) == pytest.approx(values[-1])
 
 
+def test_kept_branches_are_averaged_with_their_network(tmp_path: Path) -> None:
+    averages: list[list[Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+            average = next(callback for callback in trainer.callbacks if isinstance(callback, WeightAverage))
+            averages.append([weight.detach().clone() for weight in average.model(module).branches.parameters()])
+
+    net = nets.spiking_resnet8(2, 2, width=4, in_channels=1)
+    method = Method(Branches("stages", branch_weight=Constant(1.0), keep=True), LossSum())
+    what = task(net=wrap(net, net.layout("stages"), method), optimizer=SGD, ema_decay=0.9)
+    result = run(tmp_path / "run", what, callbacks=[Watch()])
+    for file, epoch in (("best", result["best_epoch"]), ("network", 2)):
+        weights = load_file(tmp_path / "run" / f"{file}.safetensors")
+        kept = [weight for name, weight in weights.items() if name.startswith("branch:")]
+        assert len(kept) == len(averages[epoch - 1]) >= 4
+        assert all(any(torch.equal(weight, mean) for mean in averages[epoch - 1]) for weight in kept)
+
+
+def trained_alone(what: Any, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
+    """Train a task in a Trainer of the caller's."""
+    trainer = pl.Trainer(
+        max_epochs=epochs, limit_train_batches=1, callbacks=[*callbacks], accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(what, DataLoader(Sides(8), 8))
+    return trainer
+
+
+def test_a_task_in_ones_own_trainer_must_be_initialised_if_its_method_says_so() -> None:
+    what = task(method="initialised", net=network().float())
+    with pytest.raises(ValueError, match=r"train with fit, or call initialise\(task.model"):
+        trained_alone(what, 1)
+    images, labels = zip(*(Sides(16)[k] for k in range(16)), strict=True)
+    initialise(what.model, torch.stack(images), torch.tensor(labels))
+    assert trained_alone(what, 1).global_step == 1
+
+
+def test_a_task_in_ones_own_trainer_takes_epochs_and_steps_from_it() -> None:
+    lambdas: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+            lambdas.append(float(trainer.callback_metrics["lambda"]))
+
+    net = nets.spiking_resnet8(2, 2, width=4, in_channels=1)
+    what = task(net=wrap(net, net.layout("stages"), Method(Branches(by="epoch"), LossSum())))
+    trained_alone(what, 4, Watch())
+    assert lambdas == pytest.approx([0.25 * (1 - epoch / 4) for epoch in range(4)])
+    # The same task once more, for another number of steps.
+    assert trained_alone(what, 5).global_step == 5
+
+
 def test_the_average_is_on_the_device_of_training() -> None:
     """Callbacks are set up before the weights are moved there."""
     what, average = task(), WeightAverage(decay=0.9)
     trainer = types.SimpleNamespace(strategy=types.SimpleNamespace(root_device=torch.device("meta")))
     average.setup(trainer, what, "fit")  # type: ignore[arg-type]
-    assert {parameter.device.type for parameter in average.network(what).parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in average.model(what).parameters()} == {"meta"}
 
 
 class Fail(pl.Callback):

@@ -132,8 +132,15 @@ class Exits:
             logits: ``[N, classes]`` at the exit, as ``network.step(frame)`` returns them.
             step: time step, from 1 on; all samples leave at the last one and after it.
             place: of the exit.
+
+        Raises:
+            ValueError: there is no such exit.
         """
-        number = self.exits.index((min(step, self.exits[-1][0]), place))
+        exit = min(step, self.exits[-1][0]), place
+        if exit not in self.exits:
+            names = "; ".join(map(self.name, range(len(self.exits))))
+            raise ValueError(f"there is no exit at step {step}, {place}; there are: {names}")
+        number = self.exits.index(exit)
         if number + 1 == len(self.exits):
             return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         threshold = self.thresholds[number]
@@ -212,16 +219,10 @@ def calibrate_logits(
     classes = logits.argmax(-1)
     thresholds = [float("inf")] * (len(exits) - 1)
     for level in _LEVELS.tolist():
-        lower = _thresholds(scores, classes == classes[-1], level)
+        lower = _without_rare(scores, _thresholds(scores, classes == classes[-1], level))
         if 1 - int(_changes(classes, labels, _leave(scores, lower)).sum()) > drop * (len(labels) + 1):
             break
         thresholds = lower
-    # An exit costs time, so one that few samples take is closed, and they leave later.
-    shares = _leave(scores, thresholds).bincount(minlength=len(exits)).double() / len(labels)
-    thresholds = [
-        threshold if share >= _LEAST_SHARE else float("inf")
-        for threshold, share in zip(thresholds, shares.tolist(), strict=False)
-    ]
     at = _leave(scores, thresholds)
     changes = _changes(classes, labels, at)
     return Exits(
@@ -260,8 +261,13 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
                 "exits are for classes: expected logits [N, classes] and labels [N], got "
                 f"{list(stacked.shape[1:])} and {list(target.shape)}"
             )
+        if target.is_floating_point() or not ((target >= 0) & (target < stacked.shape[-1])).all():
+            raise ValueError(
+                f"labels must be integers from 0 to {stacked.shape[-1] - 1}, the classes of the network, got "
+                f"{target.min()} to {target.max()} ({target.dtype})"
+            )
         outputs.append(stacked)
-        targets.append(target.to(stacked.device))
+        targets.append(target.long().to(stacked.device))
     if not outputs:
         raise ValueError("data is empty: pass batches of inputs and labels that the network was not trained on")
     return torch.cat(outputs, 1), torch.cat(targets)
@@ -355,6 +361,16 @@ def _thresholds(scores: Tensor, agrees: Tensor, level: float) -> list[float]:
         thresholds.append(float(ordered[enough[-1]]) if len(enough) else float("inf"))
         here = here & (score < thresholds[-1])
     return thresholds
+
+
+def _without_rare(scores: Tensor, thresholds: Sequence[float]) -> list[float]:
+    """Close the exits that few samples take, since an exit costs time; these samples leave later."""
+    at = _leave(scores, thresholds)
+    shares = at.bincount(minlength=len(scores)).double() / len(at)
+    return [
+        threshold if share >= _LEAST_SHARE else float("inf")
+        for threshold, share in zip(thresholds, shares.tolist(), strict=False)
+    ]
 
 
 def _leave(scores: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -12,7 +12,7 @@ The rules:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -38,8 +38,9 @@ _MATRIX_PRODUCTS = frozenset(
 _MASKS = frozenset({torch.mul, Tensor.mul, Tensor.__mul__})
 _UNCOUNTED_PRODUCTS = frozenset(
     {torch.einsum, torch.tensordot, torch.addmm, Tensor.addmm}
-    | {torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm}
+    | {torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm, torch.inner, Tensor.inner}
 )
+_FUNCTIONS_OF_WEIGHTS = frozenset({F.linear, F.conv1d, F.conv2d, F.conv3d})
 
 
 @dataclass
@@ -77,8 +78,11 @@ class Operations:
     layers: dict[str, LayerOperations] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
     """Parameters that are operands of counted products."""
-    uncounted: set[str] = field(default_factory=set)
-    """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them."""
+    uncounted: dict[str, str] = field(default_factory=dict)
+    """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them.
+
+    The keys are their parameters, or the values themselves where there are none.
+    """
 
 
 @contextmanager
@@ -93,7 +97,7 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     modules = dict(nn.Module.named_modules(network))
     weighted = {name: module for name, module in modules.items() if isinstance(module, WEIGHT_LAYERS)}
     pools = {name: module for name, module in modules.items() if isinstance(module, _MAX_POOLS)}
-    layers = _LayerCounter(operations, first_layer=next(iter(weighted), ""))
+    layers = _LayerCounter(operations, weighted)
     parameters = {
         _storage(parameter): f"{name}.{key}".lstrip(".")
         for name, module in modules.items()
@@ -114,9 +118,9 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
 class _LayerCounter:
     """Forward hooks that count weight layers, neurons, and the spikes that an integer stands for."""
 
-    def __init__(self, operations: Operations, first_layer: str) -> None:
-        self.layers = operations.layers
-        self.last_layer = first_layer
+    def __init__(self, operations: Operations, names: Collection[str]) -> None:
+        self.layers, self.names = operations.layers, names
+        self.last_layer = next(iter(names), "")
         self.layer_of_neuron: dict[str, str] = {}
         # By storage, so that a view of an ILIF's output counts as well. The weak reference keeps the address from being
         # reused while it does not keep the memory.
@@ -224,20 +228,27 @@ class _ProductCounter(TorchFunctionMode):
         out = func(*args, **kwargs)
         if not self.running:
             return out
-        operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
+        operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2", "weight") if name in kwargs)]
         if func in _MATRIX_PRODUCTS:
             self._count_product(operands[0], operands[1], out)
         elif func in _MASKS:
             self._follow_mask(operands[0], operands[1], out)
         elif func is F.scaled_dot_product_attention:
             self._count_attention(*args, **kwargs)
-        elif func in _UNCOUNTED_PRODUCTS and not any(
-            # A weight that is not counted is named itself.
-            isinstance(x, Tensor) and _storage(x) in self.parameters
-            for x in operands[1:]
-        ):
-            self.operations.uncounted.add(f"{func.__name__} in {self.running[-1][0] or 'the network'}")
+        elif func in _UNCOUNTED_PRODUCTS:
+            text = self._describe(func)
+            self.operations.uncounted |= dict.fromkeys(self._parameters_among(operands[1:]) or [text], text)
+        elif func in _FUNCTIONS_OF_WEIGHTS and self.running[-1][0] not in self.layers.names:
+            # The bias comes after the weight.
+            self.operations.uncounted |= dict.fromkeys(self._parameters_among(operands[1:2]), self._describe(func))
         return out
+
+    def _describe(self, func: Any) -> str:
+        return f"{func.__name__} in {self.running[-1][0] or 'the network'}"
+
+    def _parameters_among(self, operands: Sequence[Any]) -> list[str]:
+        storages = [_storage(x) for x in operands if isinstance(x, Tensor)]
+        return [self.parameters[storage] for storage in storages if storage in self.parameters]
 
     @torch.no_grad()
     def _follow_mask(self, x: Any, y: Any, out: Tensor) -> None:

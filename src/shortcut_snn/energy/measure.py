@@ -84,7 +84,8 @@ def measure_energy(
         layout = _find_layout(network, inputs[0], time_steps, labels, reset)
         layers, weights, products = _count_batches(inner, layout, inputs)
     named = [name for name in _uncounted_weights(inner, layers) if name not in weights]
-    uncounted = (*named, *sorted(products | _uncounted_updates(layers)))
+    unnamed = {text for name, text in products.items() if name not in named}
+    uncounted = (*named, *sorted(unnamed | _uncounted_updates(layers)))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
@@ -126,7 +127,7 @@ def _infer_layout(
 
 def _count_batches(
     inner: nn.Module, layout: Layout, inputs: Sequence[Any]
-) -> tuple[list[LayerEnergy], set[str], set[str]]:
+) -> tuple[list[LayerEnergy], set[str], dict[str, str]]:
     """Run a copy of the network on all batches.
 
     Return each layer's means per sample, the parameters in counted products, and the uncounted products.
@@ -134,7 +135,7 @@ def _count_batches(
     network = dry_copy(inner, layout.reset)
     batches: dict[str, list[LayerEnergy]] = {}
     weights: set[str] = set()
-    uncounted: set[str] = set()
+    uncounted: dict[str, str] = {}
     with preserve_random_state(), torch.no_grad():
         if layout.time_steps is None:
             layout = replace(layout, time_steps=_time_steps_of_neurons(network, layout, inputs[0]))

@@ -158,14 +158,15 @@ def _see_through(network: nn.Module, run: Callable[[], object], recorder: _Recor
     """Find the norms and weights that feed a neuron through pools, dropout, flatten and reshape.
 
     Further passes get the same spikes, so that a change in one layer does not reach another. A current that doubles
-    with the output of the latest layer depends on nothing else. A norm must also pass on its shift.
+    with the output of the latest layer depends on nothing else. A norm must also pass on its shift. A current that
+    depends on the latest norm alone, and takes less than its shift, comes from a gate; its layer has no norm then.
     """
     open_layers = {layer.name: layer for layer in recorder.layers.values() if layer.role == "stream" or not layer.norm}
     sources = {name: norm or weights for name, (weights, norm) in recorder.before.items() if name in open_layers}
     modules = {name: module for name, module in nn.Module.named_modules(network) if name and name in sources.values()}
     neurons, outputs = find_neurons(network), defaultdict[str, list[Any]](list)
 
-    def currents(change: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+    def currents(change: Callable[[Tensor], Tensor] | None = None, but: str = "") -> dict[str, Tensor]:
         first: dict[str, Tensor] = {}
         replayed = {name: iter(recorded) for name, recorded in outputs.items()}
 
@@ -180,7 +181,7 @@ def _see_through(network: nn.Module, run: Callable[[], object], recorder: _Recor
             return map_tensors(torch.clone, output if change is None else next(replayed[name]))
 
         def after_layer(name: str, module: Any, args: Any, output: Any) -> Any:
-            return change(output) if change and isinstance(output, Tensor) else None
+            return change(output) if change and name != but and isinstance(output, Tensor) else None
 
         with (
             preserving_state(network),
@@ -204,6 +205,10 @@ def _see_through(network: nn.Module, run: Callable[[], object], recorder: _Recor
             layer.role = "first" if layer is next(iter(recorder.layers.values())) else "inner"
             layer.norm, layer.weights, layer.projection = norm, weights, ""
             taken.add(sources[name])
+        elif layer.role == "stream" and float((shifted[name] - once[name]).mean()) < 0.9:
+            others = currents(lambda x: x + 1, but=sources[name])
+            if torch.equal(others[name], once[name]):
+                layer.role, layer.norm, layer.weights = "inner", "", ""
 
 
 def can_copy(module: nn.Module) -> bool:

@@ -58,12 +58,15 @@ class Structure:
 
     def __post_init__(self) -> None:
         """Find the layers that cannot be set."""
+        shared = self._shared()
         for name in self.neurons:
             layer = self.layers.get(name)
             if layer is None:
                 self.skipped[name] = "it was not called"
             elif not layer.norm and not layer.weights:
                 self.skipped[name] = "its current is not the output of a norm or of a layer with weights"
+            elif name in shared:
+                self.skipped[name] = "its norm or its weights serve an earlier layer too"
             elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
                 self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
             elif (layer.role == "copy" or not layer.norm) and (reason := unchangeable(self.network, layer.weights)):
@@ -72,6 +75,17 @@ class Structure:
                 reasons = [unchangeable(self.network, norm) for norm in (layer.norm, layer.projection) if norm]
                 if any(reasons):
                     self.frozen[name] = next(filter(None, reasons))
+
+    def _shared(self) -> set[str]:
+        """Return the layers whose norm or weights an earlier layer has too; setting them would change that layer."""
+        shared, seen = set(), set[int]()
+        for name, layer in self.layers.items():
+            modules = [self.network.get_submodule(path) for path in (layer.norm, layer.weights) if path]
+            own = {id(parameter) for module in modules for parameter in module.parameters(recurse=False)}
+            if own & seen:
+                shared.add(name)
+            seen |= own
+        return shared
 
     def count(self, *roles: Role) -> int:
         """Return the number of layers with these roles."""

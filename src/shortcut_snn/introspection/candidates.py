@@ -44,13 +44,16 @@ def rows(
 ) -> list[list[str]]:
     """Return rows of usable places, in the order of the network: the ends of blocks, neurons, the ends of layers.
 
-    The last place of each is left out: it is the network's output, or leads to it.
+    The last place of each is left out: it is the network's output, or leads to it. An only neuron stays if a layer
+    follows it.
     """
     blocks = _longest_row(
         [name for name, _ in nn.Module.named_modules(network)], network, events, neurons, len(events), 0
     )
     spiking = sorted((name for name in neurons if name in events), key=lambda name: events[name].end)
-    all_rows = (blocks, spiking[:-1], _layer_ends(network, events, usable))
+    last_layer = max((events[name].begin for name in _layers(network, events)), default=0)
+    is_hidden = len(spiking) == 1 and events[spiking[0]].end <= last_layer
+    all_rows = (blocks, spiking if is_hidden else spiking[:-1], _layer_ends(network, events, usable))
     return [places for row in all_rows if (places := list(filter(usable, row)))]
 
 
@@ -106,7 +109,8 @@ def _layer_ends(network: nn.Module, events: Events, usable: Callable[[str], bool
             name
             for name, event in events.items()
             if name and layer.end <= event.end < later.begin and len(event.shape or ()) > 1
-            if usable(name) and not isinstance(modules[name], nn.Flatten | nn.Dropout)
+            # A norm of its own for each time step would give its branch that step alone.
+            if event.calls >= layer.calls and usable(name) and not isinstance(modules[name], nn.Flatten | nn.Dropout)
         ]
         ends += names[-1:]
     ends = list(dict.fromkeys(ends)) or [name for name in events if name][:1]

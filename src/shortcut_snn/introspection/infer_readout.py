@@ -190,12 +190,17 @@ def _question_values(question: Question, prediction: Layout, tensor: Tensor) -> 
                 f"{name} holds integers: pass readout={keep} for spike counts, of which the greatest wins, or "
                 f"readout=lambda output: -{name} for the times of spikes, of which the earliest wins"
             )
+        if not over_time and tensor.min() >= 0 and _are_targets_of_rates(question):
+            return (
+                f"{name} reaches {float(tensor.max()):.3g}, and labels are 0 or 1: pass readout=lambda output: "
+                f"{name} / T for rates of T time steps, or readout={keep} to keep it"
+            )
         if not over_time or _is_of_layer(question, how):
             return ""
         return (
             f"{name}, of shape {tuple(how.find(question.output).shape)}, holds real values of every time step, such as "
-            "membrane potentials: pass readout='mean', 'last' (the last step), 'max' (the maximum over time), 'sum', "
-            "or a function of the output"
+            "membrane potentials or spike counts: pass readout='mean', 'last' (the last step), 'max' (the maximum over "
+            "time), 'sum', or a function of the output"
         )
     # Rates or probabilities as targets are compared with such. One output for two classes has a loss of its own.
     if labels is None or (question.labels_are_classes and classes == 1):
@@ -218,6 +223,13 @@ def _question_values(question: Question, prediction: Layout, tensor: Tensor) -> 
         f"{log or f'torch.logit({name}, 1e-6)'} for logits, as after a {'softmax' if log else 'sigmoid'}; 10 * {name}, "
         f"say, for firing rates; or readout={keep} to keep it"
     )
+
+
+def _are_targets_of_rates(question: Question) -> bool:
+    """Return whether labels are 0 or 1 for each class, and the network has neurons, whose spikes it may count."""
+    labels = question.labels
+    is_one_hot = labels is not None and labels.is_floating_point() and labels.dim() > 1 and is_spikes(labels)
+    return is_one_hot and bool(spiking_layers(question.samples.probe.initial))
 
 
 def _is_of_layer(question: Question, how: Readout) -> bool:

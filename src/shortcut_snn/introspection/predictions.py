@@ -60,7 +60,7 @@ def compare_labels(question: Question, readout: Callable[[Any], Any] | None, ten
     if step_axis == "auto" and (axes := _axes_of_steps(question, sizes)):
         raise OpenQuestion(
             f"labels of {question.sizes} values per sample fit predictions of {sizes}: pass "
-            f"{' or '.join(f'step_axis={axis}' for axis in axes)}, the axis of time in the prediction, so that "
+            f"{' or '.join(f'step_axis={axis}' for axis in axes)} if that axis of the prediction is time, so that "
             "branches predict every step; or step_axis=None, so that they predict all values at once"
         )
     if isinstance(step_axis, int) and step_axis:
@@ -82,8 +82,9 @@ def misfit(question: Question, tensor: Tensor) -> OpenQuestion:
     assert question.labels is not None
     return OpenQuestion(
         f"labels of shape {tuple(question.labels.shape)} do not fit the prediction, of {tuple(tensor.shape)}: pass "
-        "labels of classes [N]; readout=None and step_axis=0 for [T, N, ...] in output and labels; or readout=..., as "
-        "in lambda output: output.transpose(1, 2), which gives [N, classes, T] with step_axis=2 for labels [N, T]"
+        "labels of classes [N]; step_axis=0 for [T, N, ...] in output and labels, with readout=None if the output is a "
+        "tensor; or readout=..., as in lambda output: output.transpose(1, 2), which gives [N, classes, T] with "
+        "step_axis=2 for labels [N, T]"
     )
 
 

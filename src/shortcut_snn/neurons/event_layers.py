@@ -175,7 +175,7 @@ class _EventConvolution(torch.autograd.Function):
             grad_input = input_grad(support, ctx.shape, grad, weight, ctx.stride)
         dense_input, dense_weight = need_input and grad_input is None, need_weight and grad_weight is None
         if dense_input or dense_weight:
-            spikes = _channels_last(ctx.shape, bits if dense_weight else None)
+            spikes = _channels_last(ctx.shape, bits if dense_weight else None, grad)
             padding = weight.shape[-1] // 2
             of_input, of_weight, _ = torch.ops.aten.convolution_backward(
                 grad, spikes, weight, None, [ctx.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
@@ -187,11 +187,11 @@ class _EventConvolution(torch.autograd.Function):
         return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None
 
 
-def _channels_last(shape: tuple[int, ...], bits: Tensor | None) -> Tensor:
+def _channels_last(shape: tuple[int, ...], bits: Tensor | None, like: Tensor) -> Tensor:
     """Return spikes as numbers; without bits, memory that is not initialised, since only its shape is used."""
     n, channels, height, width = shape
     if bits is None:
-        return torch.empty(n, height, width, channels).permute(0, 3, 1, 2)
+        return like.new_empty(n, height, width, channels).permute(0, 3, 1, 2)
     stride = (height * width * channels, 1, width * channels, channels)
     elements = n // bits.shape[0] * height * width * channels
     return SavedBits(bits, elements, torch.float32, (shape, stride, 0)).unpack()

@@ -45,7 +45,7 @@ class Neuron(nn.Module):
 
     Raises:
         TypeError: the threshold is not a number, or the surrogate is not callable.
-        ValueError: a parameter is out of range.
+        ValueError: a parameter is out of range, or the surrogate returns spikes.
 
     Example:
         >>> class Fatigued(Neuron):
@@ -77,15 +77,13 @@ class Neuron(nn.Module):
     ) -> None:
         super().__init__()
         # A threshold that is a tensor would look like a learned one.
-        _check_number("threshold", threshold)
+        self.threshold = finite("threshold", threshold)
         if threshold <= 0:
             raise ValueError(f"threshold must be > 0, got {threshold}")
         if reset not in get_args(Reset):
             raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {reset!r}")
-        if not (surrogate is None or callable(surrogate)):
-            raise TypeError(f"surrogate must be a function of the distance from the threshold, got {surrogate!r}")
-        self.threshold = threshold
         self.surrogate: Surrogate = surrogate or RECTANGLE
+        _check_surrogate(self.surrogate)
         self.reset: Reset = reset
         self.detach_reset = detach_reset
         self.detach_membrane = detach_membrane
@@ -185,10 +183,7 @@ class LIF(Neuron):
         super().__init__(
             threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
         )
-        _check_number("decay", decay)
-        if not 0.0 <= decay <= 1.0:
-            raise ValueError(f"decay must be from 0 to 1, got {decay}")
-        self.decay = decay
+        self.decay = from_0_to_1("decay", decay)
 
 
 @components.neuron("if")
@@ -244,7 +239,7 @@ class PLIF(Neuron):
         super().__init__(
             threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
         )
-        _check_number("decay", decay)
+        decay = finite("decay", decay)
         if not 0.0 < decay < 1.0:
             raise ValueError(f"the initial decay of PLIF must be between 0 and 1 (exclusive), got {decay}")
         self.w = nn.Parameter(torch.tensor(math.log(decay / (1.0 - decay))))
@@ -280,11 +275,38 @@ def state_shape(current: Tensor, states: int) -> tuple[int, ...]:
     return (batch, *features) if states == 1 else (batch, states, *features)
 
 
-def _check_number(name: str, value: object) -> None:
+def finite(name: str, value: object) -> float:
+    """Return a number as a float, which a step can be traced with."""
     if not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def from_0_to_1(name: str, value: object) -> float:
+    """Return a number from 0 to 1 as a float."""
+    number = finite(name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    return number
+
+
+@torch.no_grad()
+def _check_surrogate(surrogate: Surrogate) -> None:
+    """Raise an error for a surrogate that is not a function, or that returns spikes, as those of SpikingJelly do."""
+    if not callable(surrogate):
+        raise TypeError(f"surrogate must be a function of the distance from the threshold, got {surrogate!r}")
+    try:
+        values = surrogate(torch.tensor([-1e3, -1.0, 1.0, 1e3], dtype=torch.float32, device="cpu")).tolist()
+    except Exception:
+        # Its parameters may be on another device. The first call shows other errors.
+        return
+    if values == [0.0, 0.0, 1.0, 1.0]:
+        raise ValueError(
+            f"surrogate must be the derivative of a spike, but {surrogate} returns the spike: pass one of "
+            "shortcut_snn.neurons, such as ATan(), or a function that returns the derivative"
+        )
 
 
 def is_plain(neuron: nn.Module) -> bool:

@@ -16,8 +16,8 @@ class NormNeuron(nn.Module):
     activations between them costs most of the time and memory of a training step outside convolutions.
 
     With compiled kernels (see :func:`~shortcut_snn.neurons.set_backend`) the layer runs in one pass and calls neither
-    inner module. It calls both if one of them has hooks, or if the kernels do not support its type. The spikes carry
-    their bits (see :mod:`.packing`).
+    inner module. It calls both if one of them has hooks or a replaced ``forward``, or if the kernels do not support its
+    type. The spikes carry their bits (see :mod:`.packing`).
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
@@ -76,7 +76,7 @@ class NormNeuron(nn.Module):
         # torch refuses to normalise one value per channel.
         if norm.training and x.numel() == x.shape[2]:
             return False
-        if not is_plain(neuron) or _has_hooks(norm) or _has_hooks(neuron):
+        if not is_plain(neuron) or "forward" in vars(norm) or _has_hooks(norm) or _has_hooks(neuron):
             return False
         return runs_in_kernels(neuron, x)
 

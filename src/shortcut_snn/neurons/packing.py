@@ -44,6 +44,8 @@ def with_bits(
     spikes: Tensor, bits: Tensor, support: Tensor | None = None, holders: tuple["ref[Tensor]", ...] = ()
 ) -> Tensor:
     """Return spikes ``[T, N, ...]`` or ``[T * N, ...]``, with their bits ``[T, row]`` and those of their support."""
+    if spikes.is_inference():
+        return spikes
     carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
     spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
     return spikes
@@ -73,8 +75,8 @@ def _address(spikes: Tensor, bits: Tensor) -> int:
 
 
 def _carried(spikes: Tensor) -> _Carried | None:
-    # Inference tensors do not count their changes.
-    if torch.compiler.is_compiling() or spikes.is_inference():
+    # Inference tensors do not count their changes, and transforms of torch.func know plain operations only.
+    if torch.compiler.is_compiling() or spikes.is_inference() or torch._C._are_functorch_transforms_active():
         return None
     carried: _Carried | None = getattr(spikes, "_shortcut_snn_bits", None)
     if carried is None or (carried.version, carried.address) != (spikes._version, _address(spikes, carried.bits)):

@@ -70,7 +70,12 @@ class ProvenKernels:
             except _OUT_OF_MEMORY:
                 raise
             except Exception as error:
-                self._keep(key, first_line(error))
+                verdict = self._keep(key, first_line(error))
+        if self.is_required():
+            raise RuntimeError(
+                f"{self._failure(verdict)}. The backend {self.name!r} was chosen, so it must run: choose 'auto' for "
+                "plain PyTorch instead, or see shortcut-snn doctor"
+            )
         return getattr(plain, kernel)(*arguments)
 
     def _prove(self, kernel: str, examples: MakeExamples) -> str:
@@ -90,18 +95,17 @@ class ProvenKernels:
         """Keep the verdict on a kernel; say why it fails."""
         kernel, dtype, device = key[:3]
         verdict = self.verdicts[key] = Verdict(kernel, dtype, device, reason)
-        if reason:
-            what = f"the {self.name} kernel {kernel!r} ({str(dtype)[6:]}, {device}) fails: {reason}"
-            if self.is_required():
-                raise RuntimeError(
-                    f"{what}. The backend {self.name!r} was chosen, so it must run: choose 'auto' for plain PyTorch "
-                    "instead, or see shortcut-snn doctor"
-                )
+        if reason and not self.is_required():
             warnings.warn(
-                f"{what}. Plain PyTorch computes it, slower and with more memory; shortcut-snn doctor says more",
+                f"{self._failure(verdict)}. Plain PyTorch computes it, slower and with more memory; "
+                "shortcut-snn doctor says more",
                 stacklevel=2,
             )
         return verdict
+
+    def _failure(self, verdict: Verdict) -> str:
+        kernel = f"{verdict.kernel!r} ({str(verdict.dtype)[6:]}, {verdict.device})"
+        return f"the {self.name} kernel {kernel} fails: {verdict.reason}"
 
 
 # For the arguments of each function: a sequence among them, what else its kernel is compiled for, and examples.
@@ -229,7 +233,7 @@ def _like(source: Source, x: Tensor, steps: int, dynamics: Dynamics, seed: int) 
     initial = to_layout(_random((dynamics.program.states, *x.shape[1:]), generator, x), channels_last)
     affine = None
     if source.affine is not None:
-        factors = torch.rand(3, x.shape[2], generator=generator, device="cpu").to(x.device)
+        factors = torch.rand(3, x.shape[2], generator=generator, dtype=torch.float32, device="cpu").to(x.device)
         affine = Affine(factors[0] + 0.5, factors[1] / 5, factors[2] / 5)
     if dynamics.channels is not None:
         index = torch.arange(x.shape[2], device=dynamics.channels.device) % dynamics.channels.shape[1]

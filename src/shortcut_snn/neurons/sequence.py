@@ -20,9 +20,7 @@ def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
     """Return whether the compiled kernels can run a neuron on a current like this one."""
     if not kernels_run(current):
         return False
-    step = traced(neuron)
-    # The kernels take at most 8 parameters per channel.
-    return step is not None and len(step.channels) <= 8
+    return traced(neuron) is not None
 
 
 def residual_fits(residual: Tensor | None, x: Tensor, time_steps: int) -> bool:
@@ -84,7 +82,8 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
     if initial is None:
         states = [torch.zeros_like(current[0], dtype=dtype) for _ in neuron.states]
     else:
-        states = initial.to(dtype).unbind(0)
+        # A step may change its states in place.
+        states = [state.clone() for state in initial.to(dtype).unbind(0)]
     spikes = []
     for frame in current.unbind(0) * repeats:
         if truncate:

@@ -20,7 +20,14 @@ from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
 from .callback_combine import AddedLoss, call_readout
-from .callback_trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress
+from .callback_trainer import (
+    add_to_optimizers,
+    check_callbacks,
+    check_has_end,
+    override,
+    progress,
+    remove_from_averages,
+)
 
 _PATIENCE = 10
 """The number of training batches without a call of the network after which the callback warns."""
@@ -229,6 +236,7 @@ class ShortcutCallback(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove the branches; the module is as before, trained."""
         self._remove()
+        remove_from_averages(trainer, self._branches_name)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove the branches."""

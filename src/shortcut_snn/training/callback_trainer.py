@@ -23,6 +23,15 @@ def check_callbacks(trainer: pl.Trainer, callback: Callback) -> None:
             )
 
 
+def remove_from_averages(trainer: pl.Trainer, name: str) -> None:
+    """Remove a submodule from the averages of weights that the Trainer keeps after training."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        average: Any = getattr(callback, "_average_model", None)
+        if isinstance(callback, WeightAveraging) and average is not None and hasattr(average.module, name):
+            delattr(average.module, name)
+
+
 def check_has_end(trainer: pl.Trainer) -> None:
     """Raise an error unless the number of training steps is known, which lambda needs."""
     total = trainer.estimated_stepping_batches

@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
-from torch import nn
 
 from .._utils.files import write_csv
+from ..method import Shortcut
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted, install_handler
@@ -121,11 +121,11 @@ class WeightAverage(EMAWeightAveraging):
         self._device = trainer.strategy.root_device
         super().setup(trainer, module, stage)
 
-    def network(self, task: Any) -> nn.Module:
-        """Return the averaged network while training, afterwards the task's own, which then holds the average."""
+    def model(self, task: Any) -> Shortcut:
+        """Return the averaged wrapper while training, afterwards the task's own, which then holds the average."""
         average: Any = self._average_model
-        network: nn.Module = task.model.network if average is None else average.module.model.network
-        return network
+        model: Shortcut = task.model if average is None else average.module.model
+        return model
 
 
 class SaveRun(Checkpoint):
@@ -164,7 +164,7 @@ class SaveRun(Checkpoint):
             self._check_folder()
             self.history.write(self.run.folder)
             if self.history.best_epoch == trainer.current_epoch:
-                self.run.save_network(module, "best", None if self.average is None else self.average.network(module))
+                self.run.save_network(module, "best", None if self.average is None else self.average.model(module))
         self._save_checkpoint(trainer)
         self.run.log(self.history.summary)
         if signal := self.run.interruption.agreed(trainer):

@@ -102,7 +102,8 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     result = dict(_finite(result))
     if trainer.is_global_zero:
         run.folder.finish(result)
-        run.log(summary_text(result, run.folder, history.health.last_rows))
+        kept = task.method.branches is not None and task.method.branches.keep
+        run.log(summary_text(result, run.folder, history.health.last_rows, kept))
     return result
 
 
@@ -169,7 +170,9 @@ def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
     return totals | {"break_even_rate": None if energy is None else energy.break_even_rate}
 
 
-def summary_text(result: Mapping[str, Any], folder: RunFolder, layers: Sequence[Mapping[str, Any]]) -> str:
+def summary_text(
+    result: Mapping[str, Any], folder: RunFolder, layers: Sequence[Mapping[str, Any]], branches_kept: bool
+) -> str:
     """Return the result of a run and the verdict on its last measurement of the layers as text of 79 columns."""
     metric = Metric.of(result)
     lines = []
@@ -196,10 +199,11 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder, layers: Sequence[
     seconds, peak = result["seconds_per_step"], result["peak_bytes_per_step"]
     step = "" if seconds is None else f"; {seconds:.3g} s a step"
     step += "" if peak is None else f", with {peak / 2**20:.0f} MiB at its peak"
+    branches = "branches kept as exits" if branches_kept else "no branches"
     lines += [
         ("time", f"{result['seconds_per_epoch']:.1f} s an epoch{step}"),
         ("plots", f"curves.png and gradients.png in {folder}"),
-        ("deployed network", f"{folder.network('last')}: no branches, the same outputs bit for bit"),
+        ("deployed network", f"{folder.network('last')}: {branches}, the same outputs bit for bit"),
     ]
     width = max(len(name) for name, _ in lines)
     text = "\n".join(_wrap(value, f"  {name:{width}}  ", " " * (width + 4)) for name, value in lines)

@@ -136,6 +136,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
             load_into(task.model.network, state, source.network("last"))
         surrogates = source.read_surrogates()
         set_surrogates(task.model.network, surrogates)
+        task.is_restored = True
     elif task.method.initialise and task.model.initialisation is None:
         # Several processes must find the same numbers to the last digit, which different GPUs may not.
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
@@ -168,7 +169,7 @@ def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAverage):
             # Lightning deploys the average at the end of training, but not if all epochs were done before.
-            task.model.network.load_state_dict(callback.network(task).state_dict())
+            task.model.load_state_dict(callback.model(task).state_dict())
 
 
 def _explain(error: Exception, trainer: pl.Trainer) -> str | None:

@@ -18,6 +18,7 @@ from ..data import Data
 from ..deploy import round_weights
 from ..deploy.integer_graph import check_integer_form
 from ..deploy.safetensors_files import describe_branches, save_network
+from ..method import Shortcut
 from .folder import RunFolder
 from .interruption import Interruption, handling_signals
 from .options import Training
@@ -92,10 +93,8 @@ class Run:
         # Before the first epoch is spent.
         if task.method.weight_bits is not None:
             check_integer_form(task.model.network)
-        self._kept_branches(task)
+        self._kept_branches(task, task.model)
         if self.checkpoint is None:
-            # An earlier run of the task that failed may have set it.
-            task.total_steps = 0
             return
         self.folder.check_data(data.split, data.fingerprint())
         checkpoint = read_checkpoint(self.checkpoint)
@@ -105,25 +104,26 @@ class Run:
         if history and history["best_epoch"] >= 0 and not best.is_file():
             raise ValueError(self.folder.lost_best)
 
-    def save_network(self, task: Task, weights: str, network: nn.Module | None = None) -> None:
+    def save_network(self, task: Task, weights: str, model: Shortcut | None = None) -> None:
         """Write the network of the ``"last"`` or the ``"best"`` epoch, with its branches if the method keeps them.
 
         Args:
-            network: in place of the task's, such as an average of its weights.
+            model: in place of the task's, such as an average of its weights.
         """
-        branches, about = self._kept_branches(task)
-        network, bits = network or task.model.network, task.method.weight_bits
+        model = task.model if model is None else model
+        branches, about = self._kept_branches(task, model)
+        network, bits = model.network, task.method.weight_bits
         if bits is not None:
             # The weights that training continues with are not rounded.
             network = copy.deepcopy(network)
             round_weights(network, bits)
         save_network(network, self.folder.network(weights), {**self.metadata, **about}, branches)
 
-    def _kept_branches(self, task: Task) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    def _kept_branches(self, task: Task, model: Shortcut) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         method = task.method.branches
         if method is None or not method.keep:
             return {}, {}
-        branches = dict(zip(task.model.taps.names, task.model.branches, strict=True))
+        branches = dict(zip(task.model.taps.names, model.branches, strict=True))
         return branches, describe_branches(branches, method.head, task.model.layout.num_classes)
 
     @contextmanager

@@ -15,6 +15,7 @@ from ..measurement import firing_rates
 from ..method import Layout, Method, Objective, Shortcut, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
+from .callback_trainer import progress
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
 
@@ -119,7 +120,9 @@ class Task(pl.LightningModule):
         self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
         self.training_options = training or Training()
         self.describe(description or {})
-        self.total_steps = 0
+        self.total_steps = self._steps_of_checkpoint = 0
+        self.is_restored = False
+        """Whether an initialisation comes from an earlier run, with its weights and surrogates."""
         self.is_finished = False
         """Whether training has ended and the branches are removed."""
         self.train_means, self.evaluation_means = EpochMeans(), EpochMeans()
@@ -193,15 +196,20 @@ class Task(pl.LightningModule):
         """Set the total number of steps, which schedules need.
 
         Raises:
-            ValueError: the resumed run had another number.
+            ValueError: the resumed run had another number, or the method's initialisation is missing.
         """
-        total = int(self.trainer.estimated_stepping_batches)
-        if self.total_steps not in (0, total):
+        if self.method.initialise and self.model.initialisation is None and not self.is_restored:
             raise ValueError(
-                f"the checkpoint is from a run of {self.total_steps} steps, this one would have {total}; resume with "
+                "the method starts with a measured initialisation: train with fit, or call "
+                "initialise(task.model, inputs, target) on a real batch first"
+            )
+        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        before, self._steps_of_checkpoint = self._steps_of_checkpoint, 0
+        if before not in (0, self.total_steps):
+            raise ValueError(
+                f"the checkpoint is from a run of {before} steps, this one would have {self.total_steps}; resume with "
                 "the same data and number of processes"
             )
-        self.total_steps = total
 
     @property
     def current_branch_weight(self) -> float:
@@ -210,7 +218,7 @@ class Task(pl.LightningModule):
         if branches is None or not self.model.branches:
             return 0.0
         if branches.by == "epoch":
-            return self.model.branch_weight(self.current_epoch, max(self.training_options.epochs, 1))
+            return self.model.branch_weight(*progress(self.trainer, self, by_epoch=True))
         return self.model.branch_weight(self.global_step, max(self.total_steps, 1))
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
@@ -325,7 +333,7 @@ class Task(pl.LightningModule):
         """Restore means and random states."""
         # The means are those of all processes together.
         self.train_means.totals = checkpoint["train_means"] if self.trainer.is_global_zero else {}
-        self.total_steps = checkpoint["total_steps"]
+        self._steps_of_checkpoint = checkpoint["total_steps"]
         set_random_state(checkpoint["random_state"])
 
 

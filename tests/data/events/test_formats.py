@@ -250,6 +250,20 @@ def test_arrays_without_integer_columns_are_refused(tmp_path: Path, array: np.nd
         read(tmp_path / "a.npy", DVS128)
 
 
+@pytest.mark.parametrize(("low", "refused"), [(-1, False), (0, False), (1, True)])
+def test_polarities_are_0_and_1_or_minus_1_and_1(tmp_path: Path, low: int, refused: bool) -> None:
+    array = structured(synthetic(0, 50, DVS128))
+    array = array.astype([(each, "i1" if each == "p" else array.dtype[each]) for each in array.dtype.names])
+    rose = array["p"] == 1
+    array["p"] = np.where(rose, low + 1 if low >= 0 else 1, low)
+    np.save(tmp_path / "a.npy", array)
+    if refused:
+        with pytest.raises(DataFileError, match=r"a\.npy has polarities p from 1 to 2: they must be 0 and 1"):
+            read(tmp_path / "a.npy", DVS128)
+    else:
+        assert (read(tmp_path / "a.npy", DVS128).p == rose).all()
+
+
 @pytest.mark.parametrize("name", ["AEDAT 2, DVS128", "Prophesee", "numpy"])
 def test_an_overflow_of_a_32_bit_clock_is_undone(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]

@@ -364,6 +364,13 @@ def test_hooks_on_the_inner_modules_fire(fused: list[int], inner: str) -> None:
     assert fused
 
 
+def test_a_replaced_forward_of_the_norm_is_called(fused: list[int]) -> None:
+    module, x = layer(3, LIF()), away_from_ties((2, 4, 3, 5, 5), 4)
+    module.norm.forward = lambda y: 0 * y
+    assert not module(x).any()
+    assert not fused
+
+
 @pytest.mark.parametrize(
     ("shape", "residual"),
     [((2, 3, 4, 5), None), ((2, 3, 5, 5, 5), None), ((1, 1, 4, 1, 1), None), ((2, 3, 4, 5, 5), (2, 3, 4, 5, 6))],

@@ -213,6 +213,31 @@ def test_a_backend_that_was_chosen_must_run(monkeypatch: pytest.MonkeyPatch) -> 
         LIF()(torch.ones(2, 3))
 
 
+def test_a_kernel_that_failed_before_its_backend_was_chosen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[bool] = []
+    use(ProvenKernels(module, KERNELS, lambda: bool(chosen)), monkeypatch)
+    Failing(monkeypatch, 1)
+    with pytest.warns(UserWarning, match="Plain PyTorch computes it"):
+        LIF()(torch.ones(2, 3))
+    chosen.append(True)
+    with pytest.raises(RuntimeError, match=f"The backend '{KERNELS}' was chosen, so it must run"):
+        LIF()(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_kernel_passes_its_proof_under_any_default_dtype(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, layer = torch.get_default_dtype(), NormNeuron(torch.nn.BatchNorm1d(3), LIF())
+    x = torch.randn(4, 2, 3, requires_grad=True)
+    kernels = use(lenient(), monkeypatch)
+    torch.set_default_dtype(dtype)
+    try:
+        layer(x).sum().backward()
+    finally:
+        torch.set_default_dtype(before)
+    assert kernels.verdicts
+    assert not any(verdict.reason for verdict in kernels.verdicts.values())
+
+
 def test_memory_that_runs_out_is_no_fault_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     use(lenient(), monkeypatch)
     monkeypatch.setattr(Failing, "errors", iter([torch.OutOfMemoryError("tried to allocate 3 GiB")]))

@@ -15,7 +15,7 @@ from .aedat import read_aedat3
 from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, RemoteArchive, first_with
 from .formats import load_array, read_file
-from .recording import Events, FileState, Recording, Sensor
+from .recording import Events, FileState, Recording, Sensor, brightened
 
 SENSOR = (128, 128)
 GESTURES = [
@@ -128,7 +128,7 @@ def read_gesture(path: Path, sensor: Sensor) -> Events:
     if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
         raise DataFileError(f"{path} is not a gesture: it holds no array [n, 4] of x, y, p and t")
     x, y, p, t = array.T
-    return Events.of(t * 1000, x, y, p > 0)
+    return Events.of(t * 1000, x, y, brightened(p, path))
 
 
 def _arrays(base: Path, folder: Path) -> Iterator[Sample]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..reading import DataFileError, one_line, require
 from .aedat import read_aedat, read_aedat4
-from .recording import Events, Sensor, unwrap
+from .recording import Events, Sensor, brightened, unwrap
 
 
 def read_npy(path: Path) -> Events:
@@ -32,7 +32,7 @@ def read_npy(path: Path) -> Events:
         t = np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
     elif t.dtype == np.uint32:
         t = unwrap(t)
-    return Events.of(t, array["x"], array["y"], array["p"] > 0)
+    return Events.of(t, array["x"], array["y"], brightened(array["p"], path))
 
 
 def load_array(path: Path) -> Any:

@@ -16,7 +16,7 @@ from ..reading import DataFileError, missing_root, read_npz
 from .event_images import EventImages
 from .event_set import EventSet
 from .folder import Side
-from .recording import Events, FileState, Recording, Sensor
+from .recording import Events, FileState, Recording, Sensor, brightened
 
 _COLUMNS = ("x", "y", "p", "t")
 
@@ -86,7 +86,7 @@ class EventArchive:
         offsets, arrays = self._events
         part = slice(offsets[number], offsets[number + 1])
         x, y, p, t = (arrays[name][part] for name in _COLUMNS)
-        return Events.of(t, x, y, p > 0)
+        return Events.of(t, x, y, brightened(p, path))
 
     @cached_property
     def _events(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:

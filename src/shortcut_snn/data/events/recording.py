@@ -49,6 +49,14 @@ class Events:
         return Events(self.t[part], self.x[part], self.y[part], self.p[part])
 
 
+def brightened(p: NDArray[Any], source: Path | str) -> NDArray[np.bool_]:
+    """Return True where a polarity is 1; the others are all 0, or all -1."""
+    rose: NDArray[np.bool_] = p == 1
+    if not ((rose | (p == 0)).all() or (rose | (p == -1)).all()):
+        raise DataFileError(f"{source} has polarities p from {p.min()} to {p.max()}: they must be 0 and 1, or -1 and 1")
+    return rose
+
+
 def unwrap(stamps: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
     """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds.
 

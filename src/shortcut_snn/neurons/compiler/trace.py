@@ -96,7 +96,9 @@ class _ProxyDict(dict[str, Any]):
         return parameter if parameter is None else self.tracer.proxy_of(parameter)
 
 
-_warned: set[type] = set()
+MAX_CHANNELS = 8
+"""The largest number of parameters per channel that the kernels take."""
+_warned: set[tuple[type, str]] = set()
 
 
 def traced(neuron: Any) -> TracedStep | None:
@@ -125,11 +127,14 @@ def _traced(neuron: Any, version: str, training: bool) -> TracedStep | None:
 
 def _trace(neuron: Any) -> TracedStep | None:
     try:
-        return trace(neuron, len(neuron.states))
+        step = trace(neuron, len(neuron.states))
+        if len(step.channels) > MAX_CHANNELS:
+            raise CannotTraceError(f"it has {len(step.channels)} parameters per channel, more than {MAX_CHANNELS}")
+        return step
     except CannotTraceError as error:
         kind = type(neuron)
-        if kind not in _warned:
-            _warned.add(kind)
+        if (kind, str(error)) not in _warned:
+            _warned.add((kind, str(error)))
             warnings.warn(
                 f"{kind.__name__} runs step by step in plain PyTorch, slower and with more memory: {error}",
                 stacklevel=2,

@@ -138,7 +138,9 @@ def _taps_last(weight: Tensor) -> Tensor:
 @cache
 def _values() -> Tensor:
     """Return the bits of every value of 4 bits, ``[16, 4]``."""
-    return torch.tensor([[float(value >> i & 1) for i in range(4)] for value in range(16)])
+    # The kernel takes its address, and defaults of dtype and device may be others.
+    bits = [[float(value >> i & 1) for i in range(4)] for value in range(16)]
+    return torch.tensor(bits, dtype=torch.float32, device="cpu")
 
 
 def _vectors(outputs: int, limit: int) -> int:

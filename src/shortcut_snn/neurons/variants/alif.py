@@ -6,7 +6,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold, finite, from_0_to_1
 from ..surrogate import Surrogate
 
 
@@ -52,7 +52,9 @@ class ALIF(LIF):
             detach_reset=detach_reset,
             detach_membrane=detach_membrane,
         )
-        self.adaptation, self.rise = adaptation, rise
+        self.adaptation, self.rise = from_0_to_1("adaptation", adaptation), finite("rise", rise)
+        if rise < 0:
+            raise ValueError(f"rise must be at least 0, got {rise}")
 
     def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, the membrane potential and the rise of the threshold."""

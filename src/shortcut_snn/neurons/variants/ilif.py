@@ -1,6 +1,7 @@
 """The integer LIF neuron."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -18,6 +19,10 @@ class WithinBounds:
     """The surrogate of an I-LIF neuron: 1 where the membrane potential is from 0 to ``max_spikes``, else 0."""
 
     max_spikes: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_spikes, Integral) or self.max_spikes < 1:
+            raise ValueError(f"max_spikes must be an integer of at least 1, got {self.max_spikes!r}")
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return the derivative for a membrane potential in units of the threshold."""

@@ -6,7 +6,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold, from_0_to_1
 from ..surrogate import Surrogate
 
 
@@ -48,7 +48,7 @@ class Synaptic(LIF):
             detach_reset=detach_reset,
             detach_membrane=detach_membrane,
         )
-        self.synapse = synapse
+        self.synapse = from_0_to_1("synapse", synapse)
 
     def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, the synaptic current and the membrane potential."""

@@ -11,7 +11,6 @@ from .memory import bits_of, shift_to_float
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0.0), f32(1.0), f32(2.0)
 _LOWEST, _HIGHEST, _LOG2_E = f32(-87.0), f32(88.0), f32(1.4426950408889634)
-_INFINITE = f32(np.inf)
 # ln 2 in two parts: the first has few significant bits, so that its multiples are exact.
 _LN2_HIGH, _LN2_LOW = f32(0.693359375), f32(-2.12194440e-4)
 # Adding it rounds a float32 to an integer, which is then in the low bits.
