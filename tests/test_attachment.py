@@ -205,7 +205,9 @@ def test_targets_identify_a_forecast_and_branches_predict_all_of_it() -> None:
     with pytest.raises(ValueError, match="readout=None if it is"):
         attach(network, ["between"], example=x)
     lines: list[str] = []
-    with pytest.raises(ValueError, match=r"pass step_axis=2, .*or step_axis=None, so that they predict all values at"):
+    with pytest.raises(
+        ValueError, match=r"pass step_axis=2 if .*or step_axis=None, so that they predict all values at"
+    ):
         attach(network, ["between"], example=x, labels=target)
     model = attach(network, ["between"], example=x, labels=target, step_axis=None, log=lines.append)
     assert "output, 3 x 2" in lines[0]

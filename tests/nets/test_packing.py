@@ -177,9 +177,11 @@ def unpacked(bits: Tensor, like: Tensor) -> Tensor:
 def test_spikes_carry_the_support_of_a_bounded_surrogate(channels_last: bool, reset: Any) -> None:
     x = torch.randn(4, 2, 3, 7, 5, requires_grad=True)
     x = x.movedim(2, -1).contiguous().movedim(-1, 2) if channels_last else x
-    surrogate = Recorded(0.7)
+    surrogate, neuron = Recorded(0.7), LIF(reset=reset)
+    # Set afterwards, since a neuron checks the surrogate that it is made with.
+    neuron.surrogate = surrogate
     with use_backend("eager"):
-        LIF(surrogate=surrogate, reset=reset)(x).sum().backward()
+        neuron(x).sum().backward()
     spikes = LIF(surrogate=Rectangle(0.7), reset=reset)(x)
     support = support_of(spikes)
     assert support is not None

@@ -17,6 +17,7 @@ from shortcut_snn.cli.recipes import accuracies
 from shortcut_snn.components import component_of
 from shortcut_snn.recipes import build, changed, recipe_of
 from shortcut_snn.recipes.entries import built_in
+from shortcut_snn.training.run import initialise_task
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist, write_words
 from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
@@ -84,6 +85,8 @@ def test_one_training_step_of_a_thin_network(name: str, roots: dict[str, str]) -
     trainer = pl.Trainer(
         accelerator="cpu", fast_dev_run=1, logger=False, enable_progress_bar=False, enable_model_summary=False
     )
+    if module.method.initialise:
+        initialise_task(module, data)
     trainer.fit(module, data.loaders(0).train)
     assert trainer.global_step == 1
     assert torch.isfinite(trainer.callback_metrics["train_loss"])
