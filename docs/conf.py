@@ -70,7 +70,7 @@ BELOW = {
     "depth": ["depth-figures", "initialisations"],
     "speed": ["benchmark"],
     "anytime": ["anytime-figures"],
-    "evidence": ["evidence-details", "evidence-size", "protocol", "gradient-signal"],
+    "evidence": ["evidence-details", "evidence-size", "evidence-events", "protocol", "gradient-signal"],
     "results": ["speedrun"],
     "api": ["api-neurons", "api-nets", "api-data", "api-training", "api-tools"],
 }
