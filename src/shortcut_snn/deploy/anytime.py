@@ -134,13 +134,13 @@ class Exits:
             place: of the exit.
 
         Raises:
-            ValueError: there is no such exit.
+            ValueError: the network has no exit at this step and place.
         """
-        exit = min(step, self.exits[-1][0]), place
-        if exit not in self.exits:
+        place_in_time = min(step, self.exits[-1][0]), place
+        if place_in_time not in self.exits:
             names = "; ".join(map(self.name, range(len(self.exits))))
-            raise ValueError(f"there is no exit at step {step}, {place}; there are: {names}")
-        number = self.exits.index(exit)
+            raise ValueError(f"the network has no exit at step {step}, {place}; there are: {names}")
+        number = self.exits.index(place_in_time)
         if number + 1 == len(self.exits):
             return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         threshold = self.thresholds[number]

@@ -45,6 +45,7 @@ def with_bits(
 ) -> Tensor:
     """Return spikes ``[T, N, ...]`` or ``[T * N, ...]``, with their bits ``[T, row]`` and those of their support."""
     if spikes.is_inference():
+        # They do not count their changes, so their bits could not be trusted.
         return spikes
     carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
     spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
