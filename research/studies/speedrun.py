@@ -87,6 +87,7 @@ class SpeedrunVGG(SpikingVGG):
         fixed_scale: whether the scales of norms stay at 1.
         norm_momentum: weight of a batch in a norm's running statistics.
         identity: whether the first filters of a layer start as the identity.
+        width: channels of the first layer.
         last: channels of each layer of the last stage, relative to the first layer.
     """
 
@@ -101,11 +102,17 @@ class SpeedrunVGG(SpikingVGG):
         fixed_scale: bool = False,
         norm_momentum: float = 0.1,
         identity: bool = False,
+        width: int = 64,
         last: Sequence[int] = (4,),
         make_neuron: Any = None,
     ) -> None:
         channels = 3 if stem == "none" else 24
-        options: dict[str, Any] = {"in_channels": channels, "make_neuron": make_neuron, "classifier_std": "1/inputs"}
+        options: dict[str, Any] = {
+            "width": width,
+            "in_channels": channels,
+            "make_neuron": make_neuron,
+            "classifier_std": "1/inputs",
+        }
         widths, pooling = spiking_vgg6.args
         super().__init__((*widths[:-1], tuple(last)), pooling, num_classes, time_steps, **options)
         self.in_channels = 3

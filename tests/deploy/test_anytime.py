@@ -139,18 +139,17 @@ def test_few_samples_permit_nothing():
     assert "no sample leaves early" in str(exits)
 
 
-@pytest.mark.parametrize("seed", range(3))
+# With 318, closing rare exits once a level is chosen, instead of at each level, costs 0.75 points.
+@pytest.mark.parametrize("seed", [*range(9), 318])
 def test_rare_exits_that_are_closed_cost_no_more_than_was_permitted(seed):
     """An exit that few samples take is closed, so that they leave later, where they may be wrong."""
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(100):
-        count, samples = (int(torch.randint(*bounds, (1,), generator=generator)) for bounds in ((2, 13), (100, 600)))
-        labels = torch.randint(0, 10, (samples,), generator=generator)
-        strength = torch.rand(count, 1, 1, generator=generator).cumsum(0).mul(4).clamp(max=5) / 2
-        logits = torch.randn(count, samples, 10, generator=generator) + F.one_hot(labels, 10) * strength
-        for drop in (0.005, 0.01, 0.02):
-            exits = calibrate_logits(logits, labels, [(step + 1, "output") for step in range(count)], drop)
-            assert exits.change >= -drop
+    labels = torch.randint(0, 10, (400,), generator=generator)
+    strength = torch.rand(12, 1, 1, generator=generator).cumsum(0).mul(4).clamp(max=5) / 2
+    logits = torch.randn(12, 400, 10, generator=generator) + F.one_hot(labels, 10) * strength
+    for drop in (0.005, 0.02):
+        exits = calibrate_logits(logits, labels, [(step + 1, "output") for step in range(12)], drop)
+        assert exits.change >= -drop
 
 
 @pytest.mark.parametrize("labels", [torch.full((64,), 10), torch.full((64,), -1), torch.rand(64)])

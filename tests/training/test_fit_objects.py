@@ -223,7 +223,8 @@ def test_a_task_without_a_description_normalises_as_the_data_says(tmp_path):
 
 
 def test_build_and_fit_initialise_as_the_recipe_says(tmp_path):
-    small = {"network": {"width": 2}, "data": {"train_limit": 40, "test_limit": 20}, "training": {"epochs": 1}}
+    network, data = {"kind": "resnet8", "width": 2}, {"train_limit": 40, "test_limit": 20}
+    small = {"network": network, "data": data, "training": {"epochs": 1}}
     recipe = recipe_of("digits", "initialised", small)
     run(tmp_path / "objects", *build(recipe))
     train(recipe, tmp_path / "recipe", log=lambda line: None)

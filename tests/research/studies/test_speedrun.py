@@ -24,7 +24,9 @@ ROWS += ["muon_iterations_3", "lookahead", "hard_examples", "teacher"]
 def test_every_row_trains_and_is_compared_with_the_base(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(speedrun.BASE["training"], "progressive_resizing", {"fraction": 0.8, "size": 6})
+    monkeypatch.setitem(speedrun.BASE, "network", {"width": 4})
+    small = {"progressive_resizing": {"fraction": 0.8, "size": 6}, "precision": "fp32"}
+    monkeypatch.setitem(speedrun.BASE, "training", speedrun.BASE["training"] | small)
     np.save(tmp_path / "teacher.npy", np.full((200, 4), 0.25, np.float32))
     words = ["changes", str(data), str(tmp_path), "--seeds", "0", "--threads", "1", "--rows", *ROWS]
     speedrun.main([*words, "--teacher", str(tmp_path / "teacher.npy")])
