@@ -6,13 +6,7 @@ from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .step_functions import per_channel, straight_through
 from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
-from .variants.alif import ALIF
-from .variants.clif import CLIF
-from .variants.ilif import ILIF, unrolled_spikes
-from .variants.klif import KLIF
-from .variants.psn import PSN
-from .variants.rlif import RLIF
-from .variants.synaptic import Synaptic
+from .variants import ALIF, CLIF, ILIF, KLIF, PSN, RLIF, Synaptic, unrolled_spikes
 
 __all__ = [
     "ALIF", "CLIF", "IF", "ILIF", "KLIF", "LIF", "PLIF", "PSN", "RLIF", "ATan", "Neuron", "NormNeuron",

@@ -17,7 +17,6 @@ from .proof import ProvenKernels, Verdict, first_line
 Backend = Literal["auto", "eager", "numba", "triton"]
 Kernels = Literal["numba", "triton"]
 
-_VARIABLE = "SHORTCUT_SNN_BACKEND"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _IMPLEMENTATIONS: dict[Kernels, str] = {"numba": "cpu.implementation", "triton": "gpu.implementation"}
 _KERNELS_OF_DEVICE: dict[str, Kernels] = {"cpu": "numba", "cuda": "triton"}
@@ -30,7 +29,7 @@ def _check(name: str) -> Backend:
     return cast(Backend, name)
 
 
-_backend: Backend = _check(os.environ.get(_VARIABLE, "auto"))
+_backend: Backend = _check(os.environ.get("SHORTCUT_SNN_BACKEND", "auto"))
 # Whether kernels were found to work on a type of device.
 _working: dict[tuple[Kernels, str], bool] = {}
 _loaded: dict[Kernels, ProvenKernels] = {}
@@ -161,7 +160,10 @@ def _works(kernels: Kernels, device: str) -> bool:
         if device != "cpu":
             if type(torch.empty(0)) is not Tensor:
                 return True  # Tensors without data are traced: a kernel cannot run now.
-            _run_test_kernel(module, device)
+            # The GPU may be too old, or a compiler may be missing.
+            bits = module.pack(torch.ones(1, 9, dtype=torch.float32, device=device))[0].tolist()
+            if bits != [255, 1, 0, 0, 0, 0, 0, 0]:
+                raise RuntimeError(f"a test kernel returned {bits}")
     except ImportError as error:
         reason = f"{kernels} cannot be imported ({error}). Install it with: {_INSTALL[kernels]}"
     except Exception as error:
@@ -175,10 +177,3 @@ def _works(kernels: Kernels, device: str) -> bool:
         )
     _working[kernels, device] = not reason
     return not reason
-
-
-def _run_test_kernel(module: Implementation, device: str) -> None:
-    """Compile and run a small kernel: the GPU may be too old, or a compiler may be missing."""
-    bits = module.pack(torch.ones(1, 9, dtype=torch.float32, device=device))[0].tolist()
-    if bits != [255, 1, 0, 0, 0, 0, 0, 0]:
-        raise RuntimeError(f"a test kernel returned {bits}")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import residual_fits, run_as_written, run_in_kernels, runs_in_kernels
+from .sequence import run_as_written, run_in_kernels, runs_in_kernels
 
 
 @dataclass
@@ -56,12 +56,12 @@ class CurrentNeuron(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
         """Return whether the kernels can add the residual and run the neuron; for bad inputs the neuron raises."""
-        if not residual_fits(residual, x, steps) or not is_plain(self.neuron):
+        if not is_plain(self.neuron):
             return False
         states = len(self.neuron.states)
         if initial is not None and (initial.device != x.device or initial.shape != state_shape(x, states)):
             return False
-        return x.shape[0] in (1, steps) and runs_in_kernels(self.neuron, x)
+        return x.shape[0] in (1, steps) and runs_in_kernels(self.neuron, x, steps, residual)
 
     def _streamed(self, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor | None]:
         neuron = self.neuron

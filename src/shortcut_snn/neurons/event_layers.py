@@ -25,9 +25,6 @@ from .backend import get_backend
 from .operators.registration import first_order
 from .packing import SavedBits, bits_of, count_bits, find_holders, support_of
 
-# Offsets in the weights are int32.
-_MAX_BYTES = 2**31
-
 
 @cache
 def break_even_rates() -> dict[int, dict[int, tuple[float, ...]]]:
@@ -92,7 +89,8 @@ def _convolved(
     shape = shape or tuple(spikes.shape)
     if channels % 16 or outputs % 16 or shape[1] != channels or shape[0] % bits.shape[0]:
         return None
-    if 4 * outputs * channels * kernel * (kernel + shape[3]) >= _MAX_BYTES:
+    # Offsets in the weights are int32.
+    if 4 * outputs * channels * kernel * (kernel + shape[3]) >= 2**31:
         return None
     table = break_even_rates()[3 if kernel > 1 else 1]
     width = max(width for width in table if width <= max(16, min(channels, outputs)))
@@ -101,22 +99,18 @@ def _convolved(
     by_events = tuple(r <= break_even for r, break_even in zip((rate, rate, needed), table[width], strict=True))
     if not any(by_events):
         return None
+    has_graph = torch.is_grad_enabled() and spikes.requires_grad
+    graph = _Empty.apply(spikes) if has_graph else None  # type: ignore[no-untyped-call]
     out: Tensor = _EventConvolution.apply(  # type: ignore[no-untyped-call]
-        spikes, weight, bias, bits, support if by_events[2] else None, _graph_holder(spikes), find_holders(spikes),
-        shape, stride, by_events[0], by_events[1],
+        spikes, weight, bias, bits, support if by_events[2] else None, graph, find_holders(spikes), shape, stride,
+        by_events[0], by_events[1],
     )  # fmt: skip
     return out
 
 
-def _graph_holder(spikes: Tensor) -> Tensor | None:
-    """Return an empty tensor that depends on the spikes: saving it saves their graph without their numbers."""
-    if not (torch.is_grad_enabled() and spikes.requires_grad):
-        return None
-    graph: Tensor = _Empty.apply(spikes)  # type: ignore[no-untyped-call]
-    return graph
-
-
 class _Empty(torch.autograd.Function):
+    """An empty tensor that depends on the spikes: saving it saves their graph without their numbers."""
+
     @staticmethod
     def forward(ctx: Any, spikes: Tensor) -> Tensor:
         ctx.set_materialize_grads(False)
@@ -153,38 +147,31 @@ class _EventConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from .cpu.event_launch import input_grad, weight_grad
+
         bits, weight, support, graph = ctx.saved_tensors
         if any(holder() is not None for holder in ctx.holders):
             support = None
-        with torch.no_grad():
-            results = _EventConvolution._gradients(ctx, grad, bits, weight.detach(), support)
-        return *first_order(results, grad, weight, graph), *[None] * 8
-
-    @staticmethod
-    def _gradients(
-        ctx: Any, grad: Tensor, bits: Tensor, weight: Tensor, support: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        from .cpu.event_launch import input_grad, weight_grad
-
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad = grad.contiguous(memory_format=torch.channels_last)
         grad_input = grad_weight = None
-        if need_weight and ctx.weight_by_events:
-            grad_weight = weight_grad(bits, ctx.shape, grad, weight, ctx.stride)
-        if need_input and support is not None:
-            grad_input = input_grad(support, ctx.shape, grad, weight, ctx.stride)
-        dense_input, dense_weight = need_input and grad_input is None, need_weight and grad_weight is None
-        if dense_input or dense_weight:
-            spikes = _channels_last(ctx.shape, bits if dense_weight else None, grad)
-            padding = weight.shape[-1] // 2
-            of_input, of_weight, _ = torch.ops.aten.convolution_backward(
-                grad, spikes, weight, None, [ctx.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
-                [dense_input, dense_weight, False],
-            )  # fmt: skip
-            grad_input = of_input if dense_input else grad_input
-            grad_weight = of_weight if dense_weight else grad_weight
-        grad_input = grad_input if grad_input is None else grad_input.view(ctx.like)
-        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None
+        with torch.no_grad():
+            grads, weights = grad.contiguous(memory_format=torch.channels_last), weight.detach()
+            if need_weight and ctx.weight_by_events:
+                grad_weight = weight_grad(bits, ctx.shape, grads, weights, ctx.stride)
+            if need_input and support is not None:
+                grad_input = input_grad(support, ctx.shape, grads, weights, ctx.stride)
+            dense_input, dense_weight = need_input and grad_input is None, need_weight and grad_weight is None
+            if dense_input or dense_weight:
+                spikes = _channels_last(ctx.shape, bits if dense_weight else None, grads)
+                of_input, of_weight, _ = torch.ops.aten.convolution_backward(
+                    grads, spikes, weights, None, [ctx.stride] * 2, [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0],
+                    1, [dense_input, dense_weight, False],
+                )  # fmt: skip
+                grad_input = of_input if dense_input else grad_input
+                grad_weight = of_weight if dense_weight else grad_weight
+            grad_input = grad_input if grad_input is None else grad_input.view(ctx.like)
+            results = grad_input, grad_weight, grads.sum((0, 2, 3)) if need_bias else None
+        return *first_order(results, grad, weight, graph), *[None] * 8
 
 
 def _channels_last(shape: tuple[int, ...], bits: Tensor | None, like: Tensor) -> Tensor:

@@ -123,8 +123,9 @@ class Neuron(nn.Module):
             initial: states before the first step: ``[N, ...]``, or ``[N, states, ...]`` for several. None for 0.
         """
         check_call(current, initial, len(self.states))
-        if runs_in_kernels(self, current):
-            return run_in_kernels(self, current, current.shape[0], initial=initial, want_final=True)
+        steps = current.shape[0]
+        if runs_in_kernels(self, current, steps):
+            return run_in_kernels(self, current, steps, initial=initial, want_final=True)
         return run_as_written(self, current, initial)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -165,7 +166,6 @@ class LIF(Neuron):
             SpikingJelly's ``1 - 1 / tau``.
 
     Example:
-        >>> import torch
         >>> LIF(decay=0.5)(torch.full((4, 1, 1), 0.75)).flatten()
         tensor([0., 1., 0., 1.])
     """
@@ -191,7 +191,6 @@ class IF(LIF):
     """Integrate-and-fire neuron: a LIF neuron with a decay of 1, so the membrane does not leak.
 
     Example:
-        >>> import torch
         >>> IF()(torch.full((4, 1, 1), 0.75)).flatten()
         tensor([0., 1., 0., 1.])
     """

@@ -6,7 +6,7 @@ from .modules import Neuron, is_plain
 from .operators.fused_neuron import batch_statistics
 from .operators.layout import is_channels_last, merge_time
 from .packing import bits_of
-from .sequence import residual_fits, run_in_kernels, runs_in_kernels
+from .sequence import run_in_kernels, runs_in_kernels
 
 
 class NormNeuron(nn.Module):
@@ -69,8 +69,6 @@ class NormNeuron(nn.Module):
             return False
         if time_steps not in (None, x.shape[0]) and x.shape[0] != 1:
             return False
-        if not residual_fits(residual, x, time_steps or x.shape[0]):
-            return False
         if any(tensor is not None and tensor.device != x.device for tensor in (norm.running_mean, norm.weight)):
             return False
         # torch refuses to normalise one value per channel.
@@ -78,7 +76,7 @@ class NormNeuron(nn.Module):
             return False
         if not is_plain(neuron) or "forward" in vars(norm) or _has_hooks(norm) or _has_hooks(neuron):
             return False
-        return runs_in_kernels(neuron, x)
+        return runs_in_kernels(neuron, x, time_steps or x.shape[0], residual)
 
     def _fused(self, x: Tensor, residual: Tensor | None, time_steps: int) -> Tensor:
         norm, neuron = self.norm, self.neuron

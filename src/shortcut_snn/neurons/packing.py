@@ -170,13 +170,10 @@ def saved_as_bits(spikes: Tensor) -> AbstractContextManager[None]:
     if bits is None:
         return nullcontext()
 
-    def find(x: Tensor) -> SavedBits | None:
-        if x.data_ptr() != spikes.data_ptr() or x.dtype != spikes.dtype:
-            return None
-        return SavedBits(bits, spikes.numel() // bits.shape[0], x.dtype, (x.shape, x.stride(), 0))
-
     def to_saved(x: Tensor) -> SavedBits | tuple[Tensor, int]:
-        return find(x) or (x, x._version)
+        if x.data_ptr() != spikes.data_ptr() or x.dtype != spikes.dtype:
+            return x, x._version
+        return SavedBits(bits, spikes.numel() // bits.shape[0], x.dtype, (x.shape, x.stride(), 0))
 
     def from_saved(saved: SavedBits | tuple[Tensor, int]) -> Tensor:
         if isinstance(saved, SavedBits):

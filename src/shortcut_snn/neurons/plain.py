@@ -6,13 +6,14 @@ forward pass, so it checks the derived backward programs too.
 
 import operator
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .compiler.program import DETACH, SPIKE, Instruction, live_code, spike_slope
+from .compiler.program import DETACH, SPIKE, Instruction, needed_code, spike_slope
 from .operators.interface import Dynamics, Gradients, Source
 from .operators.layout import bit_row, empty_sequence, is_channels_last, to_layout
 
@@ -35,11 +36,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 def run_code(code: Iterable[Instruction], values: dict[str, Any]) -> None:
     """Compute instructions from the values that they read, by name; the results join these."""
     for name, op, args in code:
-        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else _literal(arg) for arg in args])
-
-
-def _literal(text: str) -> Tensor:
-    return torch.tensor(float(text), dtype=torch.float32)
+        read = (values[arg] if arg in values else torch.tensor(float(arg), dtype=torch.float32) for arg in args)
+        values[name] = _OPERATIONS[op](*read)
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,9 +76,9 @@ def backward(
         for name, value in zip(names, values, strict=True)
         if value is not None
     }
-    parameters = {name: leaves.get(name) for name in ("scalars", "channels")}
     with torch.enable_grad():
-        spikes, states, _ = _run(dynamics, leaves["current"], leaves.get("initial"), None, **parameters)
+        learned = replace(dynamics, scalars=leaves.get("scalars"), channels=leaves.get("channels"))
+        spikes, states, _ = _run(learned, leaves["current"], leaves.get("initial"), None)
         results = [(spikes, grad_spikes), (states, grad_final)]
         pairs = [(value, grad.float()) for value, grad in results if grad is not None and value.requires_grad]
         loss = sum(((value * grad).sum() for value, grad in pairs), torch.zeros((), device=x.device))
@@ -100,13 +98,14 @@ def backward(
         else None,
     }
     sums, axes = None, [axis for axis in range(x.dim()) if axis != 2]
-    if source.affine is not None or dynamics.learned_channels:
+    scalars, channels = dynamics.learned_counts
+    if source.affine is not None or channels:
         mean = 0.0 if source.affine is None else _by_channel(source.affine.mean, x)
         rows = [current.double().sum(axes), (current * (x.float() - mean)).double().sum(axes)]
-        if dynamics.learned_channels:
-            rows += grads["channels"].double().expand(dynamics.learned_channels, len(rows[0])).unbind(0)
+        if channels:
+            rows += grads["channels"].double().expand(channels, len(rows[0])).unbind(0)
         sums = torch.stack(rows)
-    learned_scalars = grads["scalars"].double().expand(dynamics.scalar_count) if dynamics.learned_scalars else None
+    learned_scalars = grads["scalars"].double().expand(scalars) if scalars else None
     return Gradients.of(buffers, sums, learned_scalars, source.affine is not None)
 
 
@@ -146,22 +145,15 @@ def _current(source: Source, time_steps: int) -> Tensor:
 
 
 def _run(
-    dynamics: Dynamics,
-    current: Tensor,
-    initial: Tensor | None,
-    slope: str | None,
-    scalars: Tensor | None = None,
-    channels: Tensor | None = None,
+    dynamics: Dynamics, current: Tensor, initial: Tensor | None, slope: str | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return spikes ``[T, ...]``, the states after them ``[states, ...]``, and the surrogate's slopes ``[T, ...]``."""
     program = dynamics.program
-    code = live_code(program.code, program.outputs)
-    scalars = dynamics.scalars if scalars is None else scalars
-    channels = dynamics.channels if channels is None else channels
+    code = needed_code(program.code, program.outputs, gradients=True)
+    scalars, channels = (() if rows is None else rows for rows in (dynamics.scalars, dynamics.channels))
     values: dict[str, Any] = {f"c{k}": torch.tensor(value).to(current) for k, value in enumerate(dynamics.constants)}
-    values |= {f"p{k}": value.to(current) for k, value in enumerate(() if scalars is None else scalars)}
-    rows = () if channels is None else channels
-    values |= {f"q{k}": _by_channel(value.to(current), current)[0] for k, value in enumerate(rows)}
+    values |= {f"p{k}": value.to(current) for k, value in enumerate(scalars)}
+    values |= {f"q{k}": _by_channel(value.to(current), current)[0] for k, value in enumerate(channels)}
     shape = current.shape[1:]
     states = [current.new_zeros(shape)] * program.states if initial is None else list(initial.float())
     spikes, slopes = [], []

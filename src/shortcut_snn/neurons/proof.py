@@ -111,10 +111,6 @@ class ProvenKernels:
 # For the arguments of each function: a sequence among them, what else its kernel is compiled for, and examples.
 
 
-def _statistics_case(x: Tensor) -> Case:
-    return x, (), lambda seed: ((example,) for example in _sequences(x, seed))
-
-
 def _forward_case(source: Source, time_steps: int, dynamics: Dynamics, *wanted: bool) -> Case:
     want_support = wanted[2:] == (True,)
     text = dynamics.text if want_support else dynamics.forward_text
@@ -143,27 +139,25 @@ def _backward_case(
     return source.x, form, examples
 
 
-def _input_grad_case(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Case:
-    def examples(seed: int) -> Examples:
-        for example in _sequences(x, seed):
-            factors = _random((3, example.shape[2]), torch.Generator().manual_seed(seed), example).float()
-            yield example.clone(), example, *factors, in_place
-
-    return x, (in_place,), examples
+def _case(x: Tensor, make: Callable[[Tensor, int], tuple[Any, ...]], form: Key = ()) -> Case:
+    """Return the case of a function whose arguments are made from a sequence of three time steps, and a seed."""
+    return x, form, lambda seed: (make(_sequence(x, 3, sizes, 1.0, seed), seed) for sizes in _SIZES)
 
 
-def _pack_case(spikes: Tensor) -> Case:
-    return spikes, (), lambda seed: ((x.gt(0).to(x),) for x in _sequences(spikes, seed))
-
-
-def _unpack_case(bits: Tensor, out: Tensor) -> Case:
-    return out, (), lambda seed: ((plain.pack(x.gt(0).to(x)), torch.zeros_like(x)) for x in _sequences(out, seed))
+def _factors(x: Tensor, seed: int) -> Tensor:
+    return _random((3, x.shape[2]), torch.Generator().manual_seed(seed), x).float()
 
 
 _CASES: dict[str, Callable[..., Case]] = {
-    "batch_statistics": _statistics_case, "forward": _forward_case, "backward": _backward_case,
-    "input_grad": _input_grad_case, "pack": _pack_case, "unpack": _unpack_case,
-}  # fmt: skip
+    "batch_statistics": lambda x: _case(x, lambda x, seed: (x,)),
+    "forward": _forward_case,
+    "backward": _backward_case,
+    "input_grad": lambda grad, x, a, b, c, in_place: _case(
+        x, lambda x, seed: (x.clone(), x, *_factors(x, seed), in_place), (in_place,)
+    ),
+    "pack": lambda spikes: _case(spikes, lambda x, seed: (x.gt(0).to(x),)),
+    "unpack": lambda bits, out: _case(out, lambda x, seed: (plain.pack(x.gt(0).to(x)), torch.zeros_like(x))),
+}
 
 
 def first_line(error: Exception) -> str:
@@ -186,12 +180,6 @@ def _form(source: Source, time_steps: int, dynamics: Dynamics) -> Key:
 
 def _random(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     return torch.randn(shape, generator=generator, device="cpu").to(like.device, like.dtype)
-
-
-def _sequences(x: Tensor, seed: int) -> Iterator[Tensor]:
-    """Yield small sequences of three time steps in the dtype, layout and number of axes of one."""
-    for sizes in _SIZES:
-        yield _sequence(x, 3, sizes, 1.0, seed)
 
 
 def _sequence(like: Tensor, steps: int, sizes: tuple[int, int, int], scale: float, seed: int) -> Tensor:

@@ -16,18 +16,13 @@ from .packing import should_pack, with_bits
 from .plain import run_code
 
 
-def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
-    """Return whether the compiled kernels can run a neuron on a current like this one."""
-    if not kernels_run(current):
+def runs_in_kernels(neuron: Any, x: Tensor, time_steps: int, residual: Tensor | None = None) -> bool:
+    """Return whether the compiled kernels can add a residual to a current like this one, and run a neuron on it."""
+    if residual is not None and (residual.dtype, residual.device) != (x.dtype, x.device):
         return False
-    return traced(neuron) is not None
-
-
-def residual_fits(residual: Tensor | None, x: Tensor, time_steps: int) -> bool:
-    """Return whether the kernels can add a residual to a current like this one; None is nothing to add."""
-    if residual is None:
-        return True
-    return (residual.dtype, residual.device, residual.shape) == (x.dtype, x.device, (time_steps, *x.shape[1:]))
+    if residual is not None and residual.shape != (time_steps, *x.shape[1:]):
+        return False
+    return kernels_run(x) and traced(neuron) is not None
 
 
 def run_in_kernels(

@@ -65,7 +65,6 @@ class Rectangle(_Shape):
         width: width of the rectangle (the paper's ``a``); its area is 1.
 
     Example:
-        >>> import torch
         >>> Rectangle(2.0)(torch.tensor([0.0, 0.9, 1.1]))
         tensor([0.5000, 0.5000, 0.0000])
     """
@@ -91,7 +90,6 @@ class Triangle(_Shape):
         width: half of the base.
 
     Example:
-        >>> import torch
         >>> Triangle()(torch.tensor([0.0, 0.5, 1.1]))
         tensor([1.0000, 0.5000, 0.0000])
     """
@@ -117,7 +115,6 @@ class Tanh(_Shape):
         scale: height (the paper's ``k``).
 
     Example:
-        >>> import torch
         >>> Tanh()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.4200])
     """
@@ -142,7 +139,6 @@ class ATan(_Shape):
         alpha: twice the height; the area is 1.
 
     Example:
-        >>> import torch
         >>> ATan()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.0920])
     """
@@ -167,7 +163,6 @@ class Sigmoid(_Shape):
         alpha: four times the height; the area is 1.
 
     Example:
-        >>> import torch
         >>> Sigmoid()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.0707])
     """
@@ -195,7 +190,6 @@ class NormalisedTanh(_Shape):
         width: width of the interval where it is not 0; the area is 1 at any width.
 
     Example:
-        >>> import torch
         >>> NormalisedTanh()(torch.tensor([0.0, 0.5, 0.6]))
         tensor([1.6572, 0.2995, 0.0000])
     """

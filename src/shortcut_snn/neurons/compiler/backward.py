@@ -1,5 +1,6 @@
 """The backward pass of a program: reverse-mode differentiation of one time step, instruction by instruction."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -38,7 +39,18 @@ def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> 
     sources = [ir.CURRENT, *states, *learned]
     active = _active_values(program, {ir.CURRENT, *learned, *(states if through_time else ())})
 
-    gradients, code = dict[str, str](), _GradientCode()
+    gradients: dict[str, str] = {}
+    instructions: list[ir.Instruction] = []
+
+    def code(op: str, *args: str) -> str:
+        """Append an instruction, without factors of 1, and return the name of its value."""
+        if op == "mul" and "1" in args:
+            return args[0] if args[1] == "1" else args[1]
+        if op == "neg" and args[0] == "1":
+            return "-1"
+        name = f"{ir.GRADIENT}{len(instructions)}"
+        instructions.append(ir.Instruction(name, op, args))
+        return name
 
     def add(name: str, gradient: str) -> None:
         gradients[name] = code("add", gradients[name], gradient) if name in gradients else gradient
@@ -57,7 +69,7 @@ def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> 
                     add(args[index], gradient)
 
     source_gradients = {name: gradients.get(name, "0") for name in sources}
-    gradient_code = ir.live_code(code.instructions, source_gradients.values())
+    gradient_code = ir.needed_code(instructions, source_gradients.values())
     read = {arg for line in gradient_code for arg in line.args} | set(source_gradients.values())
     wanted = {name for name in read if name[0] in (ir.VALUE, ir.CURRENT, ir.STATE)}
     saved = choose_saved_values(program, wanted)
@@ -75,23 +87,7 @@ def _active_values(program: ir.Program, sources: set[str]) -> set[str]:
     return active
 
 
-class _GradientCode:
-    """Appends instructions of the backward pass; factors of 1 are left out."""
-
-    def __init__(self) -> None:
-        self.instructions: list[ir.Instruction] = []
-
-    def __call__(self, op: str, *args: str) -> str:
-        if op == "mul" and "1" in args:
-            return args[0] if args[1] == "1" else args[1]
-        if op == "neg" and args[0] == "1":
-            return "-1"
-        name = f"{ir.GRADIENT}{len(self.instructions)}"
-        self.instructions.append(ir.Instruction(name, op, args))
-        return name
-
-
-def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple[str, ...]) -> dict[int, str]:
+def _argument_gradients(code: Callable[..., str], op: str, g: str, out: str, a: tuple[str, ...]) -> dict[int, str]:
     """Append the code for the gradients of the arguments ``a`` from ``g``, that of ``out``; return these by index."""
     match op:
         case "add":

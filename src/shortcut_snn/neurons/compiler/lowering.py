@@ -57,10 +57,10 @@ class Lowering:
             return self._input(node)
         if node.op == "output":
             return self._output(node.args[0])
-        if node.op == "call_method" and str(node.target) in _METHODS:
-            return self._call(_METHODS[str(node.target)], node)
-        if node.op == "call_function" and node.target in _FUNCTIONS:
-            return self._call(_FUNCTIONS[node.target], node)
+        tables: dict[str, dict[Any, Callable[..., str]]] = {"call_method": _METHODS, "call_function": _FUNCTIONS}
+        if lower := tables.get(node.op, {}).get(node.target):
+            options = {key: self.value(value) for key, value in node.kwargs.items()}
+            return lower(self, *map(self.value, node.args), **options)
         if node.op == "call_function" and node.target is getattr and node.args[1] in ("dtype", "device", "shape"):
             # Read to create a tensor like another one; a program has neither shapes nor dtypes.
             return None
@@ -78,10 +78,6 @@ class Lowering:
         if len(values) != self.states + 1:
             raise CannotTraceError(f"it returns {len(values)} values, not spikes and {self.states} states")
         self.outputs = tuple(self.number(self.value(value)) for value in values)
-
-    def _call(self, lower: Callable[..., str], node: fx.Node) -> str:
-        options = {key: self.value(value) for key, value in node.kwargs.items()}
-        return lower(self, *map(self.value, node.args), **options)
 
     def value(self, argument: Any) -> Any:
         """Return the name of a value or constant, an integer as text, and other arguments as they are."""
@@ -113,7 +109,7 @@ class Lowering:
         prelude_values = self._prelude_values()
         prelude = [line for line in self.code if line.name in prelude_values]
         program = ir.Program(tuple(line for line in self.code if line.name not in prelude_values), self.outputs)
-        code = ir.live_code(program.code, program.outputs)
+        code = ir.needed_code(program.code, program.outputs, gradients=True)
         scalars, channels = self._program_parameters(prelude, code)
         prelude = ir.needed_code(prelude, [*scalars, *channels])
 
@@ -236,14 +232,6 @@ def _per_channel(t: Lowering, a: str) -> str:
     return name
 
 
-def _filled(value: str) -> Callable[..., str]:
-    return lambda t, a, **options: value
-
-
-def _copy(t: Lowering, a: str, *args: Any, **options: Any) -> str:
-    return t.number(a)
-
-
 def _to(t: Lowering, a: str, *args: Any, **options: Any) -> str:
     # Half precision and integers would round; a program computes in the dtype of the kernel.
     exact = (torch.float32, torch.float64)
@@ -298,38 +286,33 @@ _NAMED: dict[str, Callable[..., str]] = {
     "logical_and": _logic("both"),
     "logical_or": _logic("either"),
     "logical_not": _logic("negation"),
-    "zeros_like": _filled("0"),
-    "ones_like": _filled("1"),
+    "zeros_like": lambda t, a, **options: "0",
+    "ones_like": lambda t, a, **options: "1",
     "detach": lambda t, a: t(ir.DETACH, t.number(a)),
-    "clone": _copy,
+    "clone": _to,
 }
 """Operations that are functions of torch and methods of a tensor."""
 _METHODS: dict[str, Callable[..., str]] = {
     **_NAMED,
     "where": lambda t, a, condition, b: _where(t, condition, a, b),
     "to": _to,
-    "float": _copy,
-    "type_as": _copy,
+    "float": _to,
+    "type_as": _to,
     "bitwise_and": _logic("both"),
     "bitwise_or": _logic("either"),
     "bitwise_not": _logic("negation"),
 }
-_OPERATORS = ("mul", "neg", "abs", "gt", "lt", "ge", "le", "eq", "ne")
+_OPERATORS = ("add", "sub", "mul", "neg", "abs", "pow", "gt", "lt", "ge", "le", "eq", "ne")
 _FUNCTIONS: dict[Any, Callable[..., str]] = {
     **{getattr(torch, name): lower for name, lower in _NAMED.items() if hasattr(torch, name)},
-    **{getattr(operator, op): _elementwise(op) for op in _OPERATORS},
-    operator.add: _scaled("add"),
-    operator.sub: _scaled("sub"),
+    **{getattr(operator, op): _NAMED[op] for op in _OPERATORS},
     operator.truediv: _elementwise("div"),
-    operator.pow: _power,
     operator.and_: _logic("both"),
     operator.or_: _logic("either"),
     operator.invert: _logic("negation"),
     abs: _elementwise("abs"),
     round: _elementwise("round"),
-    F.relu: _relu,
-    F.sigmoid: _elementwise("sigmoid"),
-    F.tanh: _elementwise("tanh"),
+    **{getattr(F, op): _NAMED[op] for op in ("relu", "sigmoid", "tanh")},
     straight_through: lambda t, value, v, slope: t(ir.SPIKE, *map(t.number, (value, v, slope))),
     per_channel: _per_channel,
 }

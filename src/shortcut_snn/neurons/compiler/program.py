@@ -84,25 +84,18 @@ def inputs_of(code: Iterable[Instruction], namespace: str, results: Iterable[str
     return sorted(inputs, key=lambda name: int(name[1:]))
 
 
-def needed_code(code: Sequence[Instruction], wanted: Iterable[str], available: Iterable[str] = ()) -> list[Instruction]:
-    """Return the instructions that compute the wanted values, without gradients, from those that are available."""
+def needed_code(
+    code: Sequence[Instruction], wanted: Iterable[str], available: Iterable[str] = (), *, gradients: bool = False
+) -> list[Instruction]:
+    """Return the instructions that compute the wanted values from those that are available; or their gradients too."""
     open_names, stops, needed = set(wanted), set(available), []
     for instruction in reversed(code):
         if instruction.name in open_names and instruction.name not in stops:
             needed.append(instruction)
             # The other arguments of a spike serve its gradient alone.
-            open_names |= set(instruction.args[:1] if instruction.op == SPIKE else instruction.args)
+            is_spike = instruction.op == SPIKE and not gradients
+            open_names |= set(instruction.args[:1] if is_spike else instruction.args)
     return needed[::-1]
-
-
-def live_code(code: Sequence[Instruction], wanted: Iterable[str]) -> list[Instruction]:
-    """Return the instructions that the wanted values depend on, the slopes of spikes included."""
-    open_names, live = set(wanted), []
-    for instruction in reversed(code):
-        if instruction.name in open_names:
-            live.append(instruction)
-            open_names |= set(instruction.args)
-    return live[::-1]
 
 
 def forward_code(program: Program, saved: Sequence[str] = ()) -> list[Instruction]:
@@ -152,6 +145,41 @@ def has_support(text: str, constants: tuple[float, ...]) -> bool:
 
     slope = spike_slope(text)
     return slope is not None and vanishes(slope)
+
+
+def simplify(code: Iterable[Instruction], results: Iterable[str]) -> list[Instruction]:
+    """Return code that computes the same results with fewer operations; unused instructions are dropped.
+
+    Surrogates and resets multiply by the 0 or 1 of a comparison, as in ``u * (1 - spike)``. Such a product becomes a
+    selection. It costs less, and the factor that is left out may be infinite.
+    """
+    definitions: dict[str, Instruction] = {}
+    copies: dict[str, str] = {}
+    # Values that are 0 or 1: the condition, and whether the value is 1 where the condition holds.
+    indicators: dict[str, tuple[str, bool]] = {}
+    for name, op, args in code:
+        args = tuple(copies.get(arg, arg) for arg in args)
+        if op in (SPIKE, DETACH):
+            # A copy of the first argument: later instructions read that itself.
+            copies[name] = args[0]
+            op, args = DETACH, args[:1]
+        elif op == "number":
+            indicators[name] = args[0], True
+        elif op == "sub" and args[0] == "1" and args[1] in indicators:
+            # 1 - indicator is the opposite indicator.
+            condition, one_if_true = indicators[args[1]]
+            indicators[name] = condition, not one_if_true
+            op, args = "where", (condition, "0", "1") if one_if_true else (condition, "1", "0")
+        elif op == "mul" and (args[0] in indicators or args[1] in indicators):
+            # indicator * a is a where the indicator is 1, and 0 elsewhere.
+            indicator, factor = args if args[0] in indicators else args[::-1]
+            condition, one_if_true = indicators[indicator]
+            op, args = "where", (condition, factor, "0") if one_if_true else (condition, "0", factor)
+        elif op in BOOLEAN and args[-1] == "0" and args[0] in definitions and definitions[args[0]].op == "sub":
+            # a - b > 0 is a > b.
+            args = definitions[args[0]].args
+        definitions[name] = Instruction(name, op, args)
+    return needed_code(list(definitions.values()), results)
 
 
 def emit(code: Iterable[Instruction], integer: str = "{}", functions: Mapping[str, str] | None = None) -> list[str]:

@@ -13,25 +13,6 @@ from torch import Tensor, fx, nn
 from .lowering import CannotTraceError, Lowering, TracedStep
 
 
-def trace(module: nn.Module, states: int) -> TracedStep:
-    """Trace ``module.step(current, *states) -> (spikes, *states)``."""
-    tracer = _Tracer(module)
-    names = ["current", *(f"state{k}" for k in range(states))]
-    proxies = [tracer.create_proxy("placeholder", name, (), {}) for name in names]
-    try:
-        copy: Any = tracer.copy_with_proxies(module)
-        # With gradients, even if the first call comes without: the program serves later calls too.
-        with torch.enable_grad():
-            tracer.create_node("output", "output", (tracer.create_arg(copy.step(*proxies)),), {})
-        return Lowering(tracer.graph, states).result()
-    except CannotTraceError:
-        raise
-    except fx.proxy.TraceError as error:
-        raise CannotTraceError(f"its operations depend on values ({str(error).splitlines()[0]})") from error
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
-        raise CannotTraceError(f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}") from error
-
-
 class _Tracer(fx.Tracer):
     """Traces a step with proxies for the module's parameters and buffers; other tensors are refused.
 
@@ -102,11 +83,7 @@ _warned: set[tuple[type, str]] = set()
 
 
 def traced(neuron: Any) -> TracedStep | None:
-    """Return a neuron's traced step, or None (and warn once) if its step cannot be traced.
-
-    A step is traced again after an assignment to an attribute of the neuron. A change that is not an assignment to the
-    neuron is not seen: of a global variable, of a number in a closure, or within a list or an object that it holds.
-    """
+    """Return a neuron's traced step, or None (and warn once) if its step cannot be traced."""
     step: TracedStep | None = _traced(neuron, neuron._attributes_version, neuron.training)
     return step
 
@@ -126,17 +103,29 @@ def _traced(neuron: Any, version: str, training: bool) -> TracedStep | None:
 
 
 def _trace(neuron: Any) -> TracedStep | None:
+    """Trace ``neuron.step(current, *states) -> (spikes, *states)``."""
+    kind, states = type(neuron), len(neuron.states)
+    tracer = _Tracer(neuron)
+    names = ["current", *(f"state{k}" for k in range(states))]
+    proxies = [tracer.create_proxy("placeholder", name, (), {}) for name in names]
     try:
-        step = trace(neuron, len(neuron.states))
-        if len(step.channels) > MAX_CHANNELS:
-            raise CannotTraceError(f"it has {len(step.channels)} parameters per channel, more than {MAX_CHANNELS}")
-        return step
+        copy: Any = tracer.copy_with_proxies(neuron)
+        # With gradients, even if the first call comes without: the program serves later calls too.
+        with torch.enable_grad():
+            tracer.create_node("output", "output", (tracer.create_arg(copy.step(*proxies)),), {})
+        step = Lowering(tracer.graph, states).result()
+        if len(step.channels) <= MAX_CHANNELS:
+            return step
+        reason = f"it has {len(step.channels)} parameters per channel, more than {MAX_CHANNELS}"
     except CannotTraceError as error:
-        kind = type(neuron)
-        if (kind, str(error)) not in _warned:
-            _warned.add((kind, str(error)))
-            warnings.warn(
-                f"{kind.__name__} runs step by step in plain PyTorch, slower and with more memory: {error}",
-                stacklevel=2,
-            )
-        return None
+        reason = str(error)
+    except fx.proxy.TraceError as error:
+        reason = f"its operations depend on values ({str(error).splitlines()[0]})"
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}"
+    if (kind, reason) not in _warned:
+        _warned.add((kind, reason))
+        warnings.warn(
+            f"{kind.__name__} runs step by step in plain PyTorch, slower and with more memory: {reason}", stacklevel=2
+        )
+    return None

@@ -7,12 +7,7 @@ import torch
 from torch import Tensor
 
 from ..constant_weights import derive_once
-from .kernels.event_convolution import (
-    forward_kernel,
-    input_grad_kernel,
-    narrow_forward_kernel,
-    weight_grad_kernel,
-)
+from .kernels.event_convolution import forward_kernel, input_grad_kernel, narrow_forward_kernel, weight_grad_kernel
 from .kernels.rows import LANES, MAX_VECTORS, SLACK
 from .launch import Field, Plan, launch
 

@@ -8,12 +8,10 @@ from torch import Tensor
 from ..compiler.program import spike_slope
 from ..operators.interface import Dynamics, Gradients, Source
 from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
-from .kernels.backward import backward_floats, backward_kernel
 from .kernels.bits import bits_kernel
-from .kernels.forward import forward_floats, forward_kernel
-from .kernels.input_grad import input_grad_kernel
-from .kernels.statistics import statistics_kernel
-from .launch import Buffers, Field, Plan, launch, launch_tiles
+from .kernels.neuron import backward_floats, backward_kernel, forward_floats, forward_kernel
+from .kernels.norm import input_grad_kernel, statistics_kernel
+from .launch import Field, Plan, launch, launch_tiles
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,8 +33,8 @@ def forward(
     """See :class:`~..operators.interface.Implementation`."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    normalise = source.affine is not None
-    states, rows = dynamics.program.states, dynamics.channel_count
+    normalise, packed = source.affine is not None, source.residual_bits is not None
+    states, (scalars, rows) = dynamics.program.states, dynamics.counts
     plan = _plan(x, channels_last, normalise or rows > 0)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, states, channels_last, torch.float32) if want_final else None
@@ -44,17 +42,17 @@ def forward(
     bits, support = (x.new_empty(shape, dtype=torch.uint8) if wanted else None for wanted in (want_bits, want_support))
     text = dynamics.text if want_support else dynamics.forward_text
     kernel = forward_kernel(
-        str(x.dtype), text, states, dynamics.scalar_count, rows, normalise, source.has_residual,
-        source.residual_bits is not None, spike_slope(text) if want_support else None,
+        str(x.dtype), text, states, scalars, rows, normalise, packed or source.residual is not None, packed,
+        spike_slope(text) if want_support else None,
     )  # fmt: skip
     numbers = _numbers(dynamics)
-    buffers = Buffers(
+    launch_tiles(
+        kernel, plan, plan.workspace(forward_floats(states, rows), 2 + rows),
         inputs=_inputs(source, x, channels_last),
         outputs={"out": spikes, "final": final},
         bits={"bits": bits, "residual_bits": source.residual_bits, "support": support},
         fields=_fields(source, dynamics, numbers, plan, time_steps),
-    )
-    launch_tiles(kernel, plan, plan.workspace(forward_floats(states, rows), 2 + rows), buffers)
+    )  # fmt: skip
     for written in (bits, support):
         if written is not None and plan.elements % 64:
             # The padding of the tail may have fired too.
@@ -68,11 +66,11 @@ def backward(
     """See :class:`~..operators.interface.Implementation`."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    normalise = source.affine is not None
+    normalise, packed = source.affine is not None, source.residual_bits is not None
     time_steps = grad_spikes.shape[0]
     static = x.shape[0] != time_steps
-    states, rows, saved = dynamics.program.states, dynamics.channel_count, len(dynamics.backward_step.saved)
-    scalars, channels = dynamics.learned_scalars, dynamics.learned_channels
+    states, saved = dynamics.program.states, len(dynamics.backward_step.saved)
+    (count, rows), (scalars, channels) = dynamics.counts, dynamics.learned_counts
     plan = _plan(x, channels_last, normalise or rows > 0)
 
     outputs = Gradients.buffers(x, source, time_steps, states, grad_residual)
@@ -83,8 +81,8 @@ def backward(
     partials = sums(2 + channels, plan.channels) if normalise or channels else None
     learned = sums(scalars) if scalars else None
     kernel = backward_kernel(
-        str(x.dtype), dynamics.text, states, dynamics.scalar_count, rows, dynamics.learned, saved,
-        dynamics.through_time, normalise, source.has_residual, source.residual_bits is not None, static,
+        str(x.dtype), dynamics.text, states, count, rows, dynamics.learned, saved,
+        dynamics.through_time, normalise, packed or source.residual is not None, packed, static,
         outputs["grad_current"] is not None,
     )  # fmt: skip
     numbers = _numbers(dynamics)
@@ -92,15 +90,15 @@ def backward(
         "grad_spikes": to_layout(grad_spikes, channels_last),
         "grad_final": None if grad_final is None else to_layout(grad_final.float(), channels_last),
     }
-    buffers = Buffers(
+    tiles = backward_floats(states, rows, scalars, saved, time_steps)
+    launch_tiles(
+        kernel, plan, plan.workspace(tiles, 5 + channels + rows),
         inputs=_inputs(source, x, channels_last) | output_grads,
         outputs=outputs,
         sums={"partials": partials, "learned": learned},
         bits={"residual_bits": source.residual_bits},
         fields=_fields(source, dynamics, numbers, plan, time_steps),
-    )
-    tiles = backward_floats(states, rows, scalars, saved, time_steps)
-    launch_tiles(kernel, plan, plan.workspace(tiles, 5 + channels + rows), buffers)
+    )  # fmt: skip
 
     totals, learned = (None if items is None else items.sum(0) for items in (partials, learned))
     return Gradients.of(outputs, totals, learned, normalise)
@@ -121,15 +119,15 @@ def pack(spikes: Tensor) -> Tensor:
     """See :class:`~..operators.interface.Implementation`."""
     plan = Plan.of(spikes[0].numel())
     bits = spikes.new_empty((spikes.shape[0], bit_row(plan.elements)), dtype=torch.uint8)
-    buffers = Buffers(inputs={"x": spikes}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
-    launch_tiles(bits_kernel(str(spikes.dtype), True), plan, 0, buffers)
+    kernel = bits_kernel(str(spikes.dtype), True)
+    launch_tiles(kernel, plan, 0, inputs={"x": spikes}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
     return bits
 
 
 def unpack(bits: Tensor, out: Tensor) -> None:
     """See :class:`~..operators.interface.Implementation`."""
-    buffers = Buffers(outputs={"out": out}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
-    launch_tiles(bits_kernel(str(out.dtype), False), Plan.of(out[0].numel()), 0, buffers)
+    kernel, plan = bits_kernel(str(out.dtype), False), Plan.of(out[0].numel())
+    launch_tiles(kernel, plan, 0, outputs={"out": out}, bits={"bits": bits}, fields={"time_steps": bits.shape[0]})
 
 
 def _plan(x: Tensor, channels_last: bool, by_channel: bool, steps: int = 1) -> Plan:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -18,6 +18,8 @@ from .kernels.build import PARAMS, TILE
 _MIN_ITEM_SIZE, _MAX_ITEMS = 8192, 64
 
 Field = Tensor | int | None
+Buffers = Mapping[str, Tensor | None]
+_NONE: Buffers = {}
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,6 @@ class Plan:
         row = self.channels + TILE if self.run == 1 else TILE
         # Threads write to their workspaces all the time, so these must not share cache lines.
         return -(-(tiles * TILE + channel_rows * row) // 32) * 32
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """The buffers of a kernel by their fields in :data:`~.kernels.build.PARAMS`; None if absent.
-
-    Inputs and outputs are sequences in one memory layout. ``sums`` have one row for each work item, and one for the
-    tail. The rows of ``bits`` are whole words, so their tail fills a tile as it is.
-    """
-
-    inputs: Mapping[str, Tensor | None] = field(default_factory=dict)
-    outputs: Mapping[str, Tensor | None] = field(default_factory=dict)
-    sums: Mapping[str, Tensor | None] = field(default_factory=dict)
-    bits: Mapping[str, Tensor | None] = field(default_factory=dict)
-    fields: Mapping[str, Field] = field(default_factory=dict)
 
 
 _INDICES = {name: index for index, name in enumerate(PARAMS.names or ())}
@@ -94,39 +81,41 @@ def launch(kernel: int, plan: Plan, workspace: int, fields: Mapping[str, Field])
     thread_pool.run(kernel, address, threads)
 
 
-def launch_tiles(kernel: int, plan: Plan, workspace: int, buffers: Buffers) -> None:
-    """Run a kernel that handles whole tiles: once in place, and once on a padded copy of the tail."""
-    size, tail = plan.elements, plan.elements % TILE
-    fields = {**buffers.fields, "bits_stride": bit_row(size)}
-    items = 0
-    if size > tail:
-        body = Plan.of(size - tail, plan.run, plan.channels)
-        items = body.items
-        in_place = {**buffers.inputs, **buffers.outputs, **buffers.sums, **buffers.bits}
-        launch(kernel, body, workspace, {**in_place, **fields, "stride": size})
-    for sums in buffers.sums.values():
-        if sums is not None:
-            sums[items : -1 if tail else None] = 0
-    if tail:
-        _launch_tail(kernel, plan, workspace, buffers, fields)
+def launch_tiles(
+    kernel: int, plan: Plan, workspace: int, *, inputs: Buffers = _NONE, outputs: Buffers = _NONE,
+    sums: Buffers = _NONE, bits: Buffers = _NONE, fields: Mapping[str, Field],
+) -> None:  # fmt: skip
+    """Run a kernel that handles whole tiles: once in place, and once on a padded copy of the tail.
 
-
-def _launch_tail(kernel: int, plan: Plan, workspace: int, buffers: Buffers, fields: Mapping[str, Field]) -> None:
-    """Run a kernel on the last elements, copied to one tile and padded with zeros, which add nothing to sums."""
+    Buffers come by their fields in :data:`~.kernels.build.PARAMS`. Inputs and outputs are sequences in one memory
+    layout. ``sums`` have one row for each work item, and one for the tail. The rows of ``bits`` are whole words, so
+    their tail fills a tile as it is.
+    """
     size, tail = plan.elements, plan.elements % TILE
     start = size - tail
-    views = {name: _flat(x, size)[:, start:] for name, x in buffers.inputs.items() if x is not None}
-    padded = {name: pad(view, (0, TILE - tail)) for name, view in views.items()}
-    written = {name: x.new_empty(x.shape[0], TILE) for name, x in buffers.outputs.items() if x is not None}
-    last_sums = {name: None if sums is None else sums[-1] for name, sums in buffers.sums.items()}
-    last_words = {name: None if bits is None else bits.data_ptr() + start // 8 for name, bits in buffers.bits.items()}
+    fields = {**fields, "bits_stride": bit_row(size)}
+    items = 0
+    if start:
+        body = Plan.of(start, plan.run, plan.channels)
+        items = body.items
+        launch(kernel, body, workspace, {**inputs, **outputs, **sums, **bits, **fields, "stride": size})
+    for rows in sums.values():
+        if rows is not None:
+            rows[items : -1 if tail else None] = 0
+    if not tail:
+        return
+    # The padding of zeros adds nothing to sums.
+    padded = {name: pad(_flat(x, size)[:, start:], (0, TILE - tail)) for name, x in inputs.items() if x is not None}
+    written = {name: x.new_empty(x.shape[0], TILE) for name, x in outputs.items() if x is not None}
+    last_sums = {name: None if rows is None else rows[-1] for name, rows in sums.items()}
+    last_words = {name: None if words is None else words.data_ptr() + start // 8 for name, words in bits.items()}
     strides: dict[str, Field] = {"stride": TILE, "origin": start}
     if fields.get("x_step"):
         strides["x_step"] = TILE
     tile = Plan.of(TILE, plan.run, plan.channels)
     launch(kernel, tile, workspace, {**padded, **written, **last_sums, **fields, **strides, **last_words})
     for name, values in written.items():
-        target = buffers.outputs[name]
+        target = outputs[name]
         assert target is not None
         _flat(target, size)[:, start:] = values[:, :tail]
 

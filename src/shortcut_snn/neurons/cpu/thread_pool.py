@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-_Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+# The kernel at an address, as a function of the address of its parameters.
+_entry: Callable[[int], Callable[[int], None]] = cache(ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 _forked = False
 _pool: ThreadPoolExecutor | None = None
 
@@ -43,11 +44,6 @@ def run(kernel: int, params: int, threads: int) -> None:
         parallel(kernel, params, threads, 0)
     else:
         _run_in_pool(_entry(kernel), params, threads)
-
-
-@cache
-def _entry(address: int) -> Callable[[int], None]:
-    return _Entry(address)
 
 
 @cache

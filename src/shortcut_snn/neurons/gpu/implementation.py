@@ -4,7 +4,6 @@ With ``TRITON_INTERPRET=1`` in the environment before this is imported, it runs 
 any device.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,18 +35,10 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """See :class:`~..operators.interface.Implementation`."""
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
-    tiling = Tiling.of(x.numel(), run_length(x, channels_last), x.shape[2])
-    sums = x.new_empty((tiling.grid[0], 2, tiling.channels), dtype=torch.float32)
-    arguments = {
-        "x": x,
-        "sums": sums,
-        "positions": tiling.positions,
-        "tiles": tiling.tiles,
-        "run": tiling.run,
-        "channels": tiling.channels,
-    }
-    launch(statistics_kernel, tiling.grid, arguments, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
-    means = sums.double().sum(0) / tiling.positions
+    grid, sizes, block = _tiles(x.numel(), run_length(x, channels_last), x.shape[2])
+    sums = x.new_empty((grid[0], 2, x.shape[2]), dtype=torch.float32)
+    launch(statistics_kernel, grid, {"x": x, "sums": sums, **sizes}, **block)
+    means = sums.double().sum(0) / sizes["positions"]
     return (means[0] + first_of_channels(x)).float(), (means[1] - means[0].square()).clamp_min(0.0).float()
 
 
@@ -80,9 +71,9 @@ def backward(
     affine = source.affine
     by_channel = affine is not None or dynamics.channels is not None
     run, tiled_channels = (run_length(x, channels_last), x.shape[2]) if by_channel else (elements, 1)
-    tiling = Tiling.of(elements, run, tiled_channels)
-    parts, blocks = tiling.grid
-    scalars, channels = dynamics.learned_scalars, dynamics.learned_channels
+    grid, sizes, block = _tiles(elements, run, tiled_channels)
+    programs = grid[0] * grid[1]
+    scalars, channels = dynamics.learned_counts
     saved = len(dynamics.backward_step.saved)
 
     outputs = Gradients.buffers(x, source, time_steps, dynamics.program.states, grad_residual)
@@ -90,8 +81,8 @@ def backward(
     def sums(*shape: int) -> Tensor:
         return x.new_empty(shape, dtype=torch.float32)
 
-    by_part = sums(parts, 2 + channels, tiling.channels) if affine is not None or channels else None
-    learned = sums(parts * blocks, scalars) if scalars else None
+    by_part = sums(grid[0], 2 + channels, tiled_channels) if affine is not None or channels else None
+    learned = sums(programs, scalars) if scalars else None
     arguments = {
         **_inputs(source, x, time_steps, dynamics),
         "mean": affine and affine.mean,
@@ -100,17 +91,12 @@ def backward(
         **outputs,
         "sums": by_part,
         "learned": learned,
-        "scratch": sums(parts * blocks, time_steps, saved, tiling.block_p * tiling.block_c),
+        "scratch": sums(programs, time_steps, saved, block["BLOCK_P"] * block["BLOCK_C"]),
         "saved_count": saved,
-        "run": tiling.run,
-        "channels": tiling.channels,
-        "positions": tiling.positions,
-        "tiles": tiling.tiles,
+        **sizes,
     }
     kernel = backward_kernel(dynamics.text, tuple(arguments), dynamics.learned, dynamics.through_time)
-    launch(
-        kernel, tiling.grid, arguments, STATIC=x.shape[0] != time_steps, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c
-    )
+    launch(kernel, grid, arguments, STATIC=x.shape[0] != time_steps, **block)
 
     totals, learned = (None if items is None else items.sum(0, dtype=torch.float64) for items in (by_part, learned))
     return Gradients.of(outputs, totals, learned, affine is not None)
@@ -164,38 +150,19 @@ def unpack(bits: Tensor, out: Tensor) -> None:
     launch(unpack_kernel, (triton.cdiv(elements, _TILE), steps), arguments, BLOCK=_TILE)
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """The tiles of a sequence in memory, ``[rows, channels, run]``, for kernels that sum over channels.
+def _tiles(elements: int, run: int, channels: int) -> tuple[tuple[int, int], dict[str, int], dict[str, int]]:
+    """Return the grid, the sizes and the constants of a kernel that sums a sequence ``[rows, channels, run]``.
 
-    ``run`` neighbours belong to one channel, ``positions`` are rows * run. A tile has ``block_p`` positions and
-    ``block_c`` channels.
+    ``run`` neighbours in memory belong to one channel, ``positions`` are rows * run. A tile has BLOCK_P positions and
+    BLOCK_C channels: one, unless run is 1. The grid is parts of the positions, and blocks of channels.
     """
-
-    run: int
-    channels: int
-    positions: int
-    block_p: int
-    block_c: int
-
-    @classmethod
-    def of(cls, elements: int, run: int, channels: int) -> "Tiling":
-        """Return tiles whose neighbours in memory are of one channel, unless run is 1."""
-        block_c = min(triton.next_power_of_2(channels), 64) if run == 1 else 1
-        positions = elements // channels
-        needed = max(_MIN_TILE // block_c, triton.next_power_of_2(positions))
-        return cls(run, channels, positions, min(_TILE // block_c, needed), block_c)
-
-    @property
-    def tiles(self) -> int:
-        """The number of tiles for a block of channels."""
-        return -(-self.positions // self.block_p)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """The programs: parts of the positions, and blocks of channels."""
-        blocks = -(-self.channels // self.block_c)
-        return min(self.tiles, max(1, _MAX_PROGRAMS // blocks)), blocks
+    block_c = min(triton.next_power_of_2(channels), 64) if run == 1 else 1
+    positions = elements // channels
+    block_p = min(_TILE // block_c, max(_MIN_TILE // block_c, triton.next_power_of_2(positions)))
+    tiles, blocks = -(-positions // block_p), -(-channels // block_c)
+    grid = min(tiles, max(1, _MAX_PROGRAMS // blocks)), blocks
+    sizes = {"positions": positions, "tiles": tiles, "run": run, "channels": channels}
+    return grid, sizes, {"BLOCK_P": block_p, "BLOCK_C": block_c}
 
 
 def _kernel_argument(argument: Any) -> Any:

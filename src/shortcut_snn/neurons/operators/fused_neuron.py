@@ -5,7 +5,7 @@ constant current of ``time_steps`` steps. It saves x and the residual (as bits i
 recomputes everything else. An absent output or gradient is an empty tensor, since an operator cannot return None.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,9 +33,8 @@ def _norm_neuron_fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     switches = Flags(*flags)
     channels_last = is_channels_last(x)
-    final = x.new_empty(0)
-    if switches.want_final:
-        final = empty_sequence(x, parse(step).states, channels_last, torch.float32)
+    states = parse(step).states
+    final = empty_sequence(x, states, channels_last, torch.float32) if switches.want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
     bits, support = (
         x.new_empty((time_steps, row) if wanted else (0,), dtype=torch.uint8)
@@ -46,22 +45,10 @@ def _norm_neuron_fake(
 
 @operator(_norm_neuron_fake)
 def norm_neuron(
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    eps: float,
-    step: str,
-    scalars: Tensor | None,
-    channels: Tensor | None,
-    constants: list[float],
-    initial: Tensor | None,
-    time_steps: int,
-    flags: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
+    mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
+    constants: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return spikes ``[T, N, C, ...]``, final states ``[states, N, C, ...]`` (float32), and spikes and support as bits.
 
     The support is the elements whose spikes have a gradient, as the surrogate's derivative is not 0 there. x to
@@ -70,15 +57,11 @@ def norm_neuron(
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
     dynamics, switches = Dynamics(step, tuple(constants), scalars, channels), Flags(*flags)
-    spikes, final, bits, support = implementation(x).forward(
+    spikes, final, *packed = implementation(x).forward(
         source, time_steps, dynamics, switches.want_final, switches.want_bits, switches.want_support
     )
-    return (
-        spikes,
-        x.new_empty(0) if final is None else final,
-        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
-        x.new_empty(0, dtype=torch.uint8) if support is None else support,
-    )
+    bits, support = (x.new_empty(0, dtype=torch.uint8) if part is None else part for part in packed)
+    return spikes, x.new_empty(0) if final is None else final, bits, support
 
 
 def _norm_neuron_backward_fake(
@@ -158,22 +141,8 @@ def _affine(
     return Affine(scale, -shift if bias is None else bias.float() - shift, mean.contiguous())
 
 
-class _Saved(NamedTuple):
-    """The inputs that are saved for the backward pass, in the order in which ``norm_neuron_backward`` takes them."""
-
-    x: Tensor
-    residual: Tensor | None
-    residual_bits: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
-    mean: Tensor | None
-    var: Tensor | None
-    scalars: Tensor | None
-    channels: Tensor | None
-    initial: Tensor | None
-
-
-# The inputs that may have a gradient, in the order in which ``norm_neuron_backward`` returns it.
+# The inputs that are saved, and those that may have a gradient, in the orders of ``norm_neuron_backward``.
+_SAVED = ("x", "residual", "residual_bits", "weight", "bias", "mean", "var", "scalars", "channels", "initial")
 _DIFFERENTIABLE = ("x", "residual", "weight", "bias", "scalars", "channels", "initial")
 
 
@@ -182,24 +151,19 @@ def _setup_context(ctx: Any, inputs: dict[str, Any]) -> None:
     ctx.set_materialize_grads(False)
     if inputs["residual_bits"] is not None:
         inputs["residual"] = None
-    ctx.save_for_backward(*(inputs[name] for name in _Saved._fields))
+    ctx.save_for_backward(*(inputs[name] for name in _SAVED))
     ctx.options = [inputs[name] for name in ("eps", "step", "constants", "flags")]
     ctx.time_steps, ctx.want_final = inputs["time_steps"], Flags(*inputs["flags"]).want_final
 
 
 def _backward(
-    ctx: Any,
-    saved: tuple[Tensor, ...],
-    needed: dict[str, bool],
-    grad_spikes: Tensor | None,
-    grad_final: Tensor | None,
+    ctx: Any, saved: tuple[Tensor, ...], needed: dict[str, bool], grad_spikes: Tensor | None, grad_final: Tensor | None,
     *_: None,
-) -> dict[str, Tensor]:
-    inputs = _Saved(*saved)
+) -> dict[str, Tensor]:  # fmt: skip
     if grad_spikes is None:
-        grad_spikes = inputs.x.new_zeros(ctx.time_steps, *inputs.x.shape[1:])
+        grad_spikes = saved[0].new_zeros(ctx.time_steps, *saved[0].shape[1:])
     grads = norm_neuron_backward(
-        grad_spikes, grad_final if ctx.want_final else None, *inputs, *ctx.options,
+        grad_spikes, grad_final if ctx.want_final else None, *saved, *ctx.options,
         [needed["scalars"], needed["channels"]], needed["residual"],
     )  # fmt: skip
     return {name: grad for name, grad in zip(_DIFFERENTIABLE, grads, strict=True) if needed[name]}

@@ -44,29 +44,21 @@ class Dynamics:
     through_time: bool = True
 
     @property
-    def scalar_count(self) -> int:
-        """The number of scalars."""
-        return 0 if self.scalars is None else self.scalars.shape[0]
+    def counts(self) -> tuple[int, int]:
+        """The numbers of scalars and of parameters per channel."""
+        return 0 if self.scalars is None else len(self.scalars), 0 if self.channels is None else len(self.channels)
 
     @property
-    def channel_count(self) -> int:
-        """The number of parameters per channel."""
-        return 0 if self.channels is None else self.channels.shape[0]
-
-    @property
-    def learned_scalars(self) -> int:
-        """The number of scalars whose gradients are needed: all or none."""
-        return self.scalar_count if self.learn_scalars else 0
-
-    @property
-    def learned_channels(self) -> int:
-        """The number of channel parameters whose gradients are needed: all or none."""
-        return self.channel_count if self.learn_channels else 0
+    def learned_counts(self) -> tuple[int, int]:
+        """The numbers of those whose gradients are needed: all or none of a kind."""
+        scalars, channels = self.counts
+        return scalars if self.learn_scalars else 0, channels if self.learn_channels else 0
 
     @property
     def learned(self) -> tuple[str, ...]:
         """Names of all parameters whose gradients are needed."""
-        return (*(f"p{k}" for k in range(self.learned_scalars)), *(f"q{k}" for k in range(self.learned_channels)))
+        scalars, channels = self.learned_counts
+        return (*(f"p{k}" for k in range(scalars)), *(f"q{k}" for k in range(channels)))
 
     @property
     def program(self) -> Program:
@@ -105,11 +97,6 @@ class Source:
     residual_bits: Tensor | None = None
     affine: Affine | None = None
     initial: Tensor | None = None
-
-    @property
-    def has_residual(self) -> bool:
-        """True if there is a residual, as numbers or as bits."""
-        return self.residual is not None or self.residual_bits is not None
 
 
 @dataclass(frozen=True)
@@ -179,12 +166,7 @@ class Implementation(Protocol):
         """
 
     def backward(
-        self,
-        grad_spikes: Tensor,
-        grad_final: Tensor | None,
-        source: Source,
-        dynamics: Dynamics,
-        grad_residual: bool,
+        self, grad_spikes: Tensor, grad_final: Tensor | None, source: Source, dynamics: Dynamics, grad_residual: bool
     ) -> Gradients:
         """Return the gradients up to the normalised current, not yet through the normalisation."""
 

@@ -46,7 +46,4 @@ def run_length(x: Tensor, channels_last: bool) -> int:
 
 def first_of_channels(x: Tensor) -> Tensor:
     """Return the first value of each channel, ``[C]``, float32: near the mean if that is far from 0."""
-    first = x[0, 0]
-    while first.dim() > 1:
-        first = first[..., 0]
-    return first.float().contiguous()
+    return x[0, 0].reshape(x.shape[2], -1)[:, 0].float().contiguous()

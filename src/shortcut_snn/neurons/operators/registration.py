@@ -72,7 +72,9 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
     def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return Differentiated.apply(*inputs)  # type: ignore[no-untyped-call]
-        if forward_ad._current_level >= 0 and any(map(_has_tangent, inputs)):
+        unpack: Any = forward_ad.unpack_dual
+        tensors = (value for value in inputs if isinstance(value, Tensor))
+        if forward_ad._current_level >= 0 and any(unpack(tensor).tangent is not None for tensor in tensors):
             raise NotImplementedError(
                 'the compiled kernels have no forward-mode derivative: compute it within use_backend("eager")'
             )
@@ -99,8 +101,3 @@ class _NotTwice(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         raise RuntimeError('compiled kernels have no second derivative: compute it within use_backend("eager")')
-
-
-def _has_tangent(value: Any) -> bool:
-    unpack: Any = forward_ad.unpack_dual
-    return isinstance(value, Tensor) and unpack(value).tangent is not None

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from .build import DIGEST, ELEMENTS, TILE, kernel
+from .build import ELEMENTS, TILE, kernel
 from .memory import atomic_fetch_add, pointer, shifted
 
 _WORD = ir.IntType(TILE)
@@ -57,10 +57,9 @@ def unpack_tile(typingctx: Any, bits: Any, elements: Any) -> Any:
 @cache
 def bits_kernel(dtype: str, pack: bool) -> int:
     """Return the address of the kernel that writes ``bits`` from x ``[T, ...]``, or out ``[T, ...]`` from ``bits``."""
-    element, digest = ELEMENTS[dtype], DIGEST
+    element = ELEMENTS[dtype]
 
     def convert(params: Any) -> None:
-        assert digest
         p = carray(params, 1)[0]
         x, out, bits = pointer(p.x, element), pointer(p.out, element), pointer(p.bits, types.uint8)
         item = atomic_fetch_add(p.next_item)

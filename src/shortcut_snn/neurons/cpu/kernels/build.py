@@ -48,58 +48,43 @@ ELEMENTS = {"torch.float32": types.float32, "torch.bfloat16": types.uint16, "tor
 _SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
-def source_digest(source: str = "") -> int:
-    """Return a hash of this folder's files and of the generated source of a kernel's loops.
-
-    Numba's cache checks the file that contains a kernel, but its loops come from other files or from generated source.
-    A kernel that contains this number as a constant is compiled again when any of them changes.
-    """
-    return int.from_bytes(hashlib.sha256(_SOURCES + source.encode()).digest()[:7], "little")
-
-
-DIGEST = source_digest()
-
-
-def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = None) -> int:
+def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = None, source: str = "") -> int:
     """Compile ``function(pointer to PARAMS)``, or load it from the cache, and return its address.
 
-    It calls generated ``loops`` by these global names. They are globals since numba takes what is in a closure for a
-    part of the cache's key, and generated functions have no key that outlives the process.
+    It calls generated ``loops`` by these global names; ``source`` is their text. They are globals since numba takes
+    what is in a closure for a part of the cache's key, and generated functions have no key that outlives the process.
     """
+    global _warned
     names = function.__globals__ | dict(loops or {})
     bound = types_of_python.FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
-    bound.__qualname__, bound.__module__ = f"{function.__qualname__}_{_constants_digest(function)}", function.__module__
+    bound.__qualname__, bound.__module__ = f"{function.__qualname__}_{_digest(function, source)}", function.__module__
     signature = types.void(types.CPointer(numba.from_dtype(PARAMS)))
     options = {"error_model": "numpy", "boundscheck": False}
     try:
         compiled = numba.cfunc(signature, cache=True, **options)(bound)
     except Exception as error:  # Any, if a file of the cache is damaged; a fault of the kernel is raised again below.
         compiled = numba.cfunc(signature, **options)(bound)
-        _warn_of_cache(error)
+        # In a folder that is not writable there is no cache; otherwise one warning is enough.
+        if not _warned and "no locator" not in str(error):
+            _warned = True
+            warnings.warn(
+                f"Kernels are compiled again, since numba's cache cannot be used ({type(error).__name__}: {error}): "
+                "delete its files (*.nbi), or set NUMBA_CACHE_DIR to another folder",
+                stacklevel=2,
+            )
     _COMPILED.append(compiled)
     return int(compiled.address)
 
 
-def _warn_of_cache(error: Exception) -> None:
-    """Warn once that kernels are compiled in every process, unless no folder of the cache is writable."""
-    global _warned
-    if not _warned and "no locator" not in str(error):
-        _warned = True
-        warnings.warn(
-            f"Kernels are compiled again, since numba's cache cannot be used ({type(error).__name__}: {error}): delete "
-            "its files (*.nbi), or set NUMBA_CACHE_DIR to another folder",
-            stacklevel=2,
-        )
+def _digest(function: Callable[[Any], None], source: str) -> str:
+    """Return a hash of all that a kernel is compiled from, to name its files in numba's cache.
 
-
-def _constants_digest(function: Callable[[Any], None]) -> str:
-    """Return a hash of the constants of a kernel, to name its files in numba's cache.
-
-    Kernels of one name share an index, which numbers their files. Two processes that compile at once, or one that is
-    killed in between, could leave the code of one kernel under the key of another.
+    Numba checks the file that contains a kernel, but its loops come from other files or from generated source. Kernels
+    of one name share an index, which numbers their files. Two processes that compile at once, or one that is killed in
+    between, could leave the code of one kernel under the key of another.
     """
     constants = [cell.cell_contents for cell in function.__closure__ or ()]
-    return hashlib.sha256(repr(constants).encode()).hexdigest()[:16]
+    return hashlib.sha256(_SOURCES + repr((constants, source)).encode()).hexdigest()[:16]
 
 
 _warned = False

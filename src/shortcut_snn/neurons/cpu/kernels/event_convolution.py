@@ -30,18 +30,9 @@ from typing import Any
 
 from numba import carray, types
 
-from .build import DIGEST, kernel, loop, source_digest
+from .build import kernel, loop
 from .memory import atomic_fetch_add, pointer, shifted
-from .rows import (
-    LANES,
-    PIXELS,
-    copy_vector,
-    make_dot_rows,
-    make_list_bits,
-    make_look_up,
-    make_sum_rows,
-    transpose_bits,
-)
+from .rows import LANES, PIXELS, copy_vector, make_dot_rows, make_list_bits, make_look_up, make_sum_rows, transpose_bits
 
 # Placeholders: build.kernel binds generated functions to these names. In a closure they would be part of the key of
 # numba's cache, and a generated intrinsic has another key in every process.
@@ -59,10 +50,9 @@ def forward_kernel(vectors: int, word: int) -> int:
 
     It reads bits, weights and first ``[K]``, the sum before the first spike, and writes out ``[N, H, W, K]``.
     """
-    digest, kind = DIGEST, _WORDS[word]
+    kind = _WORDS[word]
 
     def forward(params: Any) -> None:
-        assert digest
         p = carray(params, 1)[0]
         space = p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes
         starts = carray(pointer(space, types.int64), p.width + 1)
@@ -109,10 +99,9 @@ def narrow_forward_kernel(vectors: int, word: int) -> int:
     It reads the table of :func:`~.rows.make_look_up` as weights, and bits and first ``[K]``, and writes out. Its time
     does not depend on the spikes.
     """
-    digest, kind = source_digest(f"{vectors} vectors"), _WORDS[word]
+    kind, row_bytes = _WORDS[word], 4 * LANES * vectors
 
     def forward(params: Any) -> None:
-        assert digest
         p = carray(params, 1)[0]
         spare = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
         line = p.width * word // 8
@@ -123,8 +112,8 @@ def narrow_forward_kernel(vectors: int, word: int) -> int:
                 same = p.bits + n // p.batch * p.bits_stride + n % p.batch * p.image_bytes + y * line
                 above, below = same - line if y > 0 else p.zero, same + line if y + 1 < p.height else p.zero
                 look_up(
-                    pointer(p.out + row * p.width * 4 * p.outputs, types.float32), pointer(p.first, types.float32),
-                    spare, pointer(p.weights, types.float32), pointer(above, kind), pointer(same, kind),
+                    pointer(p.out + row * p.width * row_bytes, types.float32), pointer(p.first, types.float32), spare,
+                    pointer(p.weights, types.float32), pointer(above, kind), pointer(same, kind),
                     pointer(below, kind), p.width,
                 )  # fmt: skip
             item = atomic_fetch_add(p.next_item)
@@ -201,11 +190,9 @@ def weight_grad_kernel(vectors: int, word: int) -> int:
     It reads bits and grad ``[N, H, W, K]``, and adds to partials ``[groups, kernel, kernel, C, K]``. If out ``[K,
     kernel, kernel, C]`` is given, it also writes the only group there.
     """
-    digest, kind = DIGEST, _WORDS[word]
-    row_bytes = 4 * LANES * vectors
+    kind, row_bytes = _WORDS[word], 4 * LANES * vectors
 
     def weight_grad(params: Any) -> None:
-        assert digest
         p = carray(params, 1)[0]
         size, stride, border, channels = p.kernel, p.conv_stride, p.kernel // 2, p.channels
         # Rows and columns of zeros separate images and rows.
@@ -325,11 +312,9 @@ def input_grad_kernel(vectors: int, word: int) -> int:
     For pixel i of ``numbers``, the element of out at ``targets[i]`` plus the channel grows by the dot products of
     ``weights[c, block, tap]`` with the row of ``grads`` at ``i * row_bytes + shifts[tap]``.
     """
-    digest, kind = DIGEST, _WORDS[word]
-    row_bytes = 4 * LANES * vectors
+    kind, row_bytes = _WORDS[word], 4 * LANES * vectors
 
     def input_grad(params: Any) -> None:
-        assert digest
         p = carray(params, 1)[0]
         stride, square, count_blocks = p.conv_stride, p.kernel * p.kernel, p.outputs // (LANES * vectors)
         pixels = 64 * -(-p.chunk_rows * (p.out_width + p.kernel // 2) // 64)

@@ -4,14 +4,13 @@ States are consecutive in ``u``, TILE numbers each. So are their gradients in ``
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from ...compiler.backward import derive_backward
-from ...compiler.program import Instruction, emit, forward_code, inputs_of, literal, parse
-from ...compiler.simplify import simplify
+from ...compiler.program import Instruction, emit, forward_code, inputs_of, literal, parse, simplify
 from . import memory, pattern, primitives
 from .build import TILE, loop, reduction
 from .memory import LEARNED, MAX_Q, SUM, SUM_Q, SUM_X
@@ -19,6 +18,7 @@ from .memory import LEARNED, MAX_Q, SUM, SUM_Q, SUM_X
 _ZERO = np.float32(0.0)
 # How an integer literal of a program is written: numba would compute with a double.
 _FLOAT32 = "f32({})"
+_float = partial(literal, integer=_FLOAT32)
 _NAMES: dict[str, Any] = {
     **primitives.NAMES, **{name: getattr(memory, name) for name in vars(memory) if name.isupper()},
     "load": memory.load, "store": memory.store, "shifted": memory.shifted, "TILE": TILE, "loop": loop,
@@ -155,10 +155,6 @@ def _load_current(normalise: bool, add: bool) -> list[str]:
 def _load_tiles(names: Iterable[str], buffer: str, scope: str) -> list[str]:
     """Load values that are consecutive tiles of a buffer, by their numbers."""
     return [f"{name} = load({buffer}, j + {int(name[1:]) * TILE}, {scope})" for name in names]
-
-
-def _float(name: str) -> str:
-    return literal(name, _FLOAT32)
 
 
 def _function_name(source: str) -> str:

@@ -1,1 +1,1 @@
-"""The Triton kernels, one file each; :mod:`.step` generates those of a neuron from its program."""
+"""The Triton kernels: :mod:`.step` generates those of a neuron from its program, :mod:`.fixed` has the others."""

@@ -6,22 +6,22 @@ with ``inspect``, so the generated source is registered with ``linecache``.
 
 import hashlib
 import linecache
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import triton
 import triton.language as tl
 
 from ...compiler.backward import derive_backward
-from ...compiler.program import Instruction, emit, forward_code, inputs_of, is_external, literal, parse
-from ...compiler.simplify import simplify
-from . import elements
+from ...compiler.program import Instruction, emit, forward_code, inputs_of, is_external, literal, parse, simplify
+from . import fixed
 
 _NAMES: dict[str, Any] = {
-    **elements.NAMES, "tl": tl, "tile": elements.tile, "load": elements.load, "store": elements.store,
-    "load_bits": elements.load_bits, "__name__": __name__,
+    **fixed.NAMES, "tl": tl, "tile": fixed.tile, "load": fixed.load, "store": fixed.store,
+    "load_bits": fixed.load_bits, "__name__": __name__,
 }  # fmt: skip
+_emit = partial(emit, functions=fixed.FUNCTIONS)
 
 # A program handles 8 * BYTES elements, in the order of memory, through all time steps, so their states stay in
 # registers. It reads x, and if not None the residual (numbers or bits), scale and shift ``[C]``, initial ``[states,
@@ -178,16 +178,9 @@ def _compiled(name: str, source: str) -> Any:
     return triton.jit(names[name])
 
 
-def _emit(code: Iterable[Instruction]) -> list[str]:
-    return emit(code, functions=elements.FUNCTIONS)
-
-
-def _load_scalars(code: Iterable[Instruction], results: Iterable[str]) -> list[str]:
-    return [f"{name} = tl.load(scalars + {name[1:]})" for name in inputs_of(code, "p", results)]
-
-
-def _load_channels(code: Iterable[Instruction], results: Iterable[str], mask: str, index: str) -> list[str]:
-    return [
+def _load_parameters(code: Sequence[Instruction], results: Sequence[str], mask: str, index: str = "") -> list[str]:
+    """Load scalars, and parameters per channel."""
+    return [f"{name} = tl.load(scalars + {name[1:]})" for name in inputs_of(code, "p", results)] + [
         f"{name} = tl.load(by_channel + {name[1:]} * channels + channel, mask={mask}, other=0.0){index}"
         for name in inputs_of(code, "q", results)
     ]
@@ -222,12 +215,13 @@ def forward_kernel(text: str, arguments: tuple[str, ...]) -> Any:
     code = simplify(forward_code(program), program.outputs)
     parts = {
         "arguments": [f"{', '.join(arguments)},"],
-        "parameters": [
-            *_load_scalars(code, program.outputs),
-            *_load_channels(code, program.outputs, mask="inside", index=""),
-        ],
+        "parameters": _load_parameters(code, program.outputs, "inside"),
         "start": [*_POINTERS.strip().splitlines(), *_load_states("s", "initial", "BYTES, 8", states)],
-        "step": [*_emit(code), f"y = {_tile_shaped(spikes, 'i')}", *_update_states("s", states_after, "i")],
+        "step": [
+            *emit(code, functions=fixed.FUNCTIONS),
+            f"y = {_tile_shaped(spikes, 'i')}",
+            *_update_states("s", states_after, "i"),
+        ],
         "finish": [f"store(final + {k} * whole + at, s{k}, inside)" for k in states],
     }
     return _compiled("forward_kernel", _filled(_FORWARD, parts))
@@ -250,10 +244,7 @@ def backward_kernel(text: str, arguments: tuple[str, ...], learned: tuple[str, .
     channels = [name for name in learned if name[0] == "q"]
     parts = {
         "arguments": [f"{', '.join(arguments)},"],
-        "parameters": [
-            *_load_scalars(both, results),
-            *_load_channels(both, results, mask="channel < channels", index="[None, :]"),
-        ],
+        "parameters": _load_parameters(both, results, "channel < channels", "[None, :]"),
         "totals": [f"total_{name} = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)" for name in learned],
         "start": [*_POINTERS.strip().splitlines(), *_load_states("s", "initial", "BLOCK_P, BLOCK_C", states)],
         "step": [

@@ -1,1 +1,0 @@
-"""Neuron models other than IF, LIF and PLIF, one file each."""
