@@ -10,8 +10,19 @@ from torchvision.transforms import v2
 
 from shortcut_snn.data import Augmentation
 from shortcut_snn.data.counter_random import random_bits, uniform
-from shortcut_snn.data.images.augmentation import Affine, AugmentationPipeline, Crop, Cutout, Flip, Roll
-from shortcut_snn.data.images.autoaugment import POLICY, SIGNED, AutoAugment, magnitude, operations
+from shortcut_snn.data.images.augmentation import (
+    POLICY,
+    SIGNED,
+    Affine,
+    AugmentationPipeline,
+    AutoAugment,
+    Crop,
+    Cutout,
+    Flip,
+    Roll,
+    magnitude,
+    operations,
+)
 
 ALL = (Crop(), Flip(), Roll(), Affine(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)

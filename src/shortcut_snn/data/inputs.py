@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .class_folders import listed, visible_files
-from .events.dvsgesture import GESTURES, read_gesture
 from .events.event_images import FrameMaker
 from .events.event_set import file_recording
 from .events.formats import EXTENSIONS as RECORDING_EXTENSIONS
 from .events.heidelberg import COCHLEAR_CHANNELS, channel_frames
+from .events.published import GESTURES, read_gesture
 from .events.recording import FileState, Recording
-from .images.folder import EXTENSIONS as IMAGE_EXTENSIONS
-from .images.folder import decode, fit
-from .reading import DataFileError
+from .images.files import EXTENSIONS as IMAGE_EXTENSIONS
+from .images.files import decode, fit
+from .reading import DataFileError, listed, visible_files
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from .counter_random import Stream, permutation
 class Loader(Protocol):
     """An iterable of batches with a length, such as a torch DataLoader."""
 
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the batches of one epoch."""
+    def __iter__(self) -> Iterator[Any]: ...
 
-    def __len__(self) -> int:
-        """Return the number of batches."""
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -122,15 +120,13 @@ class SeededSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        if self.even:
-            return -(-self.length // self.world)
-        return len(range(self.rank, self.length, self.world))
+        return len(range(0 if self.even else self.rank, self.length, self.world))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = (
-            permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
-        )
+        order = range(self.length)
+        if self.shuffle:
+            order = permutation(self.length, self.seed, Stream.ORDER, epoch).tolist()
         first = self._skipped if epoch == self._first_epoch else 0
         for position in range(first, len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]

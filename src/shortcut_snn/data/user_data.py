@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,19 +65,16 @@ class UserLoader:
         for owner in (self.loader, self.loader.sampler):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
                 generator.manual_seed(self._batch_seed(epoch, 0))
-        with self._random_numbers(epoch, 0):
+        with seeded(self._batch_seed(epoch, 0)):
             batches = iter(self.loader)
         end = object()
         while True:
             number += 1
-            with self._random_numbers(epoch, number):
+            with seeded(self._batch_seed(epoch, number)):
                 batch = next(batches, end)
             if batch is end:
                 return
             yield batch
-
-    def _random_numbers(self, epoch: int, number: int) -> AbstractContextManager[None]:
-        return seeded(self._batch_seed(epoch, number))
 
     def _batch_seed(self, epoch: int, number: int) -> int:
         return int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1

@@ -83,7 +83,6 @@ def _to_cells(pixel: NDArray[np.int64], pixels: int, cells: int, offset: NDArray
 
 VERSION = 2
 """Raise it with every change to the file format or to the frames of a recording; older entries are then ignored."""
-_SUFFIX = ".frames"
 _SHAPE = struct.Struct("<4I")
 _WARN_SATURATED = 0.01
 
@@ -136,7 +135,7 @@ class FrameCache:
             warnings.warn(f"{self.folder} takes no more frames ({error.strerror})", stacklevel=2)
 
     def _path(self, identity: Sequence[str | int]) -> Path:
-        return self.folder / (_hash([self._transform, *identity]) + _SUFFIX)
+        return self.folder / f"{_hash([self._transform, *identity])}.frames"
 
 
 def _hash(value: Any) -> str:
@@ -194,12 +193,11 @@ class FrameMaker:
             return [recording]
         key = (*recording.identity, *map(str, self.cut.values()))
         index = self.cache.get(key) if self.cache else None
-        events = None
-        if index is None:
+        if index is not None:
+            events, bounds = None, index.view(np.int64).reshape(-1, 2)
+        else:
             events = recording.read(self.sensor)
             bounds = self._bounds(events)
-        else:
-            bounds = np.frombuffer(index.tobytes(), np.int64).reshape(-1, 2)
         pieces = [
             replace(recording, name=f"{recording.name}#{number:04d}", span=(int(a), int(b)))
             for number, (a, b) in enumerate(bounds)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from annotated_types import Ge, MinLen
 
-from ..class_folders import labelled_files
 from ..counter_random import Stream
 from ..images.image_data import ImageData
 from ..images.image_set import Positive, Source, StoredSet
+from ..reading import labelled_files
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker, Slicing
 from .formats import read_file

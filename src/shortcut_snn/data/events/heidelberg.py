@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ... import components
@@ -53,17 +52,14 @@ class _Heidelberg(PublicEventSet):
         """List the recordings; see :meth:`.EventSet.read`."""
         require(".h5", "h5py")
         base, maker = self.find(), self.maker(SENSOR, time_steps)
-        parts: list[Words | None] = []
-        classes: list[str] = []
+        parts: list[Any] = []
         for name in self.content:
-            labels, classes = _labels(base / name)
+            labels, keys = _read(base / name, ("labels", "extra/keys"), ...)
             file = FileState.of(base / name)
-            numbers = range(len(labels))
-            recordings = [Recording(f"{name}#{number:06d}", file, read_spikes, (number,)) for number in numbers]
-            parts.append(Words(recordings, torch.from_numpy(labels), maker))
+            recordings = [Recording(f"{name}#{i:06d}", file, read_spikes, (i,)) for i in range(len(labels))]
+            parts.append(Words(recordings, torch.from_numpy(labels.astype(np.int64)), maker))
         train, test, validation = [*parts, None][:3]
-        assert train is not None
-        return Source(train, test, classes, validation)
+        return Source(train, test, [key.decode() for key in keys], validation)
 
 
 @components.data("shd")
@@ -112,12 +108,6 @@ class SSC(_Heidelberg):
         RemoteArchive(f"{_FILES}/ssc_test.h5.zip", "ssc_test.h5.zip", "a35ff1e9cffdd02a20eb850c17c37748"),
         RemoteArchive(f"{_FILES}/ssc_valid.h5.zip", "ssc_valid.h5.zip", "b4eee3516a4a90dd0c71a6ac23a8ae43"),
     )
-
-
-def _labels(path: Path) -> tuple[NDArray[np.int64], list[str]]:
-    """Return the label of each word of a file, and the names of the classes."""
-    labels, keys = _read(path, ("labels", "extra/keys"), ...)
-    return labels.astype(np.int64), [key.decode() for key in keys]
 
 
 def read_spikes(path: Path, sensor: Sensor, number: int) -> Events:

@@ -164,30 +164,29 @@ class ImageSet(Checked, ABC):
             if channels not in (taken := getattr(step, "takes_channels", (channels,))):
                 name, numbers = type(step).__name__, " or ".join(map(str, taken))
                 raise ValueError(f"augment: {name} takes images of {numbers} channels, and these have {channels}")
-        named = {"training": source.train, "test": source.test, "validation": source.validation or None}
-        parts = {part: images for part, images in named.items() if images is not None}
+        ranges: dict[str, tuple[int, int]] = {}
+        parts = {"training": source.train, "test": source.test, "validation": source.validation or None}
         for part, images in parts.items():
+            if images is None:
+                continue
             if not len(images):
                 raise ValueError(f"{location}: the {part} set is empty")
-            low, high = int(images.labels.min()), int(images.labels.max())
+            low, high = ranges[part] = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= count:
-                wrong = low if low < 0 else high
                 raise ValueError(
-                    f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}: correct the "
-                    "labels or class_names"
+                    f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got "
+                    f"{low if low < 0 else high}: correct the labels or class_names"
                 )
         absent = np.flatnonzero(np.bincount(source.train.labels.numpy(), minlength=count) == 0)
         if len(absent):
             label = int(absent[0])
-            low = min(int(images.labels.min()) for images in parts.values())
+            low = min(low for low, _ in ranges.values())
             if low > 0:
                 raise ValueError(f"{location}: labels begin at {low}, and must begin at 0: subtract {low} from them")
-            part, high = max(
-                ((part, int(images.labels.max())) for part, images in parts.items()), key=lambda each: each[1]
-            )
+            part = max(ranges, key=lambda part: ranges[part][1])
             raise ValueError(
                 f"{location}: no training image has label {label} (class {source.classes[label]!r}); the highest is "
-                f"{high}, in the {part} labels; labels must be 0 to {count - 1} without gaps"
+                f"{ranges[part][1]}, in the {part} labels; labels must be 0 to {count - 1} without gaps"
             )
         if self.train_limit is not None and self.train_limit < count:
             raise ValueError(

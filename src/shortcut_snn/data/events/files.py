@@ -1,22 +1,59 @@
-"""All recordings in one numpy archive, which concatenates their events."""
+"""Recordings in the user's files: class folders, or one numpy archive that concatenates their events."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from ... import components
 from ..images.augmentation import Crop
 from ..images.image_set import Source
-from ..reading import DataFileError, missing_root, read_npz
+from ..reading import DataFileError, classes_and_parts, missing_root, read_npz
 from .event_images import EventImages
-from .event_set import EventSet
-from .folder import Side
+from .event_set import EventSet, read_part
+from .formats import EXTENSIONS
 from .recording import Events, FileState, Recording, Sensor, brightened
+
+Side = Annotated[int, Interval(ge=1, le=8192)]
+
+
+@components.data("events")
+@dataclass(frozen=True)
+class EventFolder(EventSet):
+    """Class folders of recordings: .aedat, .aedat4, .bin, .dat, .npy and .raw.
+
+    Args:
+        root: a folder with train/ and test/ (and val/), each of class folders; or one of class folders, as for images.
+        sensor: height and width of the camera in pixels, because most files do not contain them.
+
+    Example:
+        >>> EventFolder("gestures", sensor=(260, 346), size=65, augment=("flip", "roll"), cache="off").sensor
+        (260, 346)
+    """
+
+    sensor: tuple[Side, Side] | None = None
+
+    root_is: ClassVar = "folder with train/ and test/ class folders, or with class folders alone"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sensor is None:
+            raise ValueError("sensor: the camera's height and width are needed, as in [260, 346]")
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        assert self.sensor is not None
+        root, maker = self.path, self.maker(self.sensor, time_steps)
+        classes, parts = classes_and_parts(root)
+        train, *evaluation = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
+        test, validation = [*evaluation, None, None][:2]
+        return Source(train, test, classes, validation)
+
 
 _COLUMNS = ("x", "y", "p", "t")
 
@@ -51,9 +88,7 @@ class RecordingArchive(EventSet):
             raise missing_root(path, "file")
         archive = EventArchive(FileState.of(path))
         labels, is_test = archive.labels()
-        recordings = [
-            Recording(f"{number:05d}", archive.state, archive.read, (number,)) for number in range(len(labels))
-        ]
+        recordings = [Recording(f"{i:05d}", archive.state, archive.read, (i,)) for i in range(len(labels))]
         images = EventImages(recordings, torch.from_numpy(labels), self.maker(self.sensor, time_steps))
         classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
         if is_test is None:

@@ -1,5 +1,6 @@
-"""DVS128 Gesture: the authors' recordings of many gestures each (``.aedat``), or arrays of one gesture (``.npy``)."""
+"""Published sets of recordings: N-MNIST, CIFAR10-DVS and DVS128 Gesture."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +9,105 @@ from typing import ClassVar
 import torch
 
 from ... import components
-from ..images.augmentation import Roll
+from ..images.augmentation import Crop, Flip, Roll
 from ..images.image_set import Source
-from ..reading import DataFileError, one_line
-from .aedat import read_aedat3
+from ..reading import DataFileError, common_classes, one_line
 from .event_images import EventImages, FrameMaker
-from .event_set import PublicEventSet, RemoteArchive, first_with
-from .formats import load_array, read_file
+from .event_set import PublicEventSet, RemoteArchive, first_with, read_part
+from .formats import load_array, read_aedat3, read_file
 from .recording import Events, FileState, Recording, Sensor, brightened
 
-SENSOR = (128, 128)
+_MENDELEY = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
+_FIGSHARE = "https://figshare.com/ndownloader/files"
+NMNIST_SENSOR = (34, 34)
+DVS128 = (128, 128)
+
+
+@components.data("nmnist")
+@dataclass(frozen=True)
+class NMNIST(PublicEventSet):
+    """N-MNIST: 60,000 recordings for training and 10,000 for testing, 34x34 pixels, of 10 digits.
+
+    Orchard et al., "Converting Static Image Datasets to Spiking Neuromorphic Datasets Using Saccades", 2015.
+
+    Args:
+        root: the folder that holds its Train and Test, or NMNIST with these, or will with download.
+
+    Example:
+        >>> NMNIST("data", size=17, folds=5, fold=1).augmentations
+        (Crop(padding=0.125),)
+    """
+
+    # A digit fills its frame, so a cyclic shift would cut it in two.
+    default_augment: ClassVar = (Crop(),)
+    root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) Train and Test"
+    folder: ClassVar = "NMNIST"
+    content: ClassVar = ("Train", "Test")
+    archives: ClassVar = (
+        RemoteArchive(
+            f"{_MENDELEY}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",
+            "train.zip",
+            "20959b8e626244a1b502305a9e6e2031",
+        ),
+        RemoteArchive(
+            f"{_MENDELEY}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",
+            "test.zip",
+            "69ca8762b2fe404d9b9bad1103e97832",
+        ),
+    )
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        base = self.find()
+        classes, maker = common_classes(base, *self.content), self.maker(NMNIST_SENSOR, time_steps)
+        train, test = (read_part(base, base / part, classes, {".bin"}, maker) for part in self.content)
+        _warn_of_missing("N-MNIST", base / "Train", len(train), 60_000)
+        _warn_of_missing("N-MNIST", base / "Test", len(test), 10_000)
+        return Source(train, test, classes)
+
+
+@components.data("cifar10dvs")
+@dataclass(frozen=True)
+class CIFAR10DVS(PublicEventSet):
+    """CIFAR10-DVS: 10,000 recordings of 128x128 pixels, of 10 classes.
+
+    Li et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", 2017. The seeded, stratified split has
+    900 and 100 recordings of each class, chosen by their positions in the sorted list of names, the same on every
+    machine.
+
+    Args:
+        root: the folder that holds its class folders, or CIFAR10DVS with these, or will with download.
+
+    Example:
+        >>> CIFAR10DVS("data", size=48).augmentations
+        (Flip(alternating=False), Roll(pixels=5))
+    """
+
+    default_augment: ClassVar = (Flip(alternating=False), Roll())
+    # 1,000 of its 10,000 recordings, as in the paper.
+    test_fraction: ClassVar[float] = 0.1
+    root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) its class folders"
+    folder: ClassVar = "CIFAR10DVS"
+    content: ClassVar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    archives: ClassVar = (RemoteArchive(f"{_FIGSHARE}/38023437", "set.zip", "ce3a4a0682dc0943703bd8f749a7701c"),)
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        base, classes = self.find(), list(self.content)
+        images = read_part(base, base, classes, {".aedat", ".aedat4"}, self.maker(DVS128, time_steps, turned=True))
+        _warn_of_missing("CIFAR10-DVS", base, len(images), 10_000)
+        return Source(images, None, classes)
+
+
+def _warn_of_missing(name: str, folder: Path, found: int, published: int) -> None:
+    if found != published:
+        warnings.warn(f"{folder} has {found:,} recordings of {name}'s {published:,}", stacklevel=3)
+
+
 GESTURES = [
-    "hand clapping",
-    "right hand wave",
-    "left hand wave",
-    "right arm clockwise",
-    "right arm counter-clockwise",
-    "left arm clockwise",
-    "left arm counter-clockwise",
-    "arm roll",
-    "air drums",
-    "air guitar",
-    "other gestures",
-]
+    "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise",
+    "left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures",
+]  # fmt: skip
 _OFFICIAL = ("trials_to_train.txt", "trials_to_test.txt")
 _HEADING = "class,startTime_usec,endTime_usec"
 
@@ -62,17 +139,13 @@ class DVSGesture(PublicEventSet):
     folder: ClassVar = "DVSGesture"
     content: ClassVar = ("ibmGestureTrain", "ibmGestureTest")
     archives: ClassVar = (
-        RemoteArchive(
-            "https://figshare.com/ndownloader/files/38022171", "train.tar.gz", "3a8f0d4120a166bac7591f77409cb105"
-        ),
-        RemoteArchive(
-            "https://figshare.com/ndownloader/files/38020584", "test.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"
-        ),
+        RemoteArchive(f"{_FIGSHARE}/38022171", "train.tar.gz", "3a8f0d4120a166bac7591f77409cb105"),
+        RemoteArchive(f"{_FIGSHARE}/38020584", "test.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"),
     )
 
     def read(self, time_steps: int) -> Source:
         """List the recordings; see :meth:`.EventSet.read`."""
-        maker = self.maker(SENSOR, time_steps)
+        maker = self.maker(DVS128, time_steps)
         base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
         if base is not None:
             train, test = (_collect(_trials(base, base / name), maker) for name in _OFFICIAL)
