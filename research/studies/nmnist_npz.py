@@ -14,9 +14,9 @@ import numpy as np
 
 from shortcut_snn._utils.files import replacing
 from shortcut_snn.data import NMNIST
+from shortcut_snn.data.counter_random import balanced_prefix
 from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.published import NMNIST_SENSOR
-from shortcut_snn.data.split import balanced_prefix
 
 
 def main() -> None:

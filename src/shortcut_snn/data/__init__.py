@@ -2,12 +2,10 @@
 
 from .events.event_set import EventSet
 from .events.files import EventFolder, RecordingArchive
-from .events.heidelberg import SHD, SSC
-from .events.published import CIFAR10DVS, NMNIST, DVSGesture
+from .events.published import CIFAR10DVS, NMNIST, SHD, SSC, DVSGesture
 from .images.augmentation import Augmentation
 from .images.files import ImageArchive, ImageFolder
-from .images.image_data import ImageData
-from .images.image_set import ImageSet, Source
+from .images.image_set import ImageData, ImageSet, Source
 from .images.images import ArrayImages
 from .images.published import CIFAR10, CIFAR100, Digits
 from .loading import Data

@@ -60,10 +60,6 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     return arrays
 
 
-_PARTS = ("train", "test", "val")
-_PART_NAMES = frozenset({*_PARTS, "training", "testing", "valid", "validation"})
-
-
 def class_names(folder: Path) -> list[str]:
     """Return the sorted names of the folders in ``folder``, except hidden ones."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -92,7 +88,9 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
         raise missing_root(root, "folder")
     folders = class_names(root)
     has_parts = "train" in folders
-    misnamed = [name for name in folders if name.lower() in _PART_NAMES and not (has_parts and name in _PARTS)]
+    names = {"train", "test", "val"}
+    similar = {*names, "training", "testing", "valid", "validation"}
+    misnamed = [name for name in folders if name.lower() in similar and not (has_parts and name in names)]
     training = [name for name in misnamed if name.lower() in ("train", "training")]
     # A class may be called test, but a class called Train next to it is a part.
     if misnamed and (has_parts or len(misnamed) == len(folders) or 0 < len(training) < len(misnamed)):

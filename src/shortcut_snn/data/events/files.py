@@ -55,9 +55,6 @@ class EventFolder(EventSet):
         return Source(train, test, classes, validation)
 
 
-_COLUMNS = ("x", "y", "p", "t")
-
-
 @components.data("events_npz")
 @dataclass(frozen=True)
 class RecordingArchive(EventSet):
@@ -86,63 +83,56 @@ class RecordingArchive(EventSet):
         path = self.path
         if not path.is_file():
             raise missing_root(path, "file")
-        archive = EventArchive(FileState.of(path))
-        labels, is_test = archive.labels()
-        recordings = [Recording(f"{i:05d}", archive.state, archive.read, (i,)) for i in range(len(labels))]
+        file = FileState.of(path)
+        arrays = _integers(file.path, ("labels", "offsets"), ("is_test",))
+        labels, is_test, count = arrays["labels"].astype(np.int64), arrays.get("is_test"), len(arrays["labels"])
+        if len(arrays["offsets"]) != count + 1 or (is_test is not None and len(is_test) != count):
+            raise DataFileError(
+                f"{file.path}: {count} labels need {count + 1} offsets and, if there is one, is_test [{count}]"
+            )
+        if labels.min(initial=0) < 0 or labels.max(initial=0) > count:
+            raise DataFileError(f"{file.path}: labels must be 0 to K - 1 for K classes, got {labels.max()}")
+        events = ArchivedEvents(file.path)
+        recordings = [Recording(f"{i:05d}", file, events.read, (i,)) for i in range(count)]
         images = EventImages(recordings, torch.from_numpy(labels), self.maker(self.sensor, time_steps))
         classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
         if is_test is None:
             return Source(images, None, classes)
-        train, test = images.subset(np.flatnonzero(~is_test)), images.subset(np.flatnonzero(is_test))
-        return Source(train, test, classes)
+        tests = is_test.astype(np.bool_)
+        return Source(images.subset(np.flatnonzero(~tests)), images.subset(np.flatnonzero(tests)), classes)
 
 
-class EventArchive:
-    """An archive of recordings, whose events are loaded when the first recording is read."""
+def _integers(path: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    arrays = read_npz(path, required, optional)
+    for name, array in arrays.items():
+        if array.ndim != 1 or array.dtype.kind not in "iub":
+            raise DataFileError(f"{path}: {name} must be integers [n], got {array.dtype} {list(array.shape)}")
+    return arrays
 
-    def __init__(self, state: FileState) -> None:
-        self.state = state
 
-    def labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-        """Return the labels ``[n]`` and, if the archive says so, which recordings are for testing ``[n]``."""
-        arrays = self._load(("labels", "offsets"), ("is_test",))
-        labels, offsets, is_test = arrays["labels"], arrays["offsets"], arrays.get("is_test")
-        count = len(labels)
-        if len(offsets) != count + 1 or (is_test is not None and len(is_test) != count):
-            raise DataFileError(
-                f"{self.state.path}: {count} labels need {count + 1} offsets and, if there is one, is_test [{count}]"
-            )
-        if labels.min(initial=0) < 0 or labels.max(initial=0) > count:
-            raise DataFileError(f"{self.state.path}: labels must be 0 to K - 1 for K classes, got {labels.max()}")
-        return labels.astype(np.int64), None if is_test is None else is_test.astype(np.bool_)
+class ArchivedEvents:
+    """The events of an archive, which are loaded when the first recording is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def read(self, path: Path, sensor: Sensor, number: int) -> Events:
         """Return the events of one recording."""
-        offsets, arrays = self._events
-        part = slice(offsets[number], offsets[number + 1])
-        x, y, p, t = (arrays[name][part] for name in _COLUMNS)
+        offsets, arrays = self._arrays
+        x, y, p, t = (arrays[name][offsets[number] : offsets[number + 1]] for name in "xypt")
         return Events.of(t, x, y, brightened(p, path))
 
     @cached_property
-    def _events(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
-        arrays = self._load((*_COLUMNS, "offsets"))
+    def _arrays(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+        arrays = _integers(self.path, ("x", "y", "p", "t", "offsets"))
         offsets = arrays.pop("offsets").astype(np.int64)
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or offsets[0] != 0 or offsets[-1] not in counts or (np.diff(offsets) < 0).any():
             raise DataFileError(
-                f"{self.state.path}: offsets must rise from 0 to the number of events, the same in x, y, p and t"
+                f"{self.path}: offsets must rise from 0 to the number of events, the same in x, y, p and t"
             )
         return offsets, arrays
 
-    def _load(self, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-        arrays = read_npz(self.state.path, required, optional)
-        for name, array in arrays.items():
-            if array.ndim != 1 or array.dtype.kind not in "iub":
-                raise DataFileError(
-                    f"{self.state.path}: {name} must be integers [n], got {array.dtype} {list(array.shape)}"
-                )
-        return arrays
-
     def __getstate__(self) -> dict[str, Any]:
         # A worker process loads the events itself.
-        return {"state": self.state}
+        return {"path": self.path}

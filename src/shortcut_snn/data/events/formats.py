@@ -56,18 +56,15 @@ def _words(path: Path, content: Any, start: int, dtype: DTypeLike, columns: int 
     return np.frombuffer(content, dtype, offset=start).reshape(-1, columns)
 
 
-# An ATIS event of this row marks an overflow of the camera's clock.
-_OVERFLOW_ROW, _OVERFLOW_TIME = 240, 1 << 13
-
-
 def read_bin(path: Path) -> Events:
     """Read the ATIS format of N-MNIST: no header, and five bytes per event.
 
     They are x (8 bits), y (8), polarity (1) and microseconds (23), the highest byte first.
     """
     x, y, high, middle, low = _words(path, path.read_bytes(), 0, np.uint8, 5).astype(np.int64).T
-    overflow = y == _OVERFLOW_ROW
-    t = ((high & 0x7F) << 16 | middle << 8 | low) + _OVERFLOW_TIME * np.cumsum(overflow)
+    # An event of row 240 marks an overflow of the camera's clock, which has 13 bits.
+    overflow = y == 240
+    t = ((high & 0x7F) << 16 | middle << 8 | low) + (1 << 13) * np.cumsum(overflow)
     return Events.of(*(column[~overflow] for column in (t, x, y, high >> 7)))
 
 
@@ -97,8 +94,6 @@ def _aedat_version(path: Path, content: NDArray[np.uint8]) -> int:
 _AEDAT2_HEADER = re.compile(
     rb"((?!#End Of ASCII Header)#[\t\x20-\x7e\x80-\xff]*\r?\n)*(#[\t\x20-\x7e\x80-\xff]*\r?\n)?"
 )
-# Bits that are set in an AEDAT 2 address of a DVS128, as in jAER, if the event is of another kind.
-_OTHER_KINDS = 1 << 31 | 1 << 15
 
 
 def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
@@ -110,7 +105,8 @@ def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned:
     header = _AEDAT2_HEADER.match(content.data)
     assert header is not None
     address, stamps = _words(path, content, header.end(), ">u4", 2).astype(np.uint32).T
-    chosen = address & np.uint32(_OTHER_KINDS) == 0
+    # As in jAER, one of these bits of a DVS128's address is set if the event is of another kind.
+    chosen = address & np.uint32(1 << 31 | 1 << 15) == 0
     address, stamps = address[chosen], stamps[chosen]
     # Rows count from the bottom, columns from the right, and the last bit is 0 where the brightness rose.
     y, x = (127 - (address >> shift & 0x7F).astype(np.int64) for shift in (8, 1))
@@ -122,7 +118,6 @@ def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned:
 # Type, source, bytes of an event, offset of its time, overflows of time, capacity, events, valid events.
 _PACKET = struct.Struct("<hhiiiiii")
 _POLARITY_TYPE = 1
-_COMPRESSED = 1 << 15
 
 
 def read_aedat3(path: Path, sensor: Sensor, start: float = -np.inf, end: float = np.inf) -> Events:
@@ -155,7 +150,7 @@ def _polarity_packets(path: Path, content: NDArray[np.uint8]) -> Iterator[tuple[
         if body > len(content):
             raise DataFileError(f"{path} is cut short: it ends within a packet header")
         kind, _, size, _, overflows, capacity, number, _ = _PACKET.unpack(content[position:body].tobytes())
-        if kind & _COMPRESSED:
+        if kind & 1 << 15:
             raise DataFileError(f"{path} holds compressed packets, which cannot be read")
         if size < 1 or not 0 <= number <= capacity or overflows < 0 or (kind == _POLARITY_TYPE and size != 8):
             raise DataFileError(f"{path} is damaged: the packet header at byte {position} is not valid")
@@ -197,10 +192,6 @@ def _read_prophesee(path: Path) -> tuple[bytes, bytes]:
     return content, header[0]
 
 
-_CONTRAST_TYPES = (0x00, 0x0C)
-_EVENT_BYTES = 8
-
-
 def read_dat(path: Path) -> Events:
     """Read Prophesee's version 2: text lines, the events' type and size, then events of two 32-bit words each."""
     content, header = _read_prophesee(path)
@@ -212,7 +203,7 @@ def read_dat(path: Path) -> Events:
     kind = tuple(content[len(header) : len(header) + 2])
     if len(kind) < 2:
         raise DataFileError(f"{path} is cut short: it ends with its header")
-    if kind[0] not in _CONTRAST_TYPES or kind[1] != _EVENT_BYTES:
+    if kind not in ((0x00, 8), (0x0C, 8)):
         raise DataFileError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
     stamps, word = _words(path, content, len(header) + 2, "<u4", 2).T
     return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
@@ -226,23 +217,21 @@ def refuse_h5(path: Path) -> Events:
     )
 
 
-_WORD_TYPES = {"2": "<u4", "3": "<u2"}
-
-
 def read_raw(path: Path) -> Events:
     """Read the events of a camera as it sent them, in the encodings EVT 2.0 and, with the library evt3, EVT 3.0.
 
     https://docs.prophesee.ai/stable/data/encoding_formats/
     """
+    word_types = {"2": "<u4", "3": "<u2"}
     content, header = _read_prophesee(path)
     match = re.search(rb"% (?:evt |format EVT)([\d.]+)", header)
     encoding = match[1].decode().removesuffix(".0") if match else "an unknown version"
-    if encoding not in _WORD_TYPES or b"% endianness big" in header:
+    if encoding not in word_types or b"% endianness big" in header:
         raise DataFileError(
             f"{path} has events in EVT {encoding}; only little-endian EVT 2 and 3 can be read: convert it with"
             f" metavision_file_to_dat -i {path.name}"
         )
-    words = _words(path, content, len(header), _WORD_TYPES[encoding])
+    words = _words(path, content, len(header), word_types[encoding])
     if encoding == "2":
         return _decode_evt2(words[:, 0])
     require(".raw (EVT 3)", "evt3")
@@ -255,23 +244,19 @@ def read_raw(path: Path) -> Events:
     return Events.of(events.t, events.x, events.y, events.p)
 
 
-# The types of a 32-bit word, its highest 4 bits: an event of falling or rising brightness, or the clock.
-_FALL, _RISE, _TIME_HIGH = 0, 1, 8
-_HIGH_BITS, _LOW_BITS = 28, 6
-
-
 def _decode_evt2(words: NDArray[np.uint32]) -> Events:
     """Return the events of words; bits 27 to 22 are the low ones of the time, then 11 bits for x and 11 for y."""
-    kind = words >> _HIGH_BITS
-    is_clock = kind == _TIME_HIGH
+    # The highest 4 bits: 0 and 1 for an event of falling and rising brightness, 8 for the clock.
+    kind = words >> 28
+    is_clock = kind == 8
     # The high bits of the time are those of the last word of the clock, which overflows once in 4.8 hours.
-    high = (words[is_clock] & (1 << _HIGH_BITS) - 1).astype(np.int64)
-    high += np.cumsum(np.diff(high, prepend=high[:1]) < -(1 << _HIGH_BITS - 1)) << _HIGH_BITS
+    high = (words[is_clock] & (1 << 28) - 1).astype(np.int64)
+    high += np.cumsum(np.diff(high, prepend=high[:1]) < -(1 << 27)) << 28
     clock = np.cumsum(is_clock) - 1
-    chosen = ((kind == _FALL) | (kind == _RISE)) & (clock >= 0)
-    word = words[chosen]
-    t = high[clock[chosen]] << _LOW_BITS | word >> 22 & 0x3F
-    return Events.of(t, word >> 11 & 0x7FF, word & 0x7FF, word >> _HIGH_BITS)
+    chosen = (kind <= 1) & (clock >= 0)
+    word, rose = words[chosen], kind[chosen]
+    t = high[clock[chosen]] << 6 | word >> 22 & 0x3F
+    return Events.of(t, word >> 11 & 0x7FF, word & 0x7FF, rose)
 
 
 _READERS = {

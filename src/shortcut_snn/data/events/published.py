@@ -1,17 +1,20 @@
-"""Published sets of recordings: N-MNIST, CIFAR10-DVS and DVS128 Gesture."""
+"""Published sets of recordings: N-MNIST, CIFAR10-DVS, DVS128 Gesture, and the spoken words of SHD and SSC."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ... import components
 from ..images.augmentation import Crop, Flip, Roll
 from ..images.image_set import Source
-from ..reading import DataFileError, common_classes, one_line
+from ..images.images import Indices
+from ..reading import DataFileError, common_classes, one_line, require
 from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, RemoteArchive, first_with, read_part
 from .formats import load_array, read_aedat3, read_file
@@ -19,6 +22,7 @@ from .recording import Events, FileState, Recording, Sensor, brightened
 
 _MENDELEY = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
 _FIGSHARE = "https://figshare.com/ndownloader/files"
+_ZENKE = "https://zenkelab.org/datasets"
 NMNIST_SENSOR = (34, 34)
 DVS128 = (128, 128)
 
@@ -111,9 +115,6 @@ GESTURES = [
 _OFFICIAL = ("trials_to_train.txt", "trials_to_test.txt")
 _HEADING = "class,startTime_usec,endTime_usec"
 
-Sample = tuple[Recording, int]
-"""A recording and its label."""
-
 
 @components.data("dvsgesture")
 @dataclass(frozen=True)
@@ -147,20 +148,14 @@ class DVSGesture(PublicEventSet):
         """List the recordings; see :meth:`.EventSet.read`."""
         maker = self.maker(DVS128, time_steps)
         base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
-        if base is not None:
-            train, test = (_collect(_trials(base, base / name), maker) for name in _OFFICIAL)
-        else:
-            base = self.find()
-            train, test = (_collect(_arrays(base, base / name), maker) for name in self.content)
+        samples, names = (_trials, _OFFICIAL) if base is not None else (_arrays, self.content)
+        base = base or self.find()
+        parts = [zip(*samples(base, base / name), strict=True) for name in names]
+        train, test = (EventImages(recordings, torch.tensor(labels), maker) for recordings, labels in parts)
         return Source(train, test, list(GESTURES))
 
 
-def _collect(samples: Iterator[Sample], maker: FrameMaker) -> EventImages:
-    recordings, labels = zip(*samples, strict=True)
-    return EventImages(recordings, torch.tensor(labels), maker)
-
-
-def _trials(base: Path, listing: Path) -> Iterator[Sample]:
+def _trials(base: Path, listing: Path) -> Iterator[tuple[Recording, int]]:
     for name in sorted(_lines(listing)):
         path = base / name
         if not path.is_file():
@@ -204,8 +199,119 @@ def read_gesture(path: Path, sensor: Sensor) -> Events:
     return Events.of(t * 1000, x, y, brightened(p, path))
 
 
-def _arrays(base: Path, folder: Path) -> Iterator[Sample]:
+def _arrays(base: Path, folder: Path) -> Iterator[tuple[Recording, int]]:
     for path in sorted(folder.glob("*/*.npy"), key=lambda path: path.relative_to(folder).as_posix()):
         if not path.stem.isdecimal() or int(path.stem) >= len(GESTURES):
             raise ValueError(f"{path} is not a gesture: its name is not a label from 0 to {len(GESTURES) - 1}")
         yield Recording(path.relative_to(base).as_posix(), FileState.of(path), read_gesture), int(path.stem)
+
+
+COCHLEAR_CHANNELS = 700
+
+
+class Words(EventImages):
+    """Spoken words with integer labels; an item is ``(uint8 [T, 700, 1, 1], int)``.
+
+    A cochlear channel is a channel and not a column, so that a network which averages over space tells them apart.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], labels: Tensor, maker: FrameMaker) -> None:
+        super().__init__(recordings, labels, maker)
+        self.shape = (COCHLEAR_CHANNELS, 1, 1)
+
+    def fetch(self, indices: Indices) -> Tensor:
+        """Return the words at ``indices`` as a new tensor, uint8 ``[N, T, 700, 1, 1]``."""
+        return channel_frames(super().fetch(indices))
+
+
+def channel_frames(frames: Tensor) -> Tensor:
+    """Return frames ``[N, T, 2, 1, 700]`` as ``[N, T, 700, 1, 1]``, with the events of both polarities."""
+    return frames.sum(2, dtype=torch.int16).clamp(max=255).to(torch.uint8).mT.unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class _Heidelberg(PublicEventSet):
+    """A set of spoken words; its ``content`` names the files of training, test and perhaps validation."""
+
+    root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) its .h5 files"
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        require(".h5", "h5py")
+        base, maker = self.find(), self.maker((1, COCHLEAR_CHANNELS), time_steps)
+        parts: list[Any] = []
+        for name in self.content:
+            labels, keys = _read_words(base / name, ("labels", "extra/keys"), ...)
+            file = FileState.of(base / name)
+            recordings = [Recording(f"{name}#{i:06d}", file, read_spikes, (i,)) for i in range(len(labels))]
+            parts.append(Words(recordings, torch.from_numpy(labels.astype(np.int64)), maker))
+        train, test, validation = [*parts, None][:3]
+        return Source(train, test, [key.decode() for key in keys], validation)
+
+
+@components.data("shd")
+@dataclass(frozen=True)
+class SHD(_Heidelberg):
+    """SHD: 8,156 spoken digits for training and 2,264 for testing, 20 classes, two speakers only in the test set.
+
+    Cramer et al., "The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural Networks", 2020. A
+    frame has 700 channels of 1x1 pixel.
+
+    Args:
+        root: the folder that holds its .h5 files, or SHD with these, or will with download.
+
+    Example:
+        >>> SHD("data", validation=0.1).content
+        ('shd_train.h5', 'shd_test.h5')
+    """
+
+    folder: ClassVar = "SHD"
+    content: ClassVar = ("shd_train.h5", "shd_test.h5")
+    archives: ClassVar = (
+        RemoteArchive(f"{_ZENKE}/shd_train.h5.zip", "shd_train.h5.zip", "f3252aeb598ac776c1b526422d90eecb"),
+        RemoteArchive(f"{_ZENKE}/shd_test.h5.zip", "shd_test.h5.zip", "1503a5064faa34311c398fb0a1ed0a6f"),
+    )
+
+
+@components.data("ssc")
+@dataclass(frozen=True)
+class SSC(_Heidelberg):
+    """SSC: 75,466 spoken words for training, 9,981 for validation and 20,382 for testing, 35 classes.
+
+    Its source is Google's Speech Commands; see :class:`SHD`.
+
+    Args:
+        root: the folder that holds its .h5 files, or SSC with these, or will with download.
+
+    Example:
+        >>> SSC("data", size=1).folder
+        'SSC'
+    """
+
+    folder: ClassVar = "SSC"
+    content: ClassVar = ("ssc_train.h5", "ssc_test.h5", "ssc_valid.h5")
+    archives: ClassVar = (
+        RemoteArchive(f"{_ZENKE}/ssc_train.h5.zip", "ssc_train.h5.zip", "d102be95e7144fcc0553d1f45ba94170"),
+        RemoteArchive(f"{_ZENKE}/ssc_test.h5.zip", "ssc_test.h5.zip", "a35ff1e9cffdd02a20eb850c17c37748"),
+        RemoteArchive(f"{_ZENKE}/ssc_valid.h5.zip", "ssc_valid.h5.zip", "b4eee3516a4a90dd0c71a6ac23a8ae43"),
+    )
+
+
+def read_spikes(path: Path, sensor: Sensor, number: int) -> Events:
+    """Return the spikes of a word; their times are in seconds, with 16 bits."""
+    times, units = _read_words(path, ("spikes/times", "spikes/units"), number)
+    order = np.argsort(times, kind="stable")
+    t, x = np.rint(times[order].astype(np.float64) * 1e6), units[order]
+    return Events.of(t, x, np.zeros_like(x), np.ones_like(x))
+
+
+def _read_words(path: Path, names: tuple[str, str], part: Any) -> tuple[Any, Any]:
+    """Return one part of each of two arrays in a file."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            first, second = (file[name][part] for name in names)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path} is cut short or not a file of SHD or SSC: {one_line(error)}") from error
+    return first, second

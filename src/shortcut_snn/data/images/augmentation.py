@@ -1,4 +1,4 @@
-"""Random augmentations of training images, and the pipeline that applies a list of them to a batch."""
+"""Random augmentations of training images."""
 
 import math
 import os
@@ -21,15 +21,13 @@ from ... import components
 from ..._utils.random_state import seeded
 from ...components.entries import check, fields_of, slot
 from ..counter_random import Stream, below, random_bits, uniform
-from .images import Images
 
 
 class Checked:
     """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple."""
 
     def __post_init__(self) -> None:
-        settings: Any = type(self)
-        for name, option in fields_of(settings).items():
+        for name, option in fields_of(type(self)).items():
             if slot(option.annotation) is None:
                 value = getattr(self, name)
                 value = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -43,6 +41,7 @@ Bits = NDArray[np.uint64]
 Fill = NDArray[np.uint8]
 """The colour of uncovered pixels, ``[C]``, or ``[1]`` for all channels: the mean colour of the data set."""
 Fraction = Annotated[float, Interval(gt=0, le=1)]
+UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 
 
 def draw_bits(seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
@@ -67,52 +66,13 @@ class Augmentation(Checked, ABC):
     """
 
     takes_files: ClassVar[bool] = False
-    """Whether :meth:`crop` changes each image in the size of its file, before all other augmentations."""
+    """True if it has ``crop(image, size, bits)``, for each image in the size of its file, before all others."""
     takes_events: ClassVar[bool] = True
-    """Whether it suits frames of events too."""
+    """True if it suits frames of events too."""
 
     @abstractmethod
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the changed images ``[N, C, H, W]``; it may change ``images`` in place."""
-
-    def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
-        """Return a decoded image ``[C, H, W]`` in another size, if :attr:`takes_files`."""
-        raise NotImplementedError
-
-
-class AugmentationPipeline:
-    """Apply augmentations in order to a batch; the mean colour, on the 0..1 scale, fills uncovered pixels."""
-
-    def __init__(self, steps: tuple[Any, ...], seed: int, mean: tuple[float, ...]) -> None:
-        self.steps, self.seed = steps, seed
-        self.fill = np.rint(np.array(mean) * 255).astype(np.uint8)
-
-    def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
-        """Return augmented images uint8 ``[N, C, H, W]``; ``epochs`` and ``indices`` ``[N]`` identify the samples."""
-        for position, step in enumerate(self.steps):
-            shape = images.shape
-            images = np.ascontiguousarray(step(images, self._bits(position, epochs, indices), self.fill))
-            if images.dtype != np.uint8 or images.shape != shape:
-                raise ValueError(
-                    f"data.augment: {type(step).__name__} must return uint8 {shape}, got {images.dtype} {images.shape}"
-                )
-        return images
-
-    def fetch(self, images: Images, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Tensor:
-        """Return the images at ``indices``, uint8 ``[N, C, H, W]``; the first step may crop them in their files."""
-        if not (self.steps and getattr(self.steps[0], "takes_files", False)):
-            return images.fetch(indices)
-        _, *size = images.shape
-        crops = zip(map(images.decode, indices), self._bits(0, epochs, indices).tolist(), strict=True)
-        return torch.stack([self.steps[0].crop(image, size, bits) for image, bits in crops])
-
-    def _bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Any:
-        # A step may be any function.
-        draw = getattr(self.steps[position], "draw_bits", draw_bits)
-        return draw(self.seed, position, epochs, indices)
-
-
-UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 
 
 @components.augmentation("affine")
@@ -177,8 +137,7 @@ class Crop(Augmentation):
         padded[:, :, pad:-pad, pad:-pad] = images
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         top, left = (below(random_bits(bits, axis), 2 * pad + 1) for axis in range(2))
-        result: Pixels = windows[np.arange(n), :, top, left]
-        return result
+        return windows[np.arange(n), :, top, left]
 
 
 @components.augmentation("cutout")
@@ -280,9 +239,8 @@ class Roll(Augmentation):
         down, right = (below(random_bits(bits, axis), 2 * self.pixels + 1) - self.pixels for axis in range(2))
         rows = (np.arange(height) - down[:, None]) % height
         columns = (np.arange(width) - right[:, None]) % width
-        result: Pixels = images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         # Indexing puts the three indexed axes first: [N, H, W, C].
-        return np.moveaxis(result, 3, 1)
+        return np.moveaxis(images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]], 3, 1)
 
 
 @components.augmentation("autoaugment")

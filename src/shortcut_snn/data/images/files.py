@@ -6,7 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ... import components
-from ..reading import DataFileError, classes_and_parts, labelled_files, missing_root, read_npz
+from ..reading import DataFileError, classes_and_parts, labelled_files, missing_root, one_line, read_npz
 from .image_set import Positive, Source, StoredSet
-from .images import SAMPLES, ArrayImages, Images, Indices
+from .images import ArrayImages, Images, Indices
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 """File types that the decoder reads; other files in a class folder are ignored."""
@@ -93,7 +93,7 @@ class ImageFolder(StoredSet):
                     f"{self.path}: images of train and {part} differ in size; set data.image_size to resize them"
                 )
         test, validation = [*evaluation, None, None][:2]
-        return Source(train, test, classes, validation, statistics_samples=SAMPLES)
+        return Source(train, test, classes, validation, statistics_samples=1000)
 
 
 def decode(path: str, channels: int = 3) -> Tensor:
@@ -108,8 +108,8 @@ def decode(path: str, channels: int = 3) -> Tensor:
         # Always RGB: in grey mode, some decoders return colours or the indices of a palette.
         image = decode_image(source, mode=ImageReadMode.RGB)
     except RuntimeError as error:
-        # The decoder's message starts with its own source file and continues for several sentences.
-        reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
+        # The decoder's message starts with its own source file.
+        reason = re.sub(r"^.*\.cpp:\d+, ", "", one_line(error))
         if os.path.splitext(path)[1].lower() not in EXTENSIONS:
             reason = f"its extension is none of {', '.join(sorted(EXTENSIONS))}; convert it"
         raise DataFileError(f"{path} is damaged, animated or not an image: {reason}") from error
@@ -138,13 +138,6 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
     return cropped
 
 
-_REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-_OPTIONAL = ("x_val", "y_val", "class_names")
-_MAX_CHANNELS = 4
-
-Arrays = dict[str, NDArray[np.generic]]
-
-
 @components.data("npz")
 @dataclass(frozen=True)
 class ImageArchive(StoredSet):
@@ -168,7 +161,7 @@ class ImageArchive(StoredSet):
         path = self.path
         if not path.is_file():
             raise missing_root(path, "file")
-        arrays = read_npz(path, _REQUIRED, _OPTIONAL)
+        arrays = read_npz(path, ("x_train", "y_train", "x_test", "y_test"), ("x_val", "y_val", "class_names"))
         if ("x_val" in arrays) != ("y_val" in arrays):
             raise ValueError(f"{path} must have both x_val and y_val, or neither")
         names = {"train": "training", "test": "test"} | ({"val": "validation"} if "x_val" in arrays else {})
@@ -183,7 +176,7 @@ class ImageArchive(StoredSet):
         return Source(train, parts["test"], _class_names(path, arrays, list(parts.values())), parts.get("val"))
 
 
-def _class_names(path: Path, arrays: Arrays, parts: list[ArrayImages]) -> list[str]:
+def _class_names(path: Path, arrays: dict[str, NDArray[Any]], parts: list[ArrayImages]) -> list[str]:
     names = arrays.get("class_names")
     if names is None:
         highest = max((int(part.labels.max()) for part in parts if len(part)), default=-1)
@@ -195,7 +188,7 @@ def _class_names(path: Path, arrays: Arrays, parts: list[ArrayImages]) -> list[s
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
 
 
-def _images_of(path: Path, arrays: Arrays, part: str) -> ArrayImages:
+def _images_of(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> ArrayImages:
     pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -204,26 +197,25 @@ def _images_of(path: Path, arrays: Arrays, part: str) -> ArrayImages:
     pixels = _channels_first(path, f"x_{part}", pixels)
     if len(labels) != len(pixels):
         raise ValueError(f"{path}: x_{part} has {len(pixels)} images but y_{part} has {len(labels)} labels")
-    return ArrayImages(
-        torch.from_numpy(_to_uint8(path, f"x_{part}", pixels)), torch.from_numpy(labels.astype(np.int64))
-    )
+    images = torch.from_numpy(_to_uint8(path, f"x_{part}", pixels))
+    return ArrayImages(images, torch.from_numpy(labels.astype(np.int64)))
 
 
-def _channels_first(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+def _channels_first(path: Path, key: str, pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.ndim not in (3, 4) or 0 in pixels.shape[1:]:
         raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}")
     if pixels.ndim == 3:
         return pixels[:, None]
-    first, last = (1 <= pixels.shape[axis] <= _MAX_CHANNELS for axis in (1, 3))
+    first, last = (1 <= pixels.shape[axis] <= 4 for axis in (1, 3))
     if first == last:
         raise ValueError(
-            f"{path}: {key} is {list(pixels.shape)}; exactly one of the second and the last axis must have 1 to"
-            f" {_MAX_CHANNELS} entries, the channels"
+            f"{path}: {key} is {list(pixels.shape)}; exactly one of the second and the last axis must have 1 to 4"
+            " entries, the channels"
         )
     return pixels if first else np.moveaxis(pixels, 3, 1)
 
 
-def _to_uint8(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _to_uint8(path: Path, key: str, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels, dtype=np.uint8)
     if pixels.dtype.kind != "f":
