@@ -14,9 +14,9 @@ import numpy as np
 
 from shortcut_snn._utils.files import replacing
 from shortcut_snn.data import NMNIST
+from shortcut_snn.data.counter_random import balanced_prefix
 from shortcut_snn.data.events.event_images import EventImages
-from shortcut_snn.data.events.nmnist import SENSOR
-from shortcut_snn.data.split import balanced_prefix
+from shortcut_snn.data.events.published import NMNIST_SENSOR
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     for part, count, testing in ((found.train, options.train, False), (found.test, options.test, True)):
         assert isinstance(part, EventImages)
         chosen = part.subset(balanced_prefix(part.labels.numpy(), count))
-        events += [recording.read(SENSOR) for recording in chosen.recordings]
+        events += [recording.read(NMNIST_SENSOR) for recording in chosen.recordings]
         labels += chosen.labels.tolist()
         is_test += [testing] * len(chosen)
     with replacing(options.target) as temporary, temporary.open("wb") as file:

@@ -8,10 +8,21 @@ from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 from torchvision.transforms import v2
 
-from shortcut_snn.data import Augmentation
+from shortcut_snn.data import ArrayImages, Augmentation
 from shortcut_snn.data.counter_random import random_bits, uniform
-from shortcut_snn.data.images.augmentation import Affine, AugmentationPipeline, Crop, Cutout, Flip, Roll
-from shortcut_snn.data.images.autoaugment import POLICY, SIGNED, AutoAugment, magnitude, operations
+from shortcut_snn.data.images.augmentation import (
+    POLICY,
+    SIGNED,
+    Affine,
+    AutoAugment,
+    Crop,
+    Cutout,
+    Flip,
+    Roll,
+    magnitude,
+    operations,
+)
+from shortcut_snn.data.images.image_set import AugmentedImages
 
 ALL = (Crop(), Flip(), Roll(), Affine(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)
@@ -22,9 +33,9 @@ def noise(count: int, side: int = 16, channels: int = 3) -> np.ndarray:
 
 
 def augment(images: np.ndarray, steps: tuple[Augmentation, ...], epoch: int, indices: np.ndarray, seed: int = 0):
-    return AugmentationPipeline(steps, seed, (0.4,) * images.shape[1])(
-        images.copy(), np.full(len(images), epoch), indices
-    )
+    stored = ArrayImages(torch.from_numpy(images), torch.zeros(len(images)))
+    augmented = AugmentedImages(stored, steps, seed, (0.4,) * images.shape[1])
+    return augmented.augment(images.copy(), np.full(len(images), epoch), indices)
 
 
 def crops(image: np.ndarray) -> list[np.ndarray]:

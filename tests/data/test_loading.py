@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data import ArrayImages, Digits, ImageData, ImageFolder
-from shortcut_snn.data.images.augmentation import Crop, Cutout, Flip
-from shortcut_snn.data.images.autoaugment import AutoAugment
+from shortcut_snn.data.images.augmentation import AutoAugment, Crop, Cutout, Flip
 
 from .batches import epoch, equal
 from .files import NAMES, write_folder

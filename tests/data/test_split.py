@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data.counter_random import Stream
-from shortcut_snn.data.split import balanced_prefix, stratified_folds, stratified_split
+from shortcut_snn.data.counter_random import Stream, balanced_prefix, stratified_folds, stratified_split
 
 NAMES = [str(i) for i in range(10)]
 

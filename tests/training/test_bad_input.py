@@ -9,7 +9,7 @@ from PIL import Image
 
 from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
-from shortcut_snn.data.images import image_data
+from shortcut_snn.data.images import image_set
 from shortcut_snn.recipes import build, parse_options, recipe_of
 from shortcut_snn.training.trainer import make_trainer
 
@@ -118,7 +118,7 @@ def test_a_run_resumes_after_a_damaged_image_is_replaced(
     tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image of the test set is read after the last epoch, if the fingerprint does not read it before."""
-    monkeypatch.setattr(image_data, "_HASHED", 1)
+    monkeypatch.setattr(image_set, "_HASHED", 1)
     root, out = tmp_path / "images", tmp_path / "out"
     images(root, each=12)
     damaged = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])

@@ -70,11 +70,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def like(example: Any, parameter: Tensor) -> Any:
     """Return an example on a parameter's device, with floating-point tensors in the parameter's dtype."""
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
-
-    return map_tensors(moved, example)
+    return map_tensors(lambda x: x.to(parameter if x.is_floating_point() else parameter.device), example)
 
 
 def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:

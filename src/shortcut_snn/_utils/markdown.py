@@ -8,11 +8,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udf
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return text with escapes for control characters, which clear a terminal, set its title or forge its lines.
-
-    Args:
-        keep: control characters that stay, such as new lines in text of several lines.
-    """
+    r"""Return text with escapes for control characters not in ``keep``: they clear a terminal or forge its lines."""
     return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-_STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
@@ -47,7 +46,7 @@ class PeakMemory:
         if self.device == "cuda":
             torch.cuda.synchronize()
             return torch.cuda.memory_allocated() if entry == "VmRSS" else torch.cuda.max_memory_allocated()
-        match = re.search(rf"^{entry}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        match = re.search(rf"^{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         assert match is not None
         return int(match[1]) * 1024
 

@@ -64,10 +64,7 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     """Restore every module's mode, buffers and gradients, and all random states, after a block.
 
     In the block the parameters have no gradients, and hooks that follow on gradients, such as an optimizer's step in
-    the backward pass, do not run. In training mode gradients are enabled.
-
-    Args:
-        training: its mode in the block; with True, batch norm uses the statistics of the batch.
+    the backward pass, do not run. In training mode gradients are enabled, and batch norm uses the batch's statistics.
     """
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}

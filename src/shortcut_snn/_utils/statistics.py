@@ -34,7 +34,6 @@ def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = 
     """Return a mean and its interval as text, or the mean alone if the interval is NaN.
 
     Args:
-        half: half the width of its interval, or NaN.
         digits: decimal places. None shows two significant digits of the interval.
         sign: ``"+"`` shows the sign of a positive mean.
 

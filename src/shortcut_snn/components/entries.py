@@ -6,7 +6,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -46,7 +46,7 @@ def slot(annotation: Any) -> Slot | None:
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
-fields_of = functools.cache(options_of)
+fields_of: Callable[[Any], dict[str, Option]] = functools.cache(options_of)
 """Returns the options of a dataclass."""
 
 
@@ -96,9 +96,8 @@ def named_component(kind: Kind, entries: Any) -> Any:
 
 def named_options(kind: Kind, options: Mapping[str, Option], entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return entries with the current names of the options of a component."""
-    names = {
-        old: new for old, new in _FORMER_OPTIONS.get(kind.name, {}).items() if new in options and old not in options
-    }
+    former = _FORMER_OPTIONS.get(kind.name, {})
+    names = {old: new for old, new in former.items() if new in options and old not in options}
     return {names.get(name, name): value for name, value in entries.items()}
 
 
@@ -126,8 +125,7 @@ def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
 
 def _options_of_value(value: Any) -> Mapping[str, Option]:
     """Return the options of a component, or the fields of a group."""
-    group: type = type(value)
-    return component_of(value).options if is_component(value) else fields_of(group)
+    return component_of(value).options if is_component(value) else fields_of(type(value))
 
 
 def _read_option(option: Option, value: Any, path: str) -> Any:
@@ -185,17 +183,11 @@ def _adapter(annotation: Any) -> Any:
 def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
     """Join pydantic's messages, one for each type of a union: "should be a number or 'auto'"."""
     # A recipe cannot hold objects, which some of torch's annotations allow.
-    messages = [error["msg"] for error in errors if error["type"] != "needs_python_object"] or [
-        "should be another type"
-    ]
+    messages = [error["msg"] for error in errors if error["type"] != "needs_python_object"]
     messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
-    first, *alternatives = dict.fromkeys(messages)
-    choices = [
-        str(choice)
-        for part in (annotation, *get_args(annotation))
-        if get_origin(part) is typing.Literal
-        for choice in get_args(part)
-    ]
+    first, *alternatives = dict.fromkeys(messages or ["should be another type"])
+    literals = [part for part in (annotation, *get_args(annotation)) if get_origin(part) is typing.Literal]
+    choices = [str(choice) for literal in literals for choice in get_args(literal)]
     hint = suggestion(value, choices) if isinstance(value, str) else ""
     return " or ".join([first, *(message.removeprefix("should be ") for message in alternatives)]) + hint
 

@@ -43,12 +43,7 @@ def first_sentence(component: Component) -> str:
 
 
 def type_text(annotation: Any) -> str:
-    """Return an annotation in words.
-
-    Example:
-        >>> type_text(int | None), type_text(tuple[float, ...])
-        ('int or null', 'list of float')
-    """
+    """Return an annotation in words, such as "int or null" or "list of float"."""
     inner = slot(annotation)
     if inner is not None:
         content = inner.content.name if isinstance(inner.content, Kind) else "group"

@@ -35,7 +35,6 @@ class Component:
     """A registered class or function. Components are equal if their kind and name are.
 
     Args:
-        name: the name under which recipes refer to it.
         factory: the class or function, or a variant of one: a ``functools.partial``.
     """
 
@@ -100,9 +99,9 @@ class Config:
 
     def build(self, **context: Any) -> Any:
         """Call the component with its options, and with the part of the context that its parameters name."""
-        named = {name: value for name, value in context.items() if self.accepts(name)}
-        parameters = inspect.signature(self.component.factory).parameters.values()
-        if len(named) < len(context) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        parameters = inspect.signature(self.component.factory).parameters
+        named = {name: value for name, value in context.items() if name in parameters}
+        if len(named) < len(context) and any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             raise ValueError(
                 f"{self.component.kind} {self.component.name!r}: replace its ** by named parameters, "
                 f"out of {', '.join(context)}"
@@ -144,7 +143,6 @@ class Kind:
         KINDS[name] = self
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the components."""
         return iter(self.components)
 
     def __call__(self, name: str) -> Callable[[T], T]:
@@ -210,24 +208,23 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     """
     if dataclasses.is_dataclass(target):
         hints = _hints(target)
-        options = [
-            Option(field.name, _annotation(hints, field.name, field.default), field.default, field.default_factory)
-            for field in dataclasses.fields(target)
-        ]
+        defaults = [(field.name, field.default, field.default_factory) for field in dataclasses.fields(target)]
     else:
         definition = _definition(target)
         hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
-        options = [
-            Option(parameter.name, _annotation(hints, parameter.name, parameter.default), parameter.default, REQUIRED)
-            for parameter in inspect.signature(target).parameters.values()
-            if parameter.default is not parameter.empty and parameter.name not in context
+        defaults = [
+            (name, parameter.default, REQUIRED)
+            for name, parameter in inspect.signature(target).parameters.items()
+            if parameter.default is not parameter.empty and name not in context
         ]
-    return {option.name: option for option in options if option.default is REQUIRED or _in_yaml(option.default)}
-
-
-def _annotation(hints: Mapping[str, Any], name: str, default: Any) -> Any:
-    hint = hints.get(name, Any)
-    return Annotated[hint, KINDS[component_of(default).kind]] if is_component(default) else hint
+    options = {}
+    for name, default, factory in defaults:
+        if default is REQUIRED or _in_yaml(default):
+            hint = hints.get(name, Any)
+            if is_component(default):
+                hint = Annotated[hint, KINDS[component_of(default).kind]]
+            options[name] = Option(name, hint, default, factory)
+    return options
 
 
 def _hints(target: Any) -> dict[str, Any]:

@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .class_folders import listed, visible_files
-from .events.dvsgesture import GESTURES, read_gesture
 from .events.event_images import FrameMaker
 from .events.event_set import file_recording
 from .events.formats import EXTENSIONS as RECORDING_EXTENSIONS
-from .events.heidelberg import COCHLEAR_CHANNELS, channel_frames
+from .events.published import COCHLEAR_CHANNELS, GESTURES, channel_frames, read_gesture
 from .events.recording import FileState, Recording
-from .images.folder import EXTENSIONS as IMAGE_EXTENSIONS
-from .images.folder import decode, fit
-from .reading import DataFileError
+from .images.files import EXTENSIONS as IMAGE_EXTENSIONS
+from .images.files import decode, fit
+from .reading import DataFileError, listed, visible_files
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,9 @@ class InputFiles:
             if not path.exists():
                 raise DataFileError(f"{path}: the file does not exist")
             return [path]
-        extensions = RECORDING_EXTENSIONS if self.is_events else IMAGE_EXTENSIONS
+        extensions, noun = (RECORDING_EXTENSIONS, "recordings") if self.is_events else (IMAGE_EXTENSIONS, "images")
         paths = [Path(file) for file in visible_files(path, extensions)]
         if not paths:
-            noun = "recordings" if self.is_events else "images"
             raise DataFileError(f"{path}: the folder has no {noun} ({listed(extensions)})")
         return paths
 

@@ -1,10 +1,12 @@
 """The interface between data sets and training, and loaders whose samples depend on (seed, epoch, index) alone."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -14,11 +16,9 @@ from .counter_random import Stream, permutation
 class Loader(Protocol):
     """An iterable of batches with a length, such as a torch DataLoader."""
 
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the batches of one epoch."""
+    def __iter__(self) -> Iterator[Any]: ...
 
-    def __len__(self) -> int:
-        """Return the number of batches."""
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Loaders:
 
     Attributes:
         train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
-        validation: None without a validation part.
         test: every test sample once, in order.
         begin: ``begin(epoch, batches)`` skips the first ``batches`` batches of ``epoch``; all other epochs are served
             in full. Call it before the first iteration.
@@ -92,52 +91,40 @@ class Data(ABC):
 
 
 class SeededSampler(Sampler[tuple[int, int]]):
-    """Yield ``(epoch, index)``, the key of a sample's augmentation.
+    """Yield ``(epoch, index)``, the key of a sample's augmentation; of ``world`` processes, each takes its share.
 
-    Args:
-        shuffle: False yields the samples in their own order.
-        world: number of processes. Each takes every ``world``-th sample of the common order.
-        even: repeat a few samples so that every process has equally many, as synchronous training needs. Without it,
-            each sample is served exactly once.
+    In training, a few samples are repeated so that every process has equally many. In evaluation, for which ``seed`` is
+    None, each sample is served exactly once, in order.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1, even: bool = True) -> None:
+    def __init__(self, length: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}")
-        self.length, self.seed, self.shuffle = length, seed, shuffle
-        self.rank, self.world, self.even = rank, world, even
+        self.length, self.seed, self.rank, self.world = length, seed, rank, world
         self.epoch = 0
-        self._first_epoch, self._skipped = -1, 0
+        self._first = (-1, 0)
 
     def begin(self, epoch: int, samples: int) -> None:
-        """Skip the first ``samples`` samples of this process in ``epoch``; all other epochs are served in full.
-
-        Call it before the first iteration, because loader workers prefetch before the epoch is set.
-        """
-        self.epoch = self._first_epoch = epoch
-        self._skipped = samples
+        """Skip samples of this process in ``epoch``. Call it first: loader workers prefetch before the epoch is set."""
+        self.epoch = epoch
+        self._first = (epoch, samples)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, that the next iteration yields; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        if self.even:
-            return -(-self.length // self.world)
-        return len(range(self.rank, self.length, self.world))
+        return len(range(self.rank if self.seed is None else 0, self.length, self.world))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = (
-            permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
-        )
-        first = self._skipped if epoch == self._first_epoch else 0
+        order = range(self.length)
+        if self.seed is not None:
+            order = permutation(self.length, self.seed, Stream.ORDER, epoch).tolist()
+        first = self._first[1] if epoch == self._first[0] else 0
         for position in range(first, len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]
 
-
-PATIENCE = 600
-"""Seconds to wait for a batch, so that a worker process that hangs does not block training for ever."""
 
 SAMPLE_SEED = 0
 """Seeds :meth:`.Data.sample`, which returns the same samples in every run."""
@@ -150,8 +137,7 @@ class SeededDataset(Dataset[Any]):
     """Samples addressed by (epoch, index): the same key always gives the same sample."""
 
     @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of samples in an epoch."""
+    def __len__(self) -> int: ...
 
     @abstractmethod
     def __getitems__(self, keys: list[Key]) -> Any:
@@ -171,11 +157,11 @@ class SeededData(Data):
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of one process; see :meth:`.Data.loaders`."""
         train, validation, test = self.seeded(seed)
-        sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)
+        sampler = SeededSampler(len(train), seed, rank, world)
         # Batch normalisation cannot learn from a single sample.
         drop_last = self.batch_size > 1 and len(sampler) > 1 and len(sampler) % self.batch_size == 1
         return Loaders(
-            _loader(train, sampler, self.batch_size, self.workers, drop_last),
+            self._loader(train, sampler, self.batch_size, drop_last),
             None if validation is None else self._evaluation_loader(validation, rank, world),
             self._evaluation_loader(test, rank, world),
             lambda epoch, batches: sampler.begin(epoch, batches * self.batch_size),
@@ -196,28 +182,53 @@ class SeededData(Data):
         # reach that batch, and processes that synchronise per batch would wait for ever.
         while longer and shortest % size == 0:
             size += 1
-        sampler = SeededSampler(len(part), 0, shuffle=False, rank=rank, world=world, even=False)
-        return _loader(part, sampler, size, self.workers)
+        return self._loader(part, SeededSampler(len(part), None, rank, world), size, drop_last=False)
 
-
-def _loader(
-    part: SeededDataset, sampler: SeededSampler, batch_size: int, workers: int, drop_last: bool = False
-) -> DataLoader[Any]:
-    return DataLoader(
-        part,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        timeout=PATIENCE if workers else 0,
-        pin_memory=torch.cuda.is_available(),
-        # __getitems__ returns batches already.
-        collate_fn=_identity,
-        # A DataLoader draws a base seed on every iteration, by default from the global generator.
-        generator=torch.Generator(),
-    )
+    def _loader(self, part: SeededDataset, sampler: SeededSampler, size: int, drop_last: bool) -> DataLoader[Any]:
+        return DataLoader(
+            part,
+            batch_size=size,
+            sampler=sampler,
+            drop_last=drop_last,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            # A worker process that hangs does not block training for ever.
+            timeout=600 if self.workers else 0,
+            pin_memory=torch.cuda.is_available(),
+            # __getitems__ returns batches already.
+            collate_fn=_identity,
+            # A DataLoader draws a base seed on every iteration, by default from the global generator.
+            generator=torch.Generator(),
+        )
 
 
 def _identity(batch: Any) -> Any:
     return batch
+
+
+def hash_values(values: Iterable[Any]) -> str:
+    """Return a hash of tensors, arrays, numbers, strings, and lists and mappings of them; empty for other values."""
+    digest = hashlib.sha256()
+    try:
+        for value in values:
+            _update(digest, value)
+    except TypeError:
+        return ""
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
+        digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+    elif isinstance(value, Mapping):
+        _update(digest, list(value.items()))
+    elif isinstance(value, list | tuple):
+        digest.update(f"{len(value)}[".encode())
+        for item in value:
+            _update(digest, item)
+    elif value is None or isinstance(value, str | bytes | int | float):
+        digest.update(f"{type(value).__name__} {value!r}".encode())
+    else:
+        raise TypeError(f"a {type(value).__name__} has no fingerprint")

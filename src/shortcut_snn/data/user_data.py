@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from .._utils.markdown import printable
 from .._utils.random_state import seeded
-from .counter_random import Stream, permutation, random_bits
-from .fingerprint import evenly_spaced, hash_values
-from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset
+from .counter_random import Stream, evenly_spaced, permutation, random_bits
+from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset, hash_values
 
 
 class UserLoader:
@@ -23,8 +21,7 @@ class UserLoader:
     such as torchdata's ``StatefulDataLoader``, lends its ``state_dict`` and ``load_state_dict``.
     """
 
-    batch_sampler = None
-    """Lightning reads it."""
+    batch_sampler = None  # Lightning reads it.
 
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
         self.loader, self.seed, self.epoch = loader, seed, 0
@@ -66,25 +63,19 @@ class UserLoader:
         for owner in (self.loader, self.loader.sampler):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
                 generator.manual_seed(self._batch_seed(epoch, 0))
-        with self._random_numbers(epoch, 0):
+        with seeded(self._batch_seed(epoch, 0)):
             batches = iter(self.loader)
         end = object()
         while True:
             number += 1
-            with self._random_numbers(epoch, number):
+            with seeded(self._batch_seed(epoch, number)):
                 batch = next(batches, end)
             if batch is end:
                 return
             yield batch
 
-    def _random_numbers(self, epoch: int, number: int) -> AbstractContextManager[None]:
-        return seeded(self._batch_seed(epoch, number))
-
     def _batch_seed(self, epoch: int, number: int) -> int:
         return int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1
-
-
-_HASHED_SAMPLES = 8
 
 
 def as_data(
@@ -186,12 +177,10 @@ class SeededSamples(SeededDataset):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Any:
-        """Return one sample; the global generators keep their states."""
         with seeded(int(random_bits(self.seed, Stream.ITEM, *key)[0]) >> 1):
             return self.samples[key[1]]
 
     def __getitems__(self, keys: list[Key]) -> Any:
-        """Return a batch of samples."""
         return default_collate([self[key] for key in keys])
 
 
@@ -223,7 +212,7 @@ def _some_samples(parts: list[Any]) -> Iterator[Any]:
     for part in parts:
         samples = SeededSamples(part, SAMPLE_SEED)
         yield len(samples)
-        yield from (samples[0, index] for index in evenly_spaced(len(samples), _HASHED_SAMPLES))
+        yield from (samples[0, index] for index in evenly_spaced(len(samples), 8))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from shortcut_snn.data import CIFAR10DVS, NMNIST, DVSGesture, EventFolder, ImageData, RecordingArchive
-from shortcut_snn.data.events.dvsgesture import GESTURES
 from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.event_set import RemoteArchive
+from shortcut_snn.data.events.published import GESTURES
 from shortcut_snn.data.inputs import InputFiles
 
 from .recordings import (

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -52,10 +53,7 @@ def to_frames(events: Events, sensor: Sensor, size: tuple[int, int], time_steps:
     its events are then distributed in proportion to the overlap, in a fixed low-discrepancy order. So all cells have
     equal weight and counts stay integers. Resizing frames by picking pixels would lose events instead.
 
-    Args:
-        events: at least one, in order of time, inside the sensor.
-        size: height and width of the frames, at most the sensor's.
-        slicing: ``"time"`` for frames of equal duration, ``"count"`` for frames of equally many events.
+    There must be an event. They are in order of time and inside the sensor, which is at least as large as the frames.
     """
     height, width = size
     number = np.arange(len(events), dtype=np.uint64)
@@ -77,26 +75,20 @@ def _to_cells(pixel: NDArray[np.int64], pixels: int, cells: int, offset: NDArray
         return pixel
     # Fixed point with 32 fractional bits.
     position = (pixel.astype(np.uint64) << _HALF_WORD) + (offset >> _HALF_WORD)
-    cell: NDArray[np.uint64] = position * np.uint64(cells) // np.uint64(pixels) >> _HALF_WORD
-    return cell.astype(np.int64)
+    return (position * np.uint64(cells) // np.uint64(pixels) >> _HALF_WORD).astype(np.int64)
 
 
 VERSION = 2
 """Raise it with every change to the file format or to the frames of a recording; older entries are then ignored."""
-_SUFFIX = ".frames"
 _SHAPE = struct.Struct("<4I")
 _WARN_SATURATED = 0.01
 
 
 class FrameCache:
-    """Frames by recording, for one way of making frames.
+    """Frames by recording, for one ``transform``: everything that determines the frames of a recording, as JSON values.
 
     An entry's file name is a hash of the recording's identity, the transform and VERSION. A change of any of them
     gives another name, so nothing has to be invalidated. Entries are written atomically, by any number of processes.
-    zlib's checksum detects damage; a damaged entry counts as missing.
-
-    Args:
-        transform: everything that determines the frames of a recording, as JSON values.
     """
 
     def __init__(self, folder: Path, transform: Mapping[str, Any]) -> None:
@@ -115,6 +107,7 @@ class FrameCache:
         """Return the frames ``[T, 2, H, W]`` of a recording; None if they are missing or damaged."""
         path = self._path(identity)
         try:
+            # Its checksum detects damage.
             content = zlib.decompress(path.read_bytes())
         except FileNotFoundError:
             return None
@@ -136,7 +129,7 @@ class FrameCache:
             warnings.warn(f"{self.folder} takes no more frames ({error.strerror})", stacklevel=2)
 
     def _path(self, identity: Sequence[str | int]) -> Path:
-        return self.folder / (_hash([self._transform, *identity]) + _SUFFIX)
+        return self.folder / f"{_hash([self._transform, *identity])}.frames"
 
 
 def _hash(value: Any) -> str:
@@ -144,15 +137,9 @@ def _hash(value: Any) -> str:
 
 
 class FrameMaker:
-    """A FrameMaker makes the frames of recordings, or reads them from its cache.
+    """A FrameMaker makes the frames of recordings, or reads them from its cache; its options are :class:`.EventSet`'s.
 
-    Args:
-        time_steps: number of frames per recording.
-        size: shorter side of the frames in pixels; None for the sensor's.
-        cache: folder of the cache; None for the default folder, "off" for none.
-        turned: see :func:`.read_file`.
-        cut_events: number of events of a sample, see :func:`.piece_bounds`; None for whole recordings.
-        cut_duration: duration of a sample.
+    ``turned`` files have rows and columns exchanged, see :func:`.read_file`.
     """
 
     def __init__(
@@ -186,7 +173,7 @@ class FrameMaker:
     def samples(self, recording: Recording) -> Frames:
         """Return the frames of all pieces of a recording, uint8 ``[n, T, 2, H, W]``."""
         events = recording.read(self.sensor)
-        return _check_saturation(np.stack([self._count(events[a:b]) for a, b in self._bounds(events)]))
+        return _check_saturation(np.stack([self._count(events[a:b]) for a, b in piece_bounds(events.t, **self.cut)]))
 
     def pieces(self, recording: Recording) -> list[Recording]:
         """Return the pieces of a recording; with a cache its file is read here, and never again."""
@@ -194,12 +181,11 @@ class FrameMaker:
             return [recording]
         key = (*recording.identity, *map(str, self.cut.values()))
         index = self.cache.get(key) if self.cache else None
-        events = None
-        if index is None:
-            events = recording.read(self.sensor)
-            bounds = self._bounds(events)
+        if index is not None:
+            events, bounds = None, index.view(np.int64).reshape(-1, 2)
         else:
-            bounds = np.frombuffer(index.tobytes(), np.int64).reshape(-1, 2)
+            events = recording.read(self.sensor)
+            bounds = piece_bounds(events.t, **self.cut)
         pieces = [
             replace(recording, name=f"{recording.name}#{number:04d}", span=(int(a), int(b)))
             for number, (a, b) in enumerate(bounds)
@@ -209,9 +195,6 @@ class FrameMaker:
                 self.cache.put(piece.identity, self._count(events[slice(*piece.span)]))
             self.cache.put(key, bounds.view(np.uint8).reshape(len(bounds), 2, 1, 8))
         return pieces
-
-    def _bounds(self, events: Events) -> NDArray[np.int64]:
-        return piece_bounds(events.t, self.cut["cut_events"], self.cut["cut_duration"])
 
     def _count(self, events: Events) -> Frames:
         return to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
@@ -262,9 +245,7 @@ class EventImages(Images):
         """Return the pieces of all recordings."""
         pieces = [self.maker.pieces(recording) for recording in self.recordings]
         counts = torch.tensor([len(each) for each in pieces], dtype=torch.int64)
-        return type(self)(
-            [piece for each in pieces for piece in each], self.labels.repeat_interleave(counts), self.maker
-        )
+        return type(self)(list(chain(*pieces)), self.labels.repeat_interleave(counts), self.maker)
 
     def joined(self, other: "EventImages") -> Self:
         """Return these recordings followed by the other set's, whose maker must be the same."""

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from annotated_types import Ge, MinLen
 
-from ..class_folders import labelled_files
-from ..counter_random import Stream
-from ..images.image_data import ImageData
-from ..images.image_set import Positive, Source, StoredSet
-from ..split import stratified_folds
+from ..counter_random import Stream, stratified_folds
+from ..images.image_set import ImageData, Positive, Source, StoredSet
+from ..reading import labelled_files
 from .event_images import EventImages, FrameMaker, Slicing
 from .formats import read_file
 from .recording import FileState, Recording, Sensor
@@ -89,11 +87,7 @@ class EventSet(StoredSet):
 
     @abstractmethod
     def read(self, time_steps: int) -> Source:
-        """List the recordings.
-
-        Args:
-            time_steps: number of frames per recording.
-        """
+        """List the recordings, each of which becomes ``time_steps`` frames."""
 
     def load(self, time_steps: int | None = None) -> ImageData:
         """Read, check, limit, split and cut the set; see :meth:`.ImageSet.load`."""

@@ -14,10 +14,6 @@ from ..reading import DataFileError, one_line
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
 
-_MAX_LATE_SHARE = 0.1
-_MAX_DURATION = 2**48
-"""Longest duration of a recording, in any unit; sums over longer ones could overflow."""
-
 
 @dataclass(frozen=True)
 class Events:
@@ -45,7 +41,7 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
-    def __getitem__(self, part: slice) -> "Events":
+    def __getitem__(self, part: slice | NDArray[Any]) -> "Events":
         return Events(self.t[part], self.x[part], self.y[part], self.p[part])
 
 
@@ -58,12 +54,7 @@ def brightened(p: NDArray[Any], source: Path | str) -> NDArray[np.bool_]:
 
 
 def unwrap(stamps: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
-    """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds.
-
-    Example:
-        >>> unwrap(np.array([2**32 - 2, 1, 0, 5], np.uint32)).tolist()
-        [4294967294, 4294967297, 4294967296, 4294967301]
-    """
+    """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds."""
     t = stamps.astype(np.int64)
     if not (np.diff(t) < -(2**31)).any():
         return t
@@ -88,13 +79,14 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
             f" x={events.x[first]}, y={events.y[first]}"
         )
     duration = int(events.t.max()) - int(events.t.min())
-    if duration >= _MAX_DURATION:
+    # In any unit. Sums over longer durations could overflow.
+    if duration >= 2**48:
         raise DataFileError(f"{source} is damaged or not a recording: its times span {duration}")
     steps = np.diff(events.t)
     late = steps < 0
     if not late.any():
         return events
-    if late.mean() > _MAX_LATE_SHARE:
+    if late.mean() > 0.1:
         raise DataFileError(
             f"{source} is damaged or not a recording: time runs backwards in {100 * late.mean():.0f} % of its events; "
             "if they are only unordered, sort them by t"
@@ -106,24 +98,24 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
             f"{source} holds more than one recording: its clock goes back from {events.t[jump]} to "
             f"{events.t[jump + 1]} at event {jump + 1:,}; split it there"
         )
-    order = np.argsort(events.t, kind="stable")
-    return Events(events.t[order], events.x[order], events.y[order], events.p[order])
+    return events[np.argsort(events.t, kind="stable")]
 
 
-def piece_bounds(t: NDArray[np.int64], count: int | None, duration: int | None) -> NDArray[np.int64]:
+def piece_bounds(t: NDArray[np.int64], cut_events: int | None, cut_duration: int | None) -> NDArray[np.int64]:
     """Return ``[n, 2]``, the first event of each piece of a recording, and the first event after the piece.
 
-    Pieces have ``count`` events or last for ``duration``. A shorter end is left out, unless it is all there is, and so
-    is a piece without events. An end of 95 % of ``duration`` is a piece, since few recordings end with an event.
+    Pieces have ``cut_events`` events or last for ``cut_duration``. A shorter end is left out, unless it is all there
+    is, and so is a piece without events. An end of 95 % of the duration is a piece, since few recordings end with an
+    event.
     """
-    position, total = (np.arange(len(t)), len(t)) if duration is None else (t - t[0], int(t[-1] - t[0]) + 1)
-    length = count or duration or total
+    position, total = (np.arange(len(t)), len(t)) if cut_duration is None else (t - t[0], int(t[-1] - t[0]) + 1)
+    length = cut_events or cut_duration or total
     if length >= total:
         return np.array([[0, len(t)]])
     piece = position // length
     starts = np.flatnonzero(np.diff(piece, prepend=-1))
     bounds = np.stack([starts, np.append(starts[1:], len(t))], 1)
-    tolerance = 0 if duration is None else length // 20
+    tolerance = 0 if cut_duration is None else length // 20
     return bounds[piece[starts] < (total + tolerance) // length]
 
 
@@ -153,7 +145,6 @@ class Recording:
 
     Attributes:
         name: the recording's name within its set, the same on every machine.
-        file: the state of the file that holds it.
         reader: ``reader(path, sensor, *part)`` returns its events as they are in the file.
         part: further arguments of the reader, such as the recording's position in a file of many.
         span: the first of its events and the one after its last, if it is a piece of a longer recording.

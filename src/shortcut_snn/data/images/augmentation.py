@@ -1,8 +1,12 @@
-"""Random augmentations of training images, and the pipeline that applies a list of them to a batch."""
+"""Random augmentations of training images."""
 
+import math
 import os
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,15 +21,13 @@ from ... import components
 from ..._utils.random_state import seeded
 from ...components.entries import check, fields_of, slot
 from ..counter_random import Stream, below, random_bits, uniform
-from .images import Images
 
 
 class Checked:
     """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple."""
 
     def __post_init__(self) -> None:
-        settings: Any = type(self)
-        for name, option in fields_of(settings).items():
+        for name, option in fields_of(type(self)).items():
             if slot(option.annotation) is None:
                 value = getattr(self, name)
                 value = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -39,6 +41,7 @@ Bits = NDArray[np.uint64]
 Fill = NDArray[np.uint8]
 """The colour of uncovered pixels, ``[C]``, or ``[1]`` for all channels: the mean colour of the data set."""
 Fraction = Annotated[float, Interval(gt=0, le=1)]
+UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 
 
 def draw_bits(seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
@@ -63,58 +66,13 @@ class Augmentation(Checked, ABC):
     """
 
     takes_files: ClassVar[bool] = False
-    """Whether :meth:`crop` changes each image in the size of its file, before all other augmentations."""
+    """True if it has ``crop(image, size, bits)``, for each image in the size of its file, before all others."""
     takes_events: ClassVar[bool] = True
-    """Whether it suits frames of events too."""
+    """True if it suits frames of events too."""
 
     @abstractmethod
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the changed images ``[N, C, H, W]``; it may change ``images`` in place."""
-
-    def draw_bits(self, seed: int, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
-        """Return the random bits of the samples ``[N]``, for this augmentation at ``position`` in a list."""
-        return draw_bits(seed, position, epochs, indices)
-
-    def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
-        """Return a decoded image ``[C, H, W]`` in another size, if :attr:`takes_files`."""
-        raise NotImplementedError
-
-
-class AugmentationPipeline:
-    """Apply augmentations in order to a batch; the mean colour, on the 0..1 scale, fills uncovered pixels."""
-
-    def __init__(self, steps: tuple[Any, ...], seed: int, mean: tuple[float, ...]) -> None:
-        self.steps, self.seed = steps, seed
-        self.fill = np.rint(np.array(mean) * 255).astype(np.uint8)
-
-    def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
-        """Return augmented images uint8 ``[N, C, H, W]``; ``epochs`` and ``indices`` ``[N]`` identify the samples."""
-        for position, step in enumerate(self.steps):
-            shape = images.shape
-            bits = self._bits(position, epochs, indices)
-            images = np.ascontiguousarray(step(images, bits, self.fill))
-            if images.dtype != np.uint8 or images.shape != shape:
-                raise ValueError(
-                    f"data.augment: {type(step).__name__} must return uint8 {shape}, got {images.dtype} {images.shape}"
-                )
-        return images
-
-    def fetch(self, images: Images, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Tensor:
-        """Return the images at ``indices``, uint8 ``[N, C, H, W]``; the first step may crop them in their files."""
-        if not (self.steps and getattr(self.steps[0], "takes_files", False)):
-            return images.fetch(indices)
-        _, *size = images.shape
-        crops = zip(map(images.decode, indices), self._bits(0, epochs, indices).tolist(), strict=True)
-        return torch.stack([self.steps[0].crop(image, size, bits) for image, bits in crops])
-
-    def _bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
-        # A step may be any function.
-        draw = getattr(self.steps[position], "draw_bits", draw_bits)
-        bits: Bits = draw(self.seed, position, epochs, indices)
-        return bits
-
-
-UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 
 
 @components.augmentation("affine")
@@ -179,8 +137,7 @@ class Crop(Augmentation):
         padded[:, :, pad:-pad, pad:-pad] = images
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         top, left = (below(random_bits(bits, axis), 2 * pad + 1) for axis in range(2))
-        result: Pixels = windows[np.arange(n), :, top, left]
-        return result
+        return windows[np.arange(n), :, top, left]
 
 
 @components.augmentation("cutout")
@@ -260,9 +217,9 @@ class ResizedCrop(Augmentation):
         """Return the part of an image ``[C, H, W]`` that the random bits choose, resized to ``size``."""
         from torchvision.transforms.v2 import RandomResizedCrop  # type: ignore[attr-defined]
 
+        crop: Callable[[Tensor], Tensor] = RandomResizedCrop(size, scale=(self.min_area, 1.0))
         with seeded(bits >> 1):
-            cropped: Tensor = RandomResizedCrop(size, scale=(self.min_area, 1.0))(image)
-        return cropped
+            return crop(image)
 
 
 @components.augmentation("roll")
@@ -282,6 +239,97 @@ class Roll(Augmentation):
         down, right = (below(random_bits(bits, axis), 2 * self.pixels + 1) - self.pixels for axis in range(2))
         rows = (np.arange(height) - down[:, None]) % height
         columns = (np.arange(width) - right[:, None]) % width
-        result: Pixels = images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         # Indexing puts the three indexed axes first: [N, H, W, C].
-        return np.moveaxis(result, 3, 1)
+        return np.moveaxis(images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]], 3, 1)
+
+
+@components.augmentation("autoaugment")
+@dataclass(frozen=True)
+class AutoAugment(Augmentation):
+    """Apply one of 25 pairs of operations, each with its own probability: the policy found for CIFAR-10.
+
+    Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, with torchvision's operations and
+    magnitudes. Uncovered pixels get the mean colour.
+    """
+
+    takes_events: ClassVar = False
+    takes_channels: ClassVar = (1, 3)
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""
+        pairs = below(random_bits(bits, 0), len(POLICY))
+        result, colour = torch.from_numpy(images), fill.astype(float).tolist()
+        for position in range(2):
+            chosen = [POLICY[pair][position] for pair in pairs]
+            applied = uniform(random_bits(bits, 1 + 2 * position)) < [probability for _, probability, _ in chosen]
+            negative = below(random_bits(bits, 2 + 2 * position), 2) == 1
+            groups: dict[tuple[str, float], list[int]] = defaultdict(list)
+            for index in np.flatnonzero(applied).tolist():
+                name, _, level = chosen[index]
+                amount = magnitude(name, level, images.shape[2:])
+                groups[name, -amount if name in SIGNED and negative[index] else amount].append(index)
+            for (name, amount), members in groups.items():
+                result[members] = operations()[name](result[members], amount, colour)
+        return images
+
+
+SIGNED = frozenset({"ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness"})
+"""Operations whose magnitude changes its sign with probability 1/2."""
+
+
+@cache
+def magnitude(name: str, level: int, size: tuple[int, ...]) -> float:
+    """Return the magnitude that a level of 0 to 9 means for an operation on images of ``size`` (H, W)."""
+    if name == "Posterize":
+        return 8 - round(level / 2.25)
+    if name == "Solarize":
+        return 255 * float(torch.linspace(1, 0, 10)[level])
+    largest = {"ShearY": 0.3, "Rotate": 30, "TranslateX": 150 / 331 * size[1], "TranslateY": 150 / 331 * size[0]}
+    return float(torch.linspace(0, largest.get(name, 0.9), 10)[level])
+
+
+@cache
+def operations() -> dict[str, Callable[[Tensor, float, Any], Any]]:
+    """Return the policy's operations: functions of images uint8 ``[N, C, H, W]``, a magnitude and the fill colour."""
+    # torchvision takes a second to import, and little else needs it.
+    from torchvision.transforms.v2 import functional
+
+    tv: Any = functional
+
+    def shear(images: Tensor, amount: float, fill: Any) -> Any:
+        angles = [0.0, math.degrees(math.atan(amount))]
+        return tv.affine(images, 0.0, [0, 0], 1.0, angles, fill=fill, center=[0.0, 0.0])
+
+    return {
+        "ShearY": shear,
+        "TranslateX": lambda images, amount, fill: tv.affine(images, 0.0, [int(amount), 0], 1.0, [0.0, 0.0], fill=fill),
+        "TranslateY": lambda images, amount, fill: tv.affine(images, 0.0, [0, int(amount)], 1.0, [0.0, 0.0], fill=fill),
+        "Rotate": lambda images, amount, fill: tv.rotate(images, amount, fill=fill),
+        "Brightness": lambda images, amount, fill: tv.adjust_brightness(images, 1 + amount),
+        "Color": lambda images, amount, fill: tv.adjust_saturation(images, 1 + amount),
+        "Contrast": lambda images, amount, fill: tv.adjust_contrast(images, 1 + amount),
+        "Sharpness": lambda images, amount, fill: tv.adjust_sharpness(images, 1 + amount),
+        "Posterize": lambda images, amount, fill: tv.posterize(images, int(amount)),
+        "Solarize": lambda images, amount, fill: tv.solarize(images, amount),
+        "AutoContrast": lambda images, amount, fill: tv.autocontrast(images),
+        "Equalize": lambda images, amount, fill: tv.equalize(images),
+        "Invert": lambda images, amount, fill: tv.invert(images),
+    }
+
+
+# Pairs of (operation, probability, level); operations without a magnitude have level 0.
+POLICY = (
+    (("Invert", 0.1, 0), ("Contrast", 0.2, 6)), (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
+    (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)), (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.5, 0), ("Equalize", 0.9, 0)), (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
+    (("Color", 0.4, 3), ("Brightness", 0.6, 7)), (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
+    (("Equalize", 0.6, 0), ("Equalize", 0.5, 0)), (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
+    (("Color", 0.7, 7), ("TranslateX", 0.5, 8)), (("Equalize", 0.3, 0), ("AutoContrast", 0.4, 0)),
+    (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)), (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
+    (("Solarize", 0.5, 2), ("Invert", 0.0, 0)), (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
+    (("Equalize", 0.2, 0), ("Equalize", 0.6, 0)), (("Color", 0.9, 9), ("Equalize", 0.6, 0)),
+    (("AutoContrast", 0.8, 0), ("Solarize", 0.2, 8)), (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
+    (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 0)), (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.9, 0), ("Solarize", 0.8, 3)), (("Equalize", 0.8, 0), ("Invert", 0.1, 0)),
+    (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 0)),
+)  # fmt: skip

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..counter_random import Stream
-from ..fingerprint import evenly_spaced
-from ..split import stratified_split
+from ..counter_random import Stream, evenly_spaced, stratified_split
 
 Indices = Sequence[int] | np.ndarray
-"""Positions in a data set."""
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -58,7 +55,6 @@ class Images(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one image, uint8 ``[C, H, W]``, and its label."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         return self.fetch([index % len(self)])[0], int(self.labels[index])
@@ -89,10 +85,6 @@ class ArrayImages(Images):
     def subset(self, indices: Indices) -> Self:
         """Return a copy of the images at ``indices``, so that the others can be freed."""
         return type(self)(self.fetch(indices), self.labels[torch.as_tensor(indices, dtype=torch.int64)])
-
-
-SAMPLES = 1000
-"""Number of images that are decoded for the statistics of a set of image files."""
 
 
 def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,18 +1,19 @@
-"""CIFAR-10 and CIFAR-100 in their official Python layout.
+"""Published sets of images: CIFAR-10 and CIFAR-100 in their official Python layout, and scikit-learn's digits.
 
-The official files are pickles, and unpickling can run code. torchvision loads a file only if it has the official
-checksum, so no other file is ever unpickled.
+The official files of CIFAR are pickles, and unpickling can run code. torchvision loads a file only if it has the
+official checksum, so no other file is ever unpickled.
 """
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from ... import components
 from ..reading import one_line
 from .augmentation import Crop, Flip
-from .image_set import Source, StoredSet
+from .image_set import ImageSet, Source, StoredSet
 from .images import ArrayImages
 
 
@@ -81,3 +82,28 @@ class CIFAR100(CIFAR10):
 
 def _to_images(part: Any) -> ArrayImages:
     return ArrayImages(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
+
+
+@components.data("digits")
+@dataclass(frozen=True)
+class Digits(ImageSet):
+    """scikit-learn's 1,797 digits, 8x8, of which a seeded, stratified 20 % become the test set.
+
+    Example:
+        >>> data = Digits(validation=0.1).load()
+        >>> len(data.train), len(data.validation), len(data.test)
+        (1293, 145, 359)
+        >>> data.description["image_size"]
+        [8, 8]
+    """
+
+    default_augment: ClassVar = (Crop(),)
+
+    def read(self) -> Source:
+        """Read the digits."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        images = ArrayImages(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(digits.target))
+        return Source(images, None, [str(digit) for digit in range(10)])
