@@ -217,7 +217,7 @@ def calibrate_logits(
     temperatures = [_temperature(each, labels) for each in logits]
     scores = _scores(logits, temperatures, measure)
     classes = logits.argmax(-1)
-    thresholds = [float("inf")] * (len(exits) - 1)
+    thresholds: list[float | None] = [None] * (len(exits) - 1)
     for level in _LEVELS.tolist():
         lower = _without_rare(scores, _thresholds(scores, classes == classes[-1], level))
         if 1 - int(_changes(classes, labels, _leave(scores, lower)).sum()) > drop * (len(labels) + 1):
@@ -228,7 +228,7 @@ def calibrate_logits(
     return Exits(
         exits=tuple(exits),
         temperatures=tuple(temperatures),
-        thresholds=tuple(None if threshold == float("inf") else threshold for threshold in thresholds),
+        thresholds=tuple(thresholds),
         measure=measure,
         drop=drop,
         samples=len(labels),
@@ -240,8 +240,7 @@ def calibrate_logits(
 
 def leave(logits: Tensor, exits: Exits) -> Tensor:
     """Return the number of the exit at which each sample leaves, ``[N]``, from the logits of all exits."""
-    thresholds = [float("inf") if threshold is None else threshold for threshold in exits.thresholds]
-    return _leave(_scores(logits, exits.temperatures, exits.measure), thresholds)
+    return _leave(_scores(logits, exits.temperatures, exits.measure), exits.thresholds)
 
 
 def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -250,12 +249,9 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
     targets: list[Tensor] = []
     for x, target in data:
         batch: dict[int, Tensor] = {}
-
-        def keep(exit: int, logits: Tensor, batch: dict[int, Tensor] = batch) -> None:
-            batch[exit] = logits.float()
-
-        runner(runner_inputs(network, x), keep)
-        stacked = torch.stack([batch[exit] for exit in sorted(batch)])
+        # It returns None, so no sample leaves.
+        runner(runner_inputs(network, x), batch.__setitem__)
+        stacked = torch.stack([batch[exit].float() for exit in sorted(batch)])
         if stacked.dim() != 3 or target.shape != stacked.shape[1:2]:
             raise ValueError(
                 "exits are for classes: expected logits [N, classes] and labels [N], got "
@@ -334,7 +330,7 @@ def _temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def _certainty(logits: Tensor, measure: Measure) -> Tensor:
-    """Return how certain logits ``[N, classes]`` are, ``[N]``."""
+    """Return how certain logits ``[..., classes]`` are, ``[...]``."""
     if measure == "gap":
         first, second = logits.topk(2, -1).values.unbind(-1)
         return first - second
@@ -346,8 +342,7 @@ def _certainty(logits: Tensor, measure: Measure) -> Tensor:
 
 def _scores(logits: Tensor, temperatures: Sequence[float], measure: Measure) -> Tensor:
     """Return how certain each exit is, ``[exits, N]``."""
-    pairs = zip(logits, temperatures, strict=True)
-    return torch.stack([_certainty(each / temperature, measure) for each, temperature in pairs])
+    return _certainty(logits / logits.new_tensor(temperatures)[:, None, None], measure)
 
 
 def _thresholds(scores: Tensor, agrees: Tensor, level: float) -> list[float]:
@@ -363,20 +358,20 @@ def _thresholds(scores: Tensor, agrees: Tensor, level: float) -> list[float]:
     return thresholds
 
 
-def _without_rare(scores: Tensor, thresholds: Sequence[float]) -> list[float]:
+def _without_rare(scores: Tensor, thresholds: Sequence[float]) -> list[float | None]:
     """Close the exits that few samples take, since an exit costs time; these samples leave later."""
     at = _leave(scores, thresholds)
     shares = at.bincount(minlength=len(scores)).double() / len(at)
     return [
-        threshold if share >= _LEAST_SHARE else float("inf")
+        threshold if share >= _LEAST_SHARE else None
         for threshold, share in zip(thresholds, shares.tolist(), strict=False)
     ]
 
 
-def _leave(scores: Tensor, thresholds: Sequence[float]) -> Tensor:
+def _leave(scores: Tensor, thresholds: Sequence[float | None]) -> Tensor:
     """Return the number of the exit at which each sample leaves, ``[N]``."""
-    limits = torch.tensor([*thresholds, -float("inf")], device=scores.device)
-    return (scores >= limits[:, None]).int().argmax(0)
+    limits = [float("inf") if threshold is None else threshold for threshold in thresholds]
+    return (scores >= torch.tensor([*limits, -float("inf")], device=scores.device)[:, None]).int().argmax(0)
 
 
 def _changes(classes: Tensor, labels: Tensor, at: Tensor) -> Tensor:

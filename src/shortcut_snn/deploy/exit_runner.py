@@ -48,7 +48,12 @@ class ExitRunner(nn.Module):
         self.stepper, self.heads = SingleStep(network), nn.ModuleList(copies)
         self.steps, self._places = steps, len(heads) + 1
         self.exits: list[Exit] = [(step + 1, place) for step in range(steps) for place in (*heads, OUTPUT)]
-        self._first = _FirstLayer.of(self.stepper.network)
+        self._first = _FirstLayer()
+        for path, module in network.named_modules():
+            if isinstance(module, nn.Conv2d):
+                self._first.layer = module
+                network.set_submodule(path, self._first)
+                break
         for place, name in enumerate(heads):
             self.stepper.network.get_submodule(name).register_forward_hook(partial(self._at_tap, place))
 
@@ -73,8 +78,7 @@ class ExitRunner(nn.Module):
         except AllLeft:
             pass
         finally:
-            if self._first is not None:
-                self._first.image = self._first.output = None
+            self._first.image = self._first.output = None
             del self._frames, self._visit, self._sums, self._membranes
 
     def _at_tap(self, place: int, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
@@ -111,35 +115,25 @@ class ExitRunner(nn.Module):
             state = getattr(membrane, name)
             setattr(membrane, name, None if state is None else _rows(state, keep, 0))
         self._frames = _rows(self._frames, keep, self._frames.dim() - 4)
-        if self._first is not None and self._first.output is not None:
+        if self._first.output is not None:
             self._first.image, self._first.output = self._frames, _rows(self._first.output, keep, 0)
 
 
 class _FirstLayer(nn.Module):
-    """The first convolution. It runs once for an image that is the same in every time step."""
+    """The first convolution, if there is one. It runs once for an image that is the same in every time step."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    layer: nn.Module
+
+    def __init__(self) -> None:
         super().__init__()
-        self.layer = layer
         self.image: Tensor | None = None
         self.output: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output."""
         if self.image is None or self.output is None or x.data_ptr() != self.image.data_ptr():
             # Kept, so that no other tensor gets its address.
             self.image, self.output = x, self.layer(x)
         return self.output
-
-    @classmethod
-    def of(cls, network: nn.Module) -> "_FirstLayer | None":
-        """Replace the first convolution of a network; None if it has none."""
-        for name, module in network.named_modules():
-            if isinstance(module, nn.Conv2d):
-                first = cls(module)
-                network.set_submodule(name, first)
-                return first
-        return None
 
 
 def _rows(x: Tensor, rows: Tensor, axis: int) -> Tensor:

@@ -22,7 +22,6 @@ from ..neurons import Neuron
 from .card import CARD, ENERGY, README, Card, read_card, write_card
 from .exporter import Exporter, Logits
 from .folding import fold
-from .inference import Inference
 from .onnx_export import ONNX
 from .registry import load
 from .safetensors_files import Safetensors
@@ -70,10 +69,9 @@ def compare(expected: Tensor, logits: Tensor) -> Agreement:
 def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tensor) -> Agreement:
     """Compare an exported network with the network that it was made from.
 
-    Rounding can flip a spike whose membrane potential lies at the threshold, and that spike flips others. The logits of
-    an image therefore differ either by rounding alone or by a lot. How many images rounding moves depends on the
-    network, so it is measured: torch runs the network a second time, its convolutions channels-last, which computes the
-    same sums in another order. A wrong export, such as one whose weights are off by 0.1 %, moves nearly every image.
+    Rounding can flip a spike whose membrane potential lies at the threshold, and that spike flips others. How many
+    images it moves depends on the network, so it is measured: torch runs the network a second time, its convolutions
+    channels-last, which computes the same sums in another order. A wrong export moves nearly every image.
     """
     expected, logits = network_logits(network, spec, images), in_chunks(exported, images)
     if logits.shape != expected.shape:
@@ -164,15 +162,15 @@ def export_checked(
 
     The logits of the file come with rounded weights alone, which may predict other classes than the network.
     """
+    if isinstance(network, Shortcut) and any(isinstance(module, Neuron) for module in network.network.modules()):
+        network = network.network
     if isinstance(network, Shortcut):
-        is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
-        network = network.network if is_built_in else OneCall(network)
-    if isinstance(network, OneCall):
         if exporter not in (ONNX(), TorchExport()):
             raise ValueError(
                 f"{component_of(exporter).name} files with these options need a network with this library's "
                 "neurons: export to onnx or torch-export"
             )
+        network = OneCall(network)
         folded: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
     else:
         folded = fold(network, spec.example())
@@ -214,9 +212,15 @@ def export_with_card(
             )
     path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
     if rounded is not None:
-        # Energy is counted where the file can be loaded as a network.
-        energy = _energy(load(path), images) if isinstance(exporter, Safetensors) else None
-        card = replace(card, accuracy=_accuracy(rounded, test), energy=energy)
+        right = [rounded(batch).argmax(-1) == labels for batch, labels in test]
+        accuracy = {"test": float(torch.cat(right).double().mean())} if right else {}
+        energy = None
+        # It is counted where the file can be loaded as a network.
+        if isinstance(exporter, Safetensors):
+            loaded = load(path)
+            report = measure_energy(loaded.network, [loaded.prepare(images)], spec.time_steps)
+            energy = {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}
+        card = replace(card, accuracy=accuracy, energy=energy)
     options = [text.format(value) for option, text in OPTIONS.items() if (value := getattr(exporter, option, False))]
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
@@ -231,13 +235,3 @@ def export_with_card(
 
 def _earlier_card(folder: Path) -> Card | None:
     return read_card(folder) if (folder / CARD).is_file() else None
-
-
-def _accuracy(logits: Logits, test: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    right = [logits(images).argmax(-1) == labels for images, labels in test]
-    return {"test": float(torch.cat(right).double().mean())} if right else {}
-
-
-def _energy(network: Inference, images: Tensor) -> dict[str, float]:
-    report = measure_energy(network.network, [network.prepare(images)], network.spec.time_steps)
-    return {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}

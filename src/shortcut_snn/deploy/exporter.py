@@ -2,7 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +68,17 @@ class Exporter(ABC):
         """
 
 
-def frames_of(images: Tensor, spec: NetworkSpec) -> list[Tensor]:
-    """Return the input of each time step: a recording's frames, or the same images T times."""
-    return list(images.unbind(1)) if images.dim() == 5 else [images] * spec.time_steps
-
-
-def mean_over_steps(
-    step: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]], shapes: Sequence[Sequence[int]], spec: NetworkSpec
-) -> Logits:
+def mean_over_steps(step: Callable[[Tensor, Any], tuple[Tensor, Any]], spec: NetworkSpec) -> Logits:
     """Return the mean logits over the time steps of a file that runs one step per call.
 
-    ``step`` maps a frame and membrane potentials, whose ``shapes`` are those of one sample, to logits and potentials.
+    ``step`` maps a frame and the state after the step before, at first None, to logits and the next state.
     """
 
     def logits(images: Tensor) -> Tensor:
-        state: Sequence[Tensor] = [torch.zeros(len(images), *shape) for shape in shapes]
-        outputs = []
-        for frame in frames_of(images, spec):
-            output, *others = step(frame, state)
-            # Before the potentials are the logits of kept branches, if there are any.
-            state = others[len(others) - len(shapes) :]
+        state, outputs = None, []
+        # A recording has a frame for each step; an image is the same in every step.
+        for frame in images.unbind(1) if images.dim() == 5 else [images] * spec.time_steps:
+            output, state = step(frame, state)
             outputs.append(output)
         return torch.stack(outputs).mean(0)
 

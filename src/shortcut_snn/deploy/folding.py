@@ -159,11 +159,19 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
     """Return a convolution or linear layer that computes ``norm(layer(x))``."""
     folded: nn.Module
     if isinstance(layer, nn.Conv2d):
-        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-        options = {name: getattr(layer, name) for name in names}
+        names = (
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+            "padding_mode",
+        )
         # A subclass of SpikeConv2d may be made for layers without bias, which the folded one has.
         kind = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
-        folded = kind(**options, padding_mode=layer.padding_mode, device="meta")
+        folded = kind(**{name: getattr(layer, name) for name in names}, device="meta")
     else:
         folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
 

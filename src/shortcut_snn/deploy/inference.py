@@ -65,9 +65,8 @@ class Inference:
 
     def __repr__(self) -> str:
         """Return what the network takes and returns."""
-        inputs, steps = self.spec.inputs, self.spec.time_steps
-        shape = [*(() if inputs.kind == "static" else (steps,)), inputs.channels, *inputs.image_size]
-        return f"{type(self).__name__}(inputs={shape}, classes={len(self.classes)}, time_steps={steps})"
+        shape, classes = list(self.spec.input_shape), len(self.classes)
+        return f"{type(self).__name__}(inputs={shape}, classes={classes}, time_steps={self.spec.time_steps})"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -117,9 +116,7 @@ class Inference:
 
     def model_inputs(self, images: Images) -> Tensor:
         """Return images or frames as the network takes them: checked, normalised and channels-last."""
-        inputs = self.spec.inputs
-        steps = () if inputs.kind == "static" else (self.spec.time_steps,)
-        return self._model_inputs(images, (*steps, inputs.channels, *inputs.image_size))
+        return self._model_inputs(images, self.spec.input_shape)
 
     @torch.no_grad()
     def step(self, frame: Images) -> Tensor:
@@ -134,7 +131,7 @@ class Inference:
         Raises:
             ValueError: the frame has a wrong shape or type, or another batch size than the stream.
         """
-        x = self._model_inputs(frame, (self.spec.inputs.channels, *self.spec.inputs.image_size))
+        x = self._model_inputs(frame, self.spec.input_shape[-3:])
         if self._sum is not None and len(self._sum) != len(x):
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(x)}; call reset()")
         with torch.autocast(x.device.type, enabled=False):

@@ -18,8 +18,6 @@ from .exporter import Logits
 from .integer_export import Integer
 from .spec import NetworkSpec
 
-_TEMPLATES = Path(__file__).with_name("c")
-
 
 @components.exporter("c")
 @dataclass(frozen=True)
@@ -30,14 +28,11 @@ class C(Integer):
         bits: see :class:`.Integer`.
     """
 
-    @property
-    def file(self) -> str:
-        """Name of the file."""
-        return "network.c"
+    file = "network.c"
 
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the files and return a function that runs the integer file; see :meth:`.Exporter.export`."""
-        integers = path.with_name(super().file)
+        integers = path.with_name(Integer.file)
         logits = super().export(network, spec, integers)
         for name, text in c_files(*reference.read(integers)).items():
             write_text(path if name == self.file else path.with_name(name), text)
@@ -45,13 +40,13 @@ class C(Integer):
 
     def report(self, path: Path) -> Iterator[str]:
         """Yield what is reported about the integer file."""
-        yield from super().report(path.with_name(super().file))
+        yield from super().report(path.with_name(Integer.file))
 
 
 def c_files(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the C files of an integer network by their names."""
     values = _Source(about, tensors).values()
-    texts = {path.name: path.read_text(encoding="utf-8") for path in _TEMPLATES.iterdir()}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in Path(__file__).with_name("c").iterdir()}
     return {name: re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), text) for name, text in texts.items()}
 
 

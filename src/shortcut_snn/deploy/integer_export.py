@@ -16,7 +16,7 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from . import integer_reference as reference
 from .exporter import Exporter, Logits
-from .integer_graph import integer_graph, mean_inputs
+from .integer_graph import integer_graph
 from .safetensors_files import read_network, save_tensors
 from .spec import NetworkSpec
 
@@ -61,9 +61,8 @@ class _TorchInterpreter(reference.Interpreter):
             if node["op"] == "conv":
                 name, bound = node["name"], node["sum_bound"]
                 assert bound < 2**53, f"{name}: its sums are not exact in float64"
-                self.weights[name] = torch.from_numpy(self.weights[name]).to(
-                    torch.float32 if bound < 2**24 else torch.float64
-                )
+                dtype = torch.float32 if bound < 2**24 else torch.float64
+                self.weights[name] = torch.from_numpy(self.weights[name]).to(dtype)
 
     def _integers(self, x: Tensor) -> Tensor:
         return x.long()
@@ -98,17 +97,22 @@ class Integer(Exporter):
 
     bits: Annotated[int, Interval(ge=2, le=MAX_BITS)] = 8
 
-    @property
-    def file(self) -> str:
-        """Name of the file."""
-        return "network-integer.safetensors"
+    file = "network-integer.safetensors"
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
         """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
-        integers, before, after = _integers(network, spec, example, self.bits)
-        if silent := _silent(before, after):
-            more = range(self.bits + 1, MAX_BITS + 1)
-            enough = next((bits for bits in more if not _silent(*_integers(network, spec, example, bits)[1:])), None)
+        means, before = means_of(network, example)
+
+        def integers_of(bits: int) -> tuple[IntegerNetwork, dict[str, float], list[str]]:
+            """Return the integer network, its firing rates, and the layers that it silences."""
+            integers = IntegerNetwork(*integer_graph(network, spec, bits, means))
+            spikes = integers.run(integers.restored(example))[1]
+            after = {name: counts.double().mean().item() for name, counts in spikes.items()}
+            return integers, after, [name for name in before if before[name] > 0 and not after[name]]
+
+        integers, after, silent = integers_of(self.bits)
+        if silent:
+            enough = next((bits for bits in range(self.bits + 1, MAX_BITS + 1) if not integers_of(bits)[2]), None)
             remedy = f"use --bits {enough}" if enough else "no number of bits up to 8 changes that"
             raise ValueError(f"{silent[0]} fires with float weights, but never with {self.bits} bits: {remedy}")
         integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
@@ -140,24 +144,23 @@ class Integer(Exporter):
         yield f"Speck: {'; '.join(refusals[:3]) + more if refusals else 'within its limits'}"
 
 
-def _integers(
-    network: nn.Module, spec: NetworkSpec, example: Tensor, bits: int
-) -> tuple[IntegerNetwork, dict[str, float], dict[str, float]]:
-    """Return an integer network, and the spikes per neuron and step of each layer before and after."""
-    integers = IntegerNetwork(*integer_graph(network, spec, bits, mean_inputs(network, example)))
-    before: dict[str, float] = {}
+@torch.no_grad()
+def means_of(network: nn.Module, example: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the mean of each input channel of convolutions and linear layers, and the firing rates of neurons."""
+    layers = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    inputs: dict[str, Tensor] = {}
+    rates: dict[str, float] = {}
 
-    def record(name: str, layer: nn.Module, args: Any, spikes: Tensor) -> None:
-        before[name] = spikes.double().mean().item()
+    def before_layer(path: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].double()
+        inputs[path] = x.flatten(0, -2).mean(0) if isinstance(layer, nn.Linear) else x.flatten(0, -4).mean((0, 2, 3))
 
-    with torch.no_grad(), hooked(spiking_layers(network), record):
+    def after_neurons(path: str, layer: nn.Module, args: Any, spikes: Tensor) -> None:
+        rates[path] = spikes.double().mean().item()
+
+    with hooked(layers, pre=before_layer), hooked(spiking_layers(network), after_neurons):
         network(example)
-    _, spikes = integers.run(integers.restored(example))
-    return integers, before, {name: counts.double().mean().item() for name, counts in spikes.items()}
-
-
-def _silent(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    return [name for name in before if before[name] > 0 and not after[name]]
+    return inputs, rates
 
 
 def check_vectors(path: Path) -> None:
@@ -166,9 +169,9 @@ def check_vectors(path: Path) -> None:
     logits, spikes = reference.run(about, tensors, tensors["vectors.input"])
     if not np.array_equal(logits, tensors["vectors.logits"]):
         raise ValueError(f"{path.name}: NumPy and torch compute different logits; please report this as a bug")
-    for index, name in enumerate(spikes):
-        if not np.array_equal(reference.checksums({name: spikes[name]})[..., 0], tensors["vectors.spikes"][..., index]):
-            raise ValueError(f"{name}: NumPy and torch compute different spikes; please report this as a bug")
+    differs = (reference.checksums(spikes) != tensors["vectors.spikes"]).any((0, 1))
+    if wrong := [name for name, is_wrong in zip(spikes, differs, strict=True) if is_wrong]:
+        raise ValueError(f"{wrong[0]}: NumPy and torch compute different spikes; please report this as a bug")
 
 
 def integer_logits(path: Path) -> Logits:

@@ -79,12 +79,10 @@ class Interpreter:
         self.about = about
         self.tensors = {name: self._integers(each) for name, each in tensors.items() if not name.endswith("weight")}
         shapes = {node["name"]: node["shape"] for node in about["nodes"]} | {"input": about["input"][-3:]}
-        convolutions = [node for node in (*about["nodes"], about["readout"]) if node["op"] == "conv"]
-        weights = {
-            node["name"]: (tensors[f"{node['name']}.weight"], shapes[node["inputs"][0]]) for node in convolutions
-        }
         self.weights: dict[str, Any] = {
-            name: unpacked(np.asarray(each), inputs[0]) for name, (each, inputs) in weights.items()
+            node["name"]: unpacked(np.asarray(tensors[f"{node['name']}.weight"]), shapes[node["inputs"][0]][0])
+            for node in (*about["nodes"], about["readout"])
+            if node["op"] == "conv"
         }
 
     def run(self, images: Any) -> tuple[Any, dict[str, Any]]:

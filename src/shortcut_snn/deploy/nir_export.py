@@ -9,6 +9,7 @@ dt``, and for IF ``r = 1 / dt``. An I-LIF neuron without memory is one LIF neuro
 
 import copy
 import json
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,19 +20,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .. import components
 from ..introspection.neurons import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import ILIF
 from ..neurons.modules import is_lif
-from .exporter import Exporter, Logits, frames_of, require
+from .exporter import Exporter, Logits, mean_over_steps, require
 from .single_step import check_has_single_steps
 from .spec import NetworkSpec, Prepare
 
 DT = 1e-4
 """Time step in seconds that snnTorch and SpikingJelly assume."""
-_SPEC_KEY = "shortcut_snn"
 
 
 def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
@@ -45,13 +46,13 @@ def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
     for path, layer in spiking_layers(network).items():
         network.set_submodule(path, _RecordedNeuron(path, layer.neuron, recorder))
     network.time_steps = 1
-    frame = torch.zeros(1, 1, spec.inputs.channels, *spec.inputs.image_size)
+    frame = torch.zeros(1, 1, *spec.input_shape[-3:])
     recorder.nodes["input"] = nir.Input({"input": np.array(frame.shape[2:])})
-    recorder.sources[id(frame)] = (frame, ["input"])
+    recorder.sources[frame] = ["input"]
     with torch.no_grad(), recorder:
         logits = network.classifier(network.features(frame).squeeze(0))
     recorder.add("output", nir.Output({"output": np.array(logits.shape[1:])}), logits, logits)
-    return nir.NIRGraph(recorder.nodes, recorder.edges, metadata={_SPEC_KEY: json.dumps(spec.to_dict())})
+    return nir.NIRGraph(recorder.nodes, recorder.edges, metadata={"shortcut_snn": json.dumps(spec.to_dict())})
 
 
 def _check_representable(network: nn.Module) -> None:
@@ -85,13 +86,12 @@ class _RecordedNeuron(nn.Module):
         self.path, self.neuron, self.recorder = path, neuron, recorder
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
-        """Add the node of ``neuron(x + residual)``."""
         current = x if residual is None else x + residual
         nodes = _neuron_nodes(self.recorder.nir, self.neuron, tuple(current.shape[2:]))
         paths, spikes = [f"{self.path}{ending}" for ending in nodes], torch.zeros(current.shape)
         for path, node in zip(paths, nodes.values(), strict=True):
             self.recorder.add(path, node, current, spikes)
-        self.recorder.sources[id(spikes)] = (spikes, paths)
+        self.recorder.sources[spikes] = paths
         return spikes
 
 
@@ -103,13 +103,12 @@ class _Recorder(TorchFunctionMode):
         self.nir = nir
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
-        # Keeping the tensor keeps its id from being reused.
-        self.sources: dict[int, tuple[Tensor, list[str]]] = {}
+        self.sources: MutableMapping[Tensor, list[str]] = WeakTensorKeyDictionary()
         self.layer_of = {id(weight): path.removesuffix(".weight") for path, weight in network.named_parameters()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        if isinstance(output, Tensor) and any(id(x) in self.sources for x in args):
+        if isinstance(output, Tensor) and any(isinstance(x, Tensor) and x in self.sources for x in args):
             name = func.__name__.removeprefix("__").removesuffix("__")
             if (record := getattr(self, f"on_{name}", None)) is None:
                 raise _unsupported(f"the function {func.__name__}")
@@ -118,7 +117,7 @@ class _Recorder(TorchFunctionMode):
 
     def add(self, path: str, node: Any, x: Tensor, output: Tensor) -> Tensor:
         """Add a node that computes ``output`` from ``x``."""
-        sources = self.sources[id(x)][1]
+        sources = self.sources[x]
         if path in self.nodes:
             raise _unsupported(f"{path}, which is called twice in a time step")
         for source in sources:
@@ -126,7 +125,7 @@ class _Recorder(TorchFunctionMode):
                 raise _unsupported(f"{path}, which takes the output of {source} twice")
         self.nodes[path] = node
         self.edges += [(source, path) for source in sources]
-        self.sources[id(output)] = (output, [path])
+        self.sources[output] = [path]
         return output
 
     def _unique(self, kind: str) -> str:
@@ -135,13 +134,11 @@ class _Recorder(TorchFunctionMode):
     # One method per torch function, on_NAME: its output, then its arguments.
 
     def _same(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
-        self.sources[id(output)] = (output, self.sources[id(x)][1])
+        self.sources[output] = self.sources[x]
 
     def on_add(self, output: Tensor, a: Tensor, b: Any, **kwargs: Any) -> None:
-        self.sources[id(output)] = (
-            output,
-            [s for x in (a, b) if id(x) in self.sources for s in self.sources[id(x)][1]],
-        )
+        terms = [x for x in (a, b) if isinstance(x, Tensor) and x in self.sources]
+        self.sources[output] = [source for x in terms for source in self.sources[x]]
 
     def on_view(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         if output.shape[-1] != x.numel() or output.shape[-1] == x.shape[-1]:
@@ -176,21 +173,20 @@ class _Recorder(TorchFunctionMode):
 
     def on_avg_pool2d(
         self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any = 0, ceil_mode: bool = False, *args: Any
-    ) -> None:
-        self._check_rounding(x, size, stride, padding, ceil_mode)
-        self._pool(output, x, size, stride, padding)
-
-    def _pool(self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any) -> Tensor:
+    ) -> Tensor:
+        sides = zip(x.shape[-2:], _pair(size), _pair(stride), _pair(padding), strict=True)
+        if ceil_mode and any((side + 2 * pad - window) % step for side, window, step, pad in sides):
+            raise _unsupported(f"pooling that rounds up, as for {x.shape[-2]} x {x.shape[-1]} pixels")
         node = self.nir.AvgPool2d(*(np.array(_pair(value)) for value in (size, stride, padding)))
         return self.add(self._unique("pool"), node, x, output)
 
     def on_adaptive_avg_pool2d(self, output: Tensor, x: Tensor, size: Any) -> None:
         if output.shape[-2:] != (1, 1):
             raise _unsupported(f"adaptive pooling to {size} pixels")
-        self._pool(output, x, x.shape[-2:], x.shape[-2:], 0)
+        self.on_avg_pool2d(output, x, x.shape[-2:], x.shape[-2:])
 
     def on_mean(self, output: Tensor, x: Tensor, axes: Any) -> None:
-        pooled = self._pool(torch.empty(0), x, x.shape[-2:], x.shape[-2:], 0)
+        pooled = self.on_avg_pool2d(torch.empty(0), x, x.shape[-2:], x.shape[-2:])
         # Counted from the end, so that the axes are the same with and without a batch axis.
         node = self.nir.Flatten({"input": np.array([x.shape[-3], 1, 1])}, start_dim=-3, end_dim=-1)
         self.add(self._unique("flatten"), node, pooled, output)
@@ -200,20 +196,14 @@ class _Recorder(TorchFunctionMode):
         return_indices: bool = False,
     ) -> None:  # fmt: skip
         """Write the maximum of spikes as their mean and a neuron that fires where the mean is not 0."""
-        sources = self.sources[id(x)][1]
+        sources = self.sources[x]
         if len(sources) > 1 or not isinstance(self.nodes[sources[0]], self.nir.LIF | self.nir.IF):
             raise _unsupported("max pooling of anything but spikes")
-        self._check_rounding(x, size, stride, padding, ceil_mode)
-        mean = self._pool(torch.empty(0), x, size, stride, padding)
+        mean = self.on_avg_pool2d(torch.empty(0), x, size, stride, padding, ceil_mode)
         height, width = _pair(size)
         # One spike fires it, and firing resets it, so it keeps nothing from one step to the next.
         node = _lif_node(self.nir, tuple(output.shape[1:]), decay=0.5, threshold=0.5 / (height * width))
         self.add(self._unique("any"), node, mean, output)
-
-    def _check_rounding(self, x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
-        sides = zip(x.shape[-2:], _pair(size), _pair(stride), _pair(padding), strict=True)
-        if ceil_mode and any((side + 2 * pad - window) % step for side, window, step, pad in sides):
-            raise _unsupported(f"pooling that rounds up, as for {x.shape[-2]} x {x.shape[-1]} pixels")
 
 
 def _bias(bias: Tensor | None, weight: Tensor) -> Any:
@@ -266,28 +256,27 @@ def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
     """Return a function that runs a NIR file. Trust the file: nirtorch makes Python code of the names in it."""
     nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
     prepare = Prepare(spec)
-    modules = {nir.LIF: _euler_neuron, nir.IF: _euler_neuron, nir.Affine: _linear}
+    modules = {nir.LIF: EulerNeuron, nir.IF: EulerNeuron, nir.Affine: _linear}
     module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
 
     @torch.inference_mode()
-    def logits(images: Tensor) -> Tensor:
-        state, outputs = None, []
-        for frame in frames_of(images, spec):
-            # nirtorch changes the state in place.
-            output, state = module(prepare(frame), copy.copy(state))
-            outputs.append(output)
-        return torch.stack(outputs).mean(0)
+    def step(frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        # nirtorch changes the state in place.
+        logits, state = module(prepare(frame), copy.copy(state))
+        return logits, state
 
-    return logits
+    return mean_over_steps(step, spec)
 
 
 class EulerNeuron(nn.Module):
     """``v[t] = decay * v[t - 1] + gain * I[t]``, a spike where ``v > threshold``, then ``v = reset``."""
 
-    def __init__(self, decay: Any, gain: Any, threshold: Any, reset: Any) -> None:
+    def __init__(self, node: Any) -> None:
         super().__init__()
+        # Only LIF nodes have a time constant.
+        decay, gain = (1.0 - DT / node.tau, node.r * DT / node.tau) if hasattr(node, "tau") else (1.0, node.r * DT)
         self.decay, self.gain, self.threshold, self.reset = (
-            torch.from_numpy(np.asarray(value, np.float32)) for value in (decay, gain, threshold, reset)
+            torch.from_numpy(np.asarray(value, np.float32)) for value in (decay, gain, node.v_threshold, node.v_reset)
         )
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -295,12 +284,6 @@ class EulerNeuron(nn.Module):
         v = self.gain * x if state is None else self.decay * state + self.gain * x
         fired = v > self.threshold
         return fired.to(x.dtype), torch.where(fired, self.reset, v)
-
-
-def _euler_neuron(node: Any) -> EulerNeuron:
-    # Only LIF nodes have a time constant.
-    decay, gain = (1.0 - DT / node.tau, node.r * DT / node.tau) if hasattr(node, "tau") else (1.0, node.r * DT)
-    return EulerNeuron(decay, gain, node.v_threshold, node.v_reset)
 
 
 def _linear(node: Any) -> nn.Linear:

@@ -18,10 +18,10 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import spiking_layers
 from ..neurons.backend import is_exported
 from ..neurons.current_neuron import CurrentNeuron
-from .exporter import Exporter, Logits, mean_over_steps, require
+from .exporter import Exporter, Logits, require
 from .rounding import quantise
 from .spec import NetworkSpec
-from .torch_export import Graph, input_dtype, make_graph
+from .torch_export import Graph, graph_logits, make_graph
 
 SPAN, STEPS = 4, 126
 """A current is clamped to this many thresholds up and down and rounded to this many steps. With an even number of steps
@@ -100,22 +100,17 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
         network(example)
     # A convolution with no neurons after it is quantised like those before the last ones.
     last = list(spiking_layers(network).values())[-1].neuron
-    replaced = 0
-    for path in list(takes_integers)[1:]:
-        conv = convolutions[path]
-        if not takes_integers[path] or conv.padding_mode != "zeros":
-            continue
+    integer_paths = [
+        path for path, takes in list(takes_integers.items())[1:] if takes and convolutions[path].padding_mode == "zeros"
+    ]
+    if not integer_paths:
+        raise ValueError("int8: no convolution of this network has spikes as input; export it without int8")
+    for path in integer_paths:
         neuron: Any = neuron_of.get(path, last)
         # A neuron that fires several spikes in a step needs a current of as many thresholds.
-        quantised = Int8Conv2d(conv, float(neuron.threshold), max(SPAN, getattr(neuron, "max_spikes", 1)))
-        network.set_submodule(path, quantised)
-        replaced += 1
-    if not replaced:
-        raise ValueError("int8: no convolution of this network has spikes as input; export it without int8")
+        span = max(SPAN, getattr(neuron, "max_spikes", 1))
+        network.set_submodule(path, Int8Conv2d(convolutions[path], float(neuron.threshold), span))
     return network
-
-
-_SPEC_KEY = "shortcut_snn"
 
 
 @components.exporter("onnx")
@@ -166,7 +161,7 @@ def write_onnx(graph: Graph, spec: NetworkSpec, path: Path) -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
     del model.metadata_props[:]
-    model.metadata_props.add(key=_SPEC_KEY, value=json.dumps(spec.to_dict()))
+    model.metadata_props.add(key="shortcut_snn", value=json.dumps(spec.to_dict()))
     path.write_bytes(model.SerializeToString())
 
 
@@ -204,11 +199,9 @@ def onnx_logits(path: Path, spec: NetworkSpec) -> Logits:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     first, *potentials = session.get_inputs()
 
-    def run(images: Tensor, state: Sequence[Tensor] = ()) -> Sequence[Tensor]:
-        feeds = {first.name: images.to(input_dtype(spec)).numpy()}
+    def run(images: Tensor, state: Sequence[Tensor]) -> Sequence[Tensor]:
+        feeds = {first.name: images.numpy()}
         feeds |= {value.name: x.numpy() for value, x in zip(potentials, state, strict=True)}
         return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
-    if potentials:
-        return mean_over_steps(run, [value.shape[1:] for value in potentials], spec)
-    return lambda images: run(images)[0]
+    return graph_logits(run, [value.shape[1:] for value in potentials], spec)

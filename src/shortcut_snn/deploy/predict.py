@@ -88,11 +88,8 @@ def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
         on_error(str(error))
 
 
-_BATCH = 16
-
-
 def _predict_file(network: Inference, file: Path, samples: Tensor, top: int) -> Prediction:
-    batches: Sequence[Tensor] = torch.split(samples, _BATCH)
+    batches: Sequence[Tensor] = torch.split(samples, 16)
     with probe(network.network, membrane=False) as tallies:
         logits = torch.cat([network.logits(batch).float() for batch in batches])
     if logits.shape != (len(samples), len(network.classes)):
@@ -103,9 +100,8 @@ def _predict_file(network: Inference, file: Path, samples: Tensor, top: int) -> 
     probabilities = logits.softmax(-1)
     votes = probabilities.argmax(-1).bincount(minlength=len(network.classes))
     values, labels = probabilities.mean(0).topk(min(top, len(network.classes)))
-    report = measure_energy(
-        network.network, [network.model_inputs(batch) for batch in batches], network.spec.time_steps
-    )
+    inputs = [network.model_inputs(batch) for batch in batches]
+    report = measure_energy(network.network, inputs, network.spec.time_steps)
     return Prediction(
         str(file),
         int(labels[0]),

@@ -62,11 +62,7 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the network's state and the JSON object of a file that :func:`save_network` wrote."""
     state, about = _read(path)
-    return _without_branches(state), about
-
-
-def _without_branches(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_BRANCH)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_BRANCH)}, about
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -127,7 +123,7 @@ class Safetensors(Exporter):
 def read_inference(path: Path, precision: Precision = "float32") -> Inference:
     """Return the network of a run's or an exported safetensors file, with the branches and exits that it kept."""
     state, about = _read(path)
-    network, spec = _folded(path, _without_branches(state), about)
+    network, spec = _folded(path, state, about)
     try:
         exits = None if about.get(_EXITS) is None else read(Exits, about[_EXITS], _EXITS)
         branches = _read_branches(state, about.get(_BRANCHES) or {}, len(spec.inputs.classes), network)
@@ -206,10 +202,10 @@ def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:
 
     The file may come from an untrusted source: names, shapes, types and values are checked, and it holds no code.
     """
-    return _folded(path, *read_network(path))
+    return _folded(path, *_read(path))
 
 
-def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) -> tuple[nn.Module, NetworkSpec]:
+def _folded(path: Path, state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> tuple[nn.Module, NetworkSpec]:
     is_folded = entries.get(_FOLDED) is True
     try:
         spec = NetworkSpec.from_dict(entries)
@@ -219,8 +215,12 @@ def _folded(path: Path, state: dict[str, Tensor], entries: Mapping[str, Any]) ->
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not describe a network: {' '.join(str(error).split())}") from None
     dtypes = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-    state = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
-    load_into(network, state, path, assign=True)
+    own = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in state.items()
+        if not name.startswith(_BRANCH)
+    }
+    load_into(network, own, path, assign=True)
     weights = dict(network.named_parameters())
     for name, tensor in network.state_dict().items():
         if tensor.dtype != dtypes[name]:

@@ -53,7 +53,7 @@ class SingleStep(nn.Module):
         self.taps = [name.replace(":", ".") for name in heads]
         """Places of the branches whose logits a step returns as well."""
         self._exit_logits: list[Tensor] = []
-        for tap, head in zip(self.taps, heads.values() if self.taps else (), strict=True):
+        for tap, head in zip(self.taps, heads.values(), strict=True):
             network.get_submodule(tap).register_forward_hook(partial(self._at_tap, head))
         layers = spiking_layers(network)
         self.names = list(layers)

@@ -131,6 +131,12 @@ class NetworkSpec:
         """The number of time steps of the network, or else of the data."""
         return int(getattr(self.network, "time_steps", None) or self.inputs.time_steps or 1)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of an input: an image ``(C, H, W)``, or the frames ``(T, C, H, W)`` of a recording."""
+        steps = () if self.inputs.kind == "static" else (self.time_steps,)
+        return (*steps, self.inputs.channels, *self.inputs.image_size)
+
     def build(self) -> nn.Module:
         """Return the network with freshly initialised weights.
 
@@ -141,8 +147,7 @@ class NetworkSpec:
 
     def example(self) -> Tensor:
         """Return two blank inputs, normalised: images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]``."""
-        steps = () if self.inputs.kind == "static" else (self.time_steps,)
-        return torch.zeros(*steps, 2, self.inputs.channels, *self.inputs.image_size)
+        return torch.zeros(*self.input_shape[:-3], 2, *self.input_shape[-3:])
 
 
 def _check_bounds(entries: Any, path: str) -> None:

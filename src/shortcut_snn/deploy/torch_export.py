@@ -1,6 +1,6 @@
 """Networks as ``torch.export`` graphs of plain operators, and files of these graphs, which run in torch alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -48,9 +48,8 @@ def input_dtype(spec: NetworkSpec) -> torch.dtype:
 
 def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
     """Trace a folded network, or with ``streaming`` one time step of it, for batches of any size."""
-    inputs = spec.inputs
-    steps = (spec.time_steps,) if inputs.kind == "events" and not streaming else ()
-    images = torch.zeros(2, *steps, inputs.channels, *inputs.image_size, dtype=input_dtype(spec))
+    shape = spec.input_shape[-3:] if streaming else spec.input_shape
+    images = torch.zeros(2, *shape, dtype=input_dtype(spec))
     single_step = SingleStep(network) if streaming else None
     module = _Normalised(single_step or network, spec).eval()
     with torch.no_grad(), use_backend("eager"):
@@ -63,11 +62,8 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
     if single_step is None:
         return Graph(program)
     names, exits = single_step.names, (f"{tap}.logits" for tap in single_step.taps)
-    return Graph(
-        program,
-        ("frame", *(f"{name}.before" for name in names)),
-        ("logits", *exits, *(f"{name}.after" for name in names)),
-    )
+    before, after = ([f"{name}.{when}" for name in names] for when in ("before", "after"))
+    return Graph(program, ("frame", *before), ("logits", *exits, *after))
 
 
 @components.exporter("torch-export")
@@ -109,10 +105,25 @@ def program_logits(path: Path, spec: NetworkSpec) -> Logits:
     module, (_, *state) = program.module(), program.example_inputs[0]
 
     @torch.inference_mode()
-    def run(images: Tensor, state: Sequence[Tensor] = ()) -> Sequence[Tensor]:
-        outputs: tuple[Tensor, ...] = module(images.to(input_dtype(spec)), *state)
+    def run(images: Tensor, state: Sequence[Tensor]) -> Sequence[Tensor]:
+        outputs: tuple[Tensor, ...] = module(images, *state)
         return outputs
 
-    if state:
-        return mean_over_steps(run, [potential.shape[1:] for potential in state], spec)
-    return lambda images: run(images)[0]
+    return graph_logits(run, [potential.shape[1:] for potential in state], spec)
+
+
+def graph_logits(
+    run: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]], shapes: Sequence[Sequence[int]], spec: NetworkSpec
+) -> Logits:
+    """Return the logits of a graph, which ``run`` calls on its inputs.
+
+    A graph of one time step has membrane potentials, whose ``shapes`` are those of one sample.
+    """
+
+    def step(frame: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, Sequence[Tensor]]:
+        state = [torch.zeros(len(frame), *shape) for shape in shapes] if state is None else state
+        logits, *others = run(frame.to(input_dtype(spec)), state)
+        # Before the potentials are the logits of kept branches, if there are any.
+        return logits, others[len(others) - len(shapes) :]
+
+    return mean_over_steps(step, spec) if shapes else lambda images: step(images, None)[0]

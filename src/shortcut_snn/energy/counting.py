@@ -11,8 +11,8 @@ The rules:
 - Normalisations are folded into the layers before them. Biases, pooling, residual sums and masks are not counted.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -71,94 +71,6 @@ class LayerOperations:
     """Whether axes of tokens may lie between those of time and batch and the last one."""
 
 
-@dataclass
-class Operations:
-    """Operations of a network, summed over all inputs."""
-
-    layers: dict[str, LayerOperations] = field(default_factory=dict)
-    weights: set[str] = field(default_factory=set)
-    """Parameters that are operands of counted products."""
-    uncounted: dict[str, str] = field(default_factory=dict)
-    """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them.
-
-    The keys are their parameters, or the values themselves where there are none.
-    """
-
-
-@contextmanager
-def count_operations(network: nn.Module) -> Iterator[Operations]:
-    """Count the operations of every pass through a network inside the block.
-
-    Products of two activations are counted where ``torch.matmul``, ``mm``, ``bmm`` or ``scaled_dot_product_attention``
-    computes them. They are named after the calling module and their position in its call, as in
-    ``"attention product 1"``.
-    """
-    operations = Operations()
-    modules = dict(nn.Module.named_modules(network))
-    weighted = {name: module for name, module in modules.items() if isinstance(module, WEIGHT_LAYERS)}
-    pools = {name: module for name, module in modules.items() if isinstance(module, _MAX_POOLS)}
-    layers = _LayerCounter(operations, weighted)
-    parameters = {
-        _storage(parameter): f"{name}.{key}".lstrip(".")
-        for name, module in modules.items()
-        for key, parameter in module._parameters.items()
-        if parameter is not None
-    }
-    products = _ProductCounter(operations, parameters, layers)
-    with (
-        hooked(modules, products.leave, products.enter),
-        hooked(pools, layers.after_pool),
-        hooked(weighted, layers.after_layer),
-        hooked(find_neurons(network), layers.after_neuron),
-        products,
-    ):
-        yield operations
-
-
-class _LayerCounter:
-    """Forward hooks that count weight layers, neurons, and the spikes that an integer stands for."""
-
-    def __init__(self, operations: Operations, names: Collection[str]) -> None:
-        self.layers, self.names = operations.layers, names
-        self.last_layer = next(iter(names), "")
-        self.layer_of_neuron: dict[str, str] = {}
-        # By storage, so that a view of an ILIF's output counts as well. The weak reference keeps the address from being
-        # reused while it does not keep the memory.
-        self.max_spikes: dict[StorageWeakRef, int] = {}
-        # By number of elements and spikes, so that a copy of it counts too, as that of a flatten.
-        self.copies: dict[tuple[int, float], int] = {}
-
-    @torch.no_grad()
-    def after_layer(self, name: str, module: Any, args: Any, output: Any) -> None:
-        self.last_layer = name
-        x = args[0].detach()
-        layer = self.layers.setdefault(name, LayerOperations())
-        _count_weight_layer(layer, module, x, self.find_max_spikes(x))
-
-    def find_max_spikes(self, x: Tensor) -> int:
-        """Return the largest integer that a neuron may have put into a layer's input, 1 if no I-LIF made it."""
-        found = self.max_spikes.get(_storage(x))
-        return self.copies.get(_size_and_sum(x), 1) if found is None and self.copies else found or 1
-
-    def after_neuron(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        # The first call decides: in a loop over time, the layer before a later call belongs to the previous step.
-        layer_name = self.layer_of_neuron.setdefault(name, self.last_layer)
-        spikes = first_tensor(output)
-        self.layers.setdefault(layer_name, LayerOperations()).updates += spikes.numel()
-        neuron = module.neuron if isinstance(module, CurrentNeuron) else module
-        if isinstance(neuron, ILIF):
-            self.set_max_spikes(spikes, neuron.max_spikes)
-
-    def set_max_spikes(self, spikes: Tensor, max_spikes: int) -> None:
-        """Keep the largest integer that a tensor may hold."""
-        self.max_spikes[_storage(spikes)] = self.copies[_size_and_sum(spikes)] = max_spikes
-
-    def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        # The maximum of integers is one of them.
-        if _storage(args[0]) in self.max_spikes:
-            self.max_spikes[_storage(first_tensor(output))] = self.max_spikes[_storage(args[0])]
-
-
 def _storage(x: Tensor) -> StorageWeakRef:
     return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
 
@@ -179,43 +91,90 @@ def _count_inputs(layer: LayerOperations, x: Tensor, is_spikes: bool) -> int:
     return spikes
 
 
-def _count_weight_layer(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, max_spikes: int) -> None:
-    is_spikes = _is_spikes(x, max_spikes)
-    spikes = _count_inputs(layer, x, is_spikes)
-    weight = module.weight
-    if isinstance(module, nn.Linear):
-        leading = tuple(x.shape[:-1])
-        acs = spikes * module.out_features
-        dense = synapses = prod(leading) * weight.numel()
-        layer.has_tokens = True
-    else:
-        leading = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
-        x = x.reshape(-1, *x.shape[len(leading) :]).float()
-        # A kernel of ones sums the spikes that reach an output. The sum is the same for all outputs of a group.
-        ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
-        reached = module._conv_forward(x, ones, None)
-        reached_by_all = module._conv_forward(torch.ones_like(x[:1]), ones, None)
-        outputs = module.out_channels // module.groups
-        acs = int(reached.double().sum()) * outputs if is_spikes else 0
-        dense = prod(leading) * weight.numel() * prod(reached.shape[2:])
-        synapses = prod(leading) * int(reached_by_all.double().sum()) * outputs
-    layer.leading_sizes[leading] += 1
-    layer.dense += dense
-    layer.synapses += synapses
-    layer.acs += acs
-    layer.macs += 0 if is_spikes else dense
-    layer.max_spikes = max(layer.max_spikes, max_spikes)
-    layer.has_numbers |= not is_spikes
+class _Operations(TorchFunctionMode):
+    """Operations of a network, summed over all inputs: hooks count layers and neurons, the mode counts products."""
 
-
-class _ProductCounter(TorchFunctionMode):
-    """Counts the matrix products of two activations inside the modules whose calls it observes."""
-
-    def __init__(self, operations: Operations, parameters: Mapping[StorageWeakRef, str], layers: _LayerCounter) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.operations, self.parameters, self.layers = operations, parameters, layers
+        self.layers: defaultdict[str, LayerOperations] = defaultdict(LayerOperations)
+        self.weights: set[str] = set()
+        """Parameters that are operands of counted products."""
+        self.uncounted: dict[str, str] = {}
+        """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them.
+
+        The keys are their parameters, or the values themselves where there are none.
+        """
+        self.modules = dict(nn.Module.named_modules(network))
+        self.weighted = {name: module for name, module in self.modules.items() if isinstance(module, WEIGHT_LAYERS)}
+        self.parameters = {
+            _storage(parameter): f"{name}.{key}".lstrip(".")
+            for name, module in self.modules.items()
+            for key, parameter in module._parameters.items()
+            if parameter is not None
+        }
+        self.last_layer = next(iter(self.weighted), "")
+        self.layer_of_neuron: dict[str, str] = {}
+        # The spikes that an integer may stand for. By storage, so that a view of an ILIF's output counts as well. The
+        # weak reference keeps the address from being reused while it does not keep the memory.
+        self.max_spikes: dict[StorageWeakRef, int] = {}
+        # By number of elements and spikes, so that a copy of it counts too, as that of a flatten.
+        self.copies: dict[tuple[int, float], int] = {}
         # A stack of the modules that are running, outermost first: name, and products computed in this call.
         self.running: list[tuple[str, int]] = []
+
+    @torch.no_grad()
+    def after_layer(self, name: str, module: Any, args: Any, output: Any) -> None:
+        self.last_layer = name
+        layer, weight, x = self.layers[name], module.weight, args[0].detach()
+        max_spikes = self.find_max_spikes(x)
+        is_spikes = _is_spikes(x, max_spikes)
+        spikes = _count_inputs(layer, x, is_spikes)
+        if isinstance(module, nn.Linear):
+            leading = tuple(x.shape[:-1])
+            acs = spikes * module.out_features
+            dense = synapses = prod(leading) * weight.numel()
+            layer.has_tokens = True
+        else:
+            leading = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
+            x = x.reshape(-1, *x.shape[len(leading) :]).float()
+            # A kernel of ones sums the spikes that reach an output. The sum is the same for all outputs of a group.
+            ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
+            reached = module._conv_forward(x, ones, None)
+            reached_by_all = module._conv_forward(torch.ones_like(x[:1]), ones, None)
+            outputs = module.out_channels // module.groups
+            acs = int(reached.double().sum()) * outputs if is_spikes else 0
+            dense = prod(leading) * weight.numel() * prod(reached.shape[2:])
+            synapses = prod(leading) * int(reached_by_all.double().sum()) * outputs
+        layer.leading_sizes[leading] += 1
+        layer.dense += dense
+        layer.synapses += synapses
+        layer.acs += acs
+        layer.macs += 0 if is_spikes else dense
+        layer.max_spikes = max(layer.max_spikes, max_spikes)
+        layer.has_numbers |= not is_spikes
+
+    def find_max_spikes(self, x: Tensor) -> int:
+        """Return the largest integer that a neuron may have put into an input, 1 if no I-LIF made it."""
+        found = self.max_spikes.get(_storage(x))
+        return self.copies.get(_size_and_sum(x), 1) if found is None and self.copies else found or 1
+
+    def set_max_spikes(self, spikes: Tensor, max_spikes: int) -> None:
+        """Keep the largest integer that a tensor may hold."""
+        self.max_spikes[_storage(spikes)] = self.copies[_size_and_sum(spikes)] = max_spikes
+
+    def after_neuron(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # The first call decides: in a loop over time, the layer before a later call belongs to the previous step.
+        layer_name = self.layer_of_neuron.setdefault(name, self.last_layer)
+        spikes = first_tensor(output)
+        self.layers[layer_name].updates += spikes.numel()
+        neuron = module.neuron if isinstance(module, CurrentNeuron) else module
+        if isinstance(neuron, ILIF):
+            self.set_max_spikes(spikes, neuron.max_spikes)
+
+    def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # The maximum of integers is one of them.
+        if _storage(args[0]) in self.max_spikes:
+            self.max_spikes[_storage(first_tensor(output))] = self.max_spikes[_storage(args[0])]
 
     def enter(self, name: str, module: nn.Module, args: Any) -> None:
         self.running.append((name, 0))
@@ -237,10 +196,10 @@ class _ProductCounter(TorchFunctionMode):
             self._count_attention(*args, **kwargs)
         elif func in _UNCOUNTED_PRODUCTS:
             text = self._describe(func)
-            self.operations.uncounted |= dict.fromkeys(self._parameters_among(operands[1:]) or [text], text)
-        elif func in _FUNCTIONS_OF_WEIGHTS and self.running[-1][0] not in self.layers.names:
+            self.uncounted |= dict.fromkeys(self._parameters_among(operands[1:]) or [text], text)
+        elif func in _FUNCTIONS_OF_WEIGHTS and self.running[-1][0] not in self.weighted:
             # The bias comes after the weight.
-            self.operations.uncounted |= dict.fromkeys(self._parameters_among(operands[1:2]), self._describe(func))
+            self.uncounted |= dict.fromkeys(self._parameters_among(operands[1:2]), self._describe(func))
         return out
 
     def _describe(self, func: Any) -> str:
@@ -253,11 +212,11 @@ class _ProductCounter(TorchFunctionMode):
     @torch.no_grad()
     def _follow_mask(self, x: Any, y: Any, out: Tensor) -> None:
         """Keep that integers remain, if integers of a neuron are multiplied by spikes."""
-        if not (self.layers.copies and isinstance(x, Tensor) and isinstance(y, Tensor)):
+        if not (self.copies and isinstance(x, Tensor) and isinstance(y, Tensor)):
             return
-        most_in_x, most_in_y = map(self.layers.find_max_spikes, (x, y))
+        most_in_x, most_in_y = map(self.find_max_spikes, (x, y))
         if most_in_x * most_in_y > 1 and _is_spikes(x, most_in_x) and _is_spikes(y, most_in_y):
-            self.layers.set_max_spikes(out, most_in_x * most_in_y)
+            self.set_max_spikes(out, most_in_x * most_in_y)
 
     @torch.no_grad()
     def _count_attention(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> None:
@@ -276,16 +235,16 @@ class _ProductCounter(TorchFunctionMode):
             return
         name, number = self.running.pop()
         self.running.append((name, number + 1))
-        layer = self.operations.layers.setdefault(f"{name} product {number + 1}".strip(), LayerOperations())
+        layer = self.layers[f"{name} product {number + 1}".strip()]
         dense = out.numel() * x.shape[-1]
-        most_in_x, most_in_y = map(self.layers.find_max_spikes, (x, y))
+        most_in_x, most_in_y = map(self.find_max_spikes, (x, y))
         spikes_in_x, spikes_in_y = _is_spikes(x, most_in_x), _is_spikes(y, most_in_y)
         for operand, is_spikes in ((x, spikes_in_x), (y, spikes_in_y)):
             # Numbers from which spikes select are read as weights are, so they are not inputs.
             if is_spikes or not (spikes_in_x or spikes_in_y):
                 _count_inputs(layer, operand, is_spikes)
             if name_of_weights := self.parameters.get(_storage(operand)):
-                self.operations.weights.add(name_of_weights)
+                self.weights.add(name_of_weights)
         if spikes_in_x and spikes_in_y:
             layer.acs += int(out.sum(dtype=torch.float64))
         elif spikes_in_x or spikes_in_y:
@@ -300,3 +259,23 @@ class _ProductCounter(TorchFunctionMode):
         layer.leading_sizes[tuple(out.shape[:-1])] += 1
         layer.dense += dense
         layer.synapses += dense
+
+
+@contextmanager
+def count_operations(network: nn.Module) -> Iterator[_Operations]:
+    """Count the operations of every pass through a network inside the block.
+
+    Products of two activations are counted where ``torch.matmul``, ``mm``, ``bmm`` or ``scaled_dot_product_attention``
+    computes them. They are named after the calling module and their position in its call, as in
+    ``"attention product 1"``.
+    """
+    operations = _Operations(network)
+    pools = {name: module for name, module in operations.modules.items() if isinstance(module, _MAX_POOLS)}
+    with (
+        hooked(operations.modules, operations.leave, operations.enter),
+        hooked(pools, operations.after_pool),
+        hooked(operations.weighted, operations.after_layer),
+        hooked(find_neurons(network), operations.after_neuron),
+        operations,
+    ):
+        yield operations

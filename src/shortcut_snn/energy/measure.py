@@ -85,7 +85,10 @@ def measure_energy(
         layers, weights, products = _count_batches(inner, layout, inputs)
     named = [name for name in _uncounted_weights(inner, layers) if name not in weights]
     unnamed = {text for name, text in products.items() if name not in named}
-    uncounted = (*named, *sorted(unnamed | _uncounted_updates(layers)))
+    receives_spikes = any(layer.acs > layer.macs for layer in layers[1:])
+    if receives_spikes and not any(layer.updates for layer in layers):
+        unnamed.add("membrane updates (no neuron is of a known library: name its class in spiking=)")
+    uncounted = (*named, *sorted(unnamed))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
@@ -225,14 +228,6 @@ def _passes_per_sample(layer: LayerOperations, layout: Layout, batch: Any) -> fl
         else:
             rows += calls * prod(sizes)
     return max(rows / samples, 1.0)
-
-
-def _uncounted_updates(layers: Sequence[LayerEnergy]) -> set[str]:
-    """Name the membrane updates if layers receive spikes of neurons that are not known."""
-    receives_spikes = [layer.acs > layer.macs for layer in layers]
-    if any(receives_spikes[1:]) and not any(layer.updates for layer in layers):
-        return {"membrane updates (no neuron is of a known library: name its class in spiking=)"}
-    return set()
 
 
 def _uncounted_weights(network: nn.Module, layers: Iterable[LayerEnergy]) -> Iterator[str]:

@@ -18,10 +18,8 @@ The baseline is the quantised network of Z. Yan et al., "Reconsidering the energ
 networks", 2024 (arXiv 2409.08290). It runs the same layers once on activations of :math:`\lceil\log_2(T+1)\rceil`
 bits. They distinguish as many values as the counts of up to T spikes; an I-LIF neuron of up to D gives up to TD.
 Weights have 32 bits in both networks, and so do inputs that are numbers in the spiking network, such as an image.
-Arithmetic is that of 32-bit integers; a product with fewer bits costs proportionally less.
-
-The comparison leaves out what both networks could save. Padding costs nothing. Zeros among the activations of the
-quantised network are not skipped. Weights are read again for each output.
+Arithmetic is that of 32-bit integers; a product with fewer bits costs proportionally less. Padding costs nothing. Zeros
+among the activations of the quantised network are not skipped, and weights are read again for each output.
 """
 
 from dataclasses import dataclass, field
@@ -38,10 +36,6 @@ WORD_BITS = 32
 INTEGER_PRODUCT = 3.1
 INTEGER_SUM = 0.1
 ACCESS = 5.0
-
-_ACCUMULATE_WITH_MEMORY = INTEGER_SUM + 3 * ACCESS
-_SPIKE_WITH_MEMORY = 2 * ACCESS
-_UPDATE_WITH_MEMORY = 2 * ACCESS + INTEGER_PRODUCT + INTEGER_SUM
 
 
 def _mac_energy_with_memory(macs: float, inputs: float, bits: int) -> float:
@@ -93,12 +87,12 @@ class LayerEnergy:
     @property
     def spike_energy(self) -> float:
         """Share of ``total_energy`` that is proportional to the firing rate, in picojoules."""
-        return _ACCUMULATE_WITH_MEMORY * self.acs + _SPIKE_WITH_MEMORY * self.spikes
+        return (INTEGER_SUM + 3 * ACCESS) * self.acs + 2 * ACCESS * self.spikes
 
     @property
     def total_energy(self) -> float:
         """Energy with memory, in picojoules."""
-        energy = self.spike_energy + _UPDATE_WITH_MEMORY * self.updates
+        energy = self.spike_energy + (2 * ACCESS + INTEGER_PRODUCT + INTEGER_SUM) * self.updates
         if self.macs:
             passes = self.macs / self.relu_macs
             energy += _mac_energy_with_memory(passes * self.synapses, self.inputs, WORD_BITS)
