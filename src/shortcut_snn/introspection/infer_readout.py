@@ -144,10 +144,11 @@ def _over_time(question: Question, path: Path) -> Readout:
     if axis == 0 and (steps or dims == 2 or question.fits(tuple(tensor.shape[1:]))):
         return Readout(path)
     if axis == 0 and dims == 3 and question.labels_are_classes and question.sizes == ():
-        # A sample of one class has no other axis that the input has too.
+
         def changes(done: Pass) -> Changed | None:
             return samples.probe.changes_of_output(path, done)
 
+        # A sample of one class has no other axis that the input has too.
         times = [other for other in (1, 2) if samples.is_time(changes, tensor.shape, other)]
         if len(times) == 1:
             return Readout(path, times[0])
