@@ -89,9 +89,9 @@ def attach(
             them at once.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
-        time_axis: of tapped outputs; see :class:`Shortcut`.
-        channel_axis: of tapped outputs; see :class:`Shortcut`. A single axis is used where none can be inferred.
-        extract: maps tapped outputs to tensors; see :class:`Shortcut`.
+        time_axis: of tapped outputs; see :class:`~shortcut_snn.method.Tap`, also for ``extract``.
+        channel_axis: of tapped outputs. A single axis is used where none can be inferred.
+        extract: maps tapped outputs to tensors.
         samples: the number of samples of the example, for an example without labels.
         spiking: classes of custom neurons, for a method that initialises them.
         log: takes the summary of the layout, one line for each question, with the call that repeats it without a guess.

@@ -44,9 +44,8 @@ def wrap(
     random numbers with and without branches. If it raises, nothing has changed.
 
     Args:
-        network: the network.
-        layout: how it is called, reset, read and tapped: from :func:`shortcut_snn.attach`, ``network.layout()``, or
-            written down. A method without branches ignores its taps.
+        layout: how the network is called, reset, read and tapped: from :func:`shortcut_snn.attach`,
+            ``network.layout()``, or written down. A method without branches ignores its taps.
         method: the method, or the name of a preset; None for branches without a method.
         example: a batch for the pass that finds the width of each head; not needed for built-in networks.
         labels: targets of the example, to try the loss on.

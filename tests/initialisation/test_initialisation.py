@@ -17,8 +17,7 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from shortcut_snn import attach, diagnose, initialise, nets
 from shortcut_snn.initialisation import set_surrogates
-from shortcut_snn.initialisation.matching import matched_layers
-from shortcut_snn.initialisation.structure import declared_layers
+from shortcut_snn.initialisation.structure import declared_layers, matched_layers
 from shortcut_snn.introspection.neurons import find_neurons
 from shortcut_snn.measurement import examine
 from shortcut_snn.measurement.layers import chain

@@ -291,6 +291,24 @@ def test_one_error_asks_all_that_is_open(case: str) -> None:
     model.weighted_loss(model(options["example"]), options["labels"], 0.5).backward()
 
 
+class Charged(nn.Module):
+    """A neuron without a reset: a call may be a time step or a whole sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.v = layers(), 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.v = self.v / 2 + x
+        return self.layers(self.v)
+
+
+def test_no_question_is_asked_twice() -> None:
+    with pytest.raises(ValueError, match="2 answers remain open") as raised:
+        attach(Charged(), example=torch.rand(7, 2, 6), reset=lambda network: None)
+    assert str(raised.value).count("loop='input'") == 1
+
+
 class Prompt(nn.Module):
     """What it gives does not depend on its input, so that no axis shows in it."""
 

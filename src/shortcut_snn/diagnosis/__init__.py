@@ -3,9 +3,4 @@
 from .diagnosis import Diagnosis, diagnose
 from .verdict import Verdict, judge
 
-__all__ = [
-    "Diagnosis",
-    "Verdict",
-    "diagnose",
-    "judge",
-]
+__all__ = ["Diagnosis", "Verdict", "diagnose", "judge"]

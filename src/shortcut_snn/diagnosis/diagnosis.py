@@ -48,7 +48,6 @@ class Tip:
     after: Verdict
 
     def __str__(self) -> str:
-        """Return the remedy and its effect in one line."""
         effect = f"gradient, first layer / last {self.before.factor:.3g} -> {self.after.factor:.3g}"
         if self.before.lost or self.after.lost:
             effect += f", input lost in {100 * self.before.lost:.0f} -> {100 * self.after.lost:.0f} % of the layers"
@@ -71,7 +70,6 @@ class Diagnosis:
         return self.examination.layers
 
     def __repr__(self) -> str:
-        """Return the verdict, and a line for each tip."""
         sentence = self.verdict.sentence
         if self.verdict.kind == "healthy":
             return f"{sentence}. {NO_PROMISE}"
@@ -125,36 +123,26 @@ def diagnose(
 
 
 def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callable[[], Iterable[Remedy]]) -> Diagnosis:
-    """Diagnose a wrapped network with some remedies, which are made only if something is wrong."""
-    examination = setup.examine(batches)
-    verdict = judge(examination.layers)
-    if verdict.kind == "healthy":
-        return Diagnosis(examination, verdict)
-    tips, measured = measure_remedies(examination, make_remedies(), batches)
-    return Diagnosis(examination, verdict, tuple(tips), measured)
+    """Diagnose a wrapped network with some remedies, which are made only if something is wrong.
 
-
-def measure_remedies(
-    before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch]
-) -> tuple[list[Tip], int]:
-    """Return the best remedy of each group that helps on every batch, and how many were measured.
-
-    Those of :data:`FIRST` come first, then those that keep the input in most layers, then those that bring the
-    gradient's factor nearest to 1.
-
-    Args:
-        remedies: the changes to try. Those that cannot be applied to the network are left out. If neurons are silent or
-            saturated, or only the input is lost, so are those that change the gradient alone.
+    Of each group, the best remedy that helps on every batch becomes a tip. Those of :data:`FIRST` come first, then
+    those that keep the input in most layers, then those that bring the gradient's factor nearest to 1.
     """
-    verdicts = [judge(layers) for layers in before.batches]
-    if verdicts[0].kind in ("silent", "saturated", "lost"):
-        remedies = (remedy for remedy in remedies if remedy.group not in GRADIENT_ONLY)
+    examination = setup.examine(batches)
+    verdicts = [judge(layers) for layers in examination.batches]
+    if verdicts[0].kind == "healthy":
+        return Diagnosis(examination, verdicts[0])
+    # More gradient alone does not wake neurons, or bring back the input.
+    left_out = GRADIENT_ONLY if verdicts[0].kind in ("silent", "saturated", "lost") else ()
     best: dict[str, Tip] = {}
     measured = 0
-    for remedy in remedies:
+    for remedy in make_remedies():
+        if remedy.group in left_out:
+            continue
         try:
             after = remedy.apply().examine(batches)
         except CALL_ERRORS:
+            # It cannot be applied to this network.
             continue
         measured += 1
         new_verdicts = [judge(layers) for layers in after.batches]
@@ -164,7 +152,7 @@ def measure_remedies(
         if remedy.group not in best or _order(tip) < _order(best[remedy.group]):
             best[remedy.group] = tip
     groups = sorted(best, key=lambda group: (*(group != first for first in FIRST), *_order(best[group])))
-    return [best[group] for group in groups], measured
+    return Diagnosis(examination, verdicts[0], tuple(best[group] for group in groups), measured)
 
 
 def _order(tip: Tip) -> tuple[float, float]:
@@ -187,9 +175,6 @@ def _helps(before: Verdict, after: Verdict) -> bool:
 
 
 WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 8.0)
-DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
-THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
-WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 
 
 def neuron_remedies(
@@ -210,7 +195,7 @@ def neuron_remedies(
     if not any(isinstance(module, NORMS) for module in setup.network.modules()):
         changes += [
             ("weights", f"weights of all layers times {factor:g} before training", partial(_scale_weights, factor))
-            for factor in WEIGHTS
+            for factor in (2.0, 4.0, 8.0, 16.0)
         ]
     if len(built_in) == len(layers):
         changes += _changes_of_built_in(built_in)
@@ -241,12 +226,12 @@ def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, C
         for width in WIDTHS:
             text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
             yield "width", text, partial(_set_width, width)
-    has_decay = all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers)
     attributes: list[tuple[str, str, tuple[Any, ...]]] = [
-        *([("decay", "decay {0:g} (--neuron.decay {0:g})", DECAYS)] if has_decay else []),
-        ("threshold", "threshold {0:g} (--neuron.threshold {0:g})", THRESHOLDS),
+        ("threshold", "threshold {0:g} (--neuron.threshold {0:g})", (0.25, 0.5, 1.0, 2.0)),
         ("detach_reset", "detached reset: {0} (--neuron.detach_reset {0})", (True, False)),
     ]
+    if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers):
+        attributes.insert(0, ("decay", "decay {0:g} (--neuron.decay {0:g})", (0.0, 0.25, 0.5, 0.75, 1.0)))
     for name, text, values in attributes:
         present = {getattr(neuron, name) for neuron in layers}
         for value in values:

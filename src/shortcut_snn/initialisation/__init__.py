@@ -3,8 +3,4 @@
 from .initialisation import Initialisation, initialise
 from .surrogates import set_surrogates
 
-__all__ = [
-    "Initialisation",
-    "initialise",
-    "set_surrogates",
-]
+__all__ = ["Initialisation", "initialise", "set_surrogates"]

@@ -34,9 +34,8 @@ from ..measurement.probe import LayerTally
 from ..measurement.setup import Setup, wrapped_copy
 from ..method import Shortcut
 from ..method.targets import default_loss
-from .matching import matched_layers
 from .norms import Norms
-from .structure import Structure, declared_layers
+from .structure import Structure, declared_layers, matched_layers
 from .surrogates import set_heights, set_shapes, set_surrogates
 
 _BACKWARD_PASSES = 3
@@ -57,7 +56,7 @@ class Initialisation:
     skipped: dict[str, str]
     """By layer, the reason why it, or a part of it, was not set."""
     kept: float
-    """Share of the input that the last layers keep (see ``measurement.forward``); NaN for one sample."""
+    """Share of the input that the last layers keep (see ``measurement.layers.measure_kept``); NaN for one sample."""
     rates: tuple[float, float]
     """Lowest and highest firing rate of a layer."""
     gradients: tuple[float, float]

@@ -27,8 +27,7 @@ from .._utils.module_state import hooked
 from ..introspection.neurons import single_step_neurons
 from ..method.taps import first_tensor, tensor_in
 from ..neurons import Neuron
-from .matching import fits, shaped_like
-from .structure import Layer, Structure, unchangeable
+from .structure import Layer, Structure, fits, shaped_like, unchangeable
 
 # Chosen by hand: no study has compared other values. What they reach together is measured in docs/depth-figures.md.
 RATE = 0.2

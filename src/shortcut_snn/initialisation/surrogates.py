@@ -35,19 +35,15 @@ LARGEST_GROWTH = 2.0
 
 @dataclass
 class NeuronSettings:
-    """How an initialisation sets one spiking layer for the backward pass.
-
-    Args:
-        factor: on the layer's surrogate.
-        width: of the rectangle that first replaces the surrogate; None keeps the layer's own.
-        detach_membrane: whether a built-in neuron passes no gradient to the previous time step.
-        fixed_norm: whether the norm of a :class:`~shortcut_snn.neurons.NormNeuron` is not trained.
-    """
+    """How an initialisation sets one spiking layer for the backward pass."""
 
     factor: float = 1.0
+    """On the layer's surrogate, or on a rectangle of ``width`` that first replaces it."""
     width: float | None = None
     detach_membrane: bool = False
+    """Whether a built-in neuron passes no gradient to the previous time step."""
     fixed_norm: bool = False
+    """Whether the norm of a :class:`~shortcut_snn.neurons.NormNeuron` is not trained."""
 
     def to_entries(self) -> dict[str, float]:
         """Return the settings as numbers, as files and checkpoints hold them; those that are off are left out."""
@@ -89,12 +85,9 @@ def _set(neuron: nn.Module, settings: NeuronSettings) -> bool:
 
 
 def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) -> bool:
-    """Multiply the surrogate that a neuron was built with by a factor. A second call replaces the first one's factor.
+    """Multiply the surrogate that a neuron was built with by a factor; return False if it has none that is known.
 
-    Args:
-        neuron: built-in, or of SpikingJelly or snnTorch.
-        factor: on the derivative.
-        width: replace the surrogate by a rectangle of this width and of area 1 first.
+    A second call replaces the first one's factor. A width first replaces the surrogate by a rectangle of area 1.
     """
     if isinstance(neuron, Neuron):
         surrogate: Any = neuron.surrogate
@@ -110,12 +103,7 @@ def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) 
 
 
 class ScaledSpike(nn.Module):
-    """A library's spike function, with a scaled or a flat derivative.
-
-    Args:
-        function: maps the distance from the threshold to a spike.
-        factor: on its derivative.
-        width: of the rectangle that replaces the derivative; None keeps it.
+    """A library's spike function with its derivative, or that of a rectangle of a width, times a factor.
 
     Example:
         >>> import torch

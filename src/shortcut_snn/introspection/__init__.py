@@ -7,6 +7,4 @@
 
 from .inference import introspect
 
-__all__ = [
-    "introspect",
-]
+__all__ = ["introspect"]

@@ -24,43 +24,41 @@ from .._utils.calls import Reset
 
 @dataclass(frozen=True)
 class Adapter:
-    """The conventions of one library. No library is imported until a network of it is.
-
-    Args:
-        name: of the library, as its authors write it.
-        package: its name in Python.
-        is_neuron: whether a module is one of its spiking neurons.
-        is_single_step: whether a neuron computes one time step per call, not a whole sequence.
-        reset: returns a network's neurons to their initial state; None if they keep no state between calls.
-        set_multi_step: the call that switches a network ``net`` to multi-step mode; empty without such a mode.
-        state: the argument in which a network of the library takes back the state that it returned; empty for none.
-        averages_currents: whether what the last layer gives at every time step is averaged, by convention.
-        advice: how a network of a layout of its own is passed, in words; empty for others.
-    """
+    """The conventions of one library. No library is imported until a network of it is."""
 
     name: str
     package: str
     is_neuron: Callable[[nn.Module], bool]
     is_single_step: Callable[[nn.Module], bool]
+    """Whether a neuron computes one time step per call, not a whole sequence."""
     reset: Reset | None
+    """None if neurons keep no state between calls."""
     set_multi_step: str = ""
+    """The call that switches a network ``net`` to multi-step mode."""
     state: str = ""
+    """The argument in which a network takes back the state that it returned."""
     averages_currents: bool = False
+    """Whether what the last layer gives at every time step is averaged, by convention."""
     advice: Callable[[nn.Module], str] = lambda network: ""
+    """How a network of a layout of its own is passed, in words."""
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""
-        neurons: dict[str, nn.Module] = {}
-        # Not the network's own named_modules, which some classes override.
-        for name, module in nn.Module.named_modules(network):
-            # What a neuron holds is its own, as a connection to itself.
-            if self.is_neuron(module) and not any(name.startswith(f"{outer}.") for outer in neurons):
-                neurons[name] = module
-        return neurons
+        return outermost(network, self.is_neuron)
 
     def resets(self, neuron: nn.Module) -> bool:
         """Return whether the library's reset is known to suffice: a subclass elsewhere may keep more state."""
         return self.reset is not None and type(neuron).__module__.partition(".")[0] == self.package
+
+
+def outermost(network: nn.Module, is_kind: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
+    """Return the modules of a kind by name, without those inside others, such as a neuron's connection to itself."""
+    found: dict[str, nn.Module] = {}
+    # Not the network's own named_modules, which some classes override.
+    for name, module in nn.Module.named_modules(network):
+        if is_kind(module) and not name.startswith(tuple(f"{outer}." for outer in found)):
+            found[name] = module
+    return found
 
 
 def is_from(module: nn.Module, package: str) -> bool:

@@ -17,11 +17,9 @@ class Answer(Generic[T]):
 
 
 class OpenQuestion(ValueError):
-    """An answer remains open.
+    """Answers remain open: each of the parts names, in a sentence, the argument to pass.
 
-    Args:
-        parts: one sentence for each question, which names the argument to pass.
-        provisional: an answer with which further questions can be asked.
+    With the provisional answer, if there is one, further questions can be asked.
     """
 
     def __init__(self, *parts: str, provisional: Any = None) -> None:
@@ -45,5 +43,6 @@ def collecting(questions: list[OpenQuestion]) -> Iterator[None]:
 def ask(questions: Sequence[OpenQuestion], provisional: Any = None) -> None:
     """Raise one error for all questions, if there are any."""
     if questions:
-        parts = [part for question in questions for part in question.parts]
+        # Blocks inside others may have collected a question twice.
+        parts = dict.fromkeys(part for question in questions for part in question.parts)
         raise OpenQuestion(*parts, provisional=provisional) from questions[0]

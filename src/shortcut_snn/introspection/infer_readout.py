@@ -3,19 +3,20 @@
 1. A readout that the caller passes is taken as it is. Otherwise the logits are the only tensor, or the one of a name.
 2. Perturbations show the axis of samples. A further axis is time if late inputs change late predictions alone. What a
    layer gives is averaged over time.
-3. The prediction is compared with the labels (:mod:`.predictions`).
+3. The prediction is compared with the labels.
 
 Values that can be read in several ways, and labels of several values, are asked about.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .._utils.calls import primary
 from ..method import Layout, Readout
 from ..method.taps import Unfold
 from .adapters import find_adapters
@@ -24,15 +25,49 @@ from .infer_batch_axis import Samples
 from .layers import is_layer
 from .neurons import spiking_layers
 from .outputs import Path, described, indexed, is_spikes, name_of, tensors_of
-from .perturb import changed_indices
-from .predictions import Question, compare_classes, compare_labels, misfit
+from .perturb import Changed, changed_indices
 from .probe import CALL_ERRORS
+from .recorder import Pass
 
 WAYS = ("mean", "last", "max", "sum")
 """How predictions of every time step may be read."""
 LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
 _MAX_LISTED = 4
+_CHANCE = 0.01
+"""The chance that labels of all outputs leave out the last classes, below which the outputs may be no classes."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The samples of the example, and what the caller says of labels and predictions."""
+
+    samples: Samples
+    labels: Tensor | None = None
+    num_classes: int | None = None
+    step_axis: int | Literal["auto"] | None = "auto"
+
+    @property
+    def output(self) -> Any:
+        """The output of the network in the base pass."""
+        return self.samples.probe.base.output
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The axes of one sample's labels."""
+        return () if self.labels is None else tuple(self.labels.shape[1:])
+
+    @property
+    def labels_are_classes(self) -> bool:
+        """True if labels are indices of classes."""
+        return self.labels is not None and not self.labels.is_floating_point() and self.labels.dtype != torch.bool
+
+    def fits(self, axes: tuple[int, ...], sizes: tuple[int, ...] | None = None) -> bool:
+        """Return whether labels can be compared with a prediction of these axes after that of samples."""
+        sizes = self.sizes if sizes is None else sizes
+        if sizes == axes or (sizes in ((), (1,)) and len(axes) < 2):
+            return True
+        return self.labels_are_classes and sizes == axes[1:]
 
 
 def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None) -> Answer[Layout]:
@@ -48,9 +83,9 @@ def infer_readout(question: Question, readout: Callable[[Any], Any] | str | None
     else:
         raise ValueError(f"readout must be {', '.join(map(repr, WAYS))}, 'auto', None or a function, got {readout!r}")
     tensor = _read(question, how)
-    prediction = compare_labels(question, how, tensor)
+    prediction = _compare_labels(question, how, tensor)
     _check_training(question, prediction)
-    parts = [compare_classes(question, prediction)]
+    parts = [_compare_classes(question, prediction, tensor)]
     if readout == "auto":
         parts.append(_question_values(question, prediction, tensor))
     if any(parts):
@@ -66,10 +101,8 @@ def _find_logits(samples: Samples) -> tuple[Path, str]:
         raise OpenQuestion(f"the network gives {described(output)}: {ADVICE}")
     if len(tensors) == 1:
         return next(iter(tensors)), "the only tensor"
-    for name in LOGITS_NAMES:
-        for path in tensors:
-            if path[-1] == name:
-                return path, "by its name"
+    if named := [path for name in LOGITS_NAMES for path in tensors if path[-1] == name]:
+        return named[0], "by its name"
     listed = [f"{name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items()]
     first, last = (indexed(list(tensors)[index]) for index in (0, -1))
     stacked = ", torch.stack(output).mean(0) if they are time steps" if isinstance(output, list) else ""
@@ -104,27 +137,27 @@ def _over_time(question: Question, path: Path) -> Readout:
             "stay apart, or a network whose samples do so in evaluation"
         )
     dims, steps = tensor.dim(), isinstance(question.step_axis, int)
-    if len(axes) == 1 and (merged := axes[0].merged):
+    axis = axes[0].axis if len(axes) == 1 else None
+    if axis is not None and (merged := axes[0].merged):
         unfold = Unfold(len(tensor) // samples.length, 0 if merged == "time" else 1)
         return Readout(path, unfold.axis, unfold, steps=None if steps else "mean")
-    if len(axes) == 1 and axes[0].axis == 0 and (steps or dims == 2 or question.fits(tuple(tensor.shape[1:]))):
+    if axis == 0 and (steps or dims == 2 or question.fits(tuple(tensor.shape[1:]))):
         return Readout(path)
-    if len(axes) == 1 and axes[0].axis == 0 and dims == 3 and question.labels_are_classes and question.sizes == ():
+    if axis == 0 and dims == 3 and question.labels_are_classes and question.sizes == ():
+
+        def changes(done: Pass) -> Changed | None:
+            return samples.probe.changes_of_output(path, done)
+
         # A sample of one class has no other axis that the input has too.
-        times = [
-            axis
-            for axis in (1, 2)
-            if samples.is_time(lambda done: samples.probe.changes_of_output(path, done), tensor.shape, axis)
-        ]
+        times = [other for other in (1, 2) if samples.is_time(changes, tensor.shape, other)]
         if len(times) == 1:
             return Readout(path, times[0])
-    if len(axes) == 1 and axes[0].axis == 1:
-        if steps:
-            return Readout(path)
-        if dims == 3 or (dims > 3 and question.fits(tuple(tensor.shape[2:]))):
-            return Readout(path, 0)
+    if axis == 1 and steps:
+        return Readout(path)
+    if axis == 1 and (dims == 3 or (dims > 3 and question.fits(tuple(tensor.shape[2:])))):
+        return Readout(path, 0)
     if question.sizes not in ((), (1,)):
-        raise misfit(question, tensor)
+        raise _misfit(question, tensor)
     name = indexed(path)
     raise OpenQuestion(
         f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout="
@@ -248,3 +281,92 @@ def _is_of_layer(question: Question, how: Readout) -> bool:
             if any(torch.equal(given, form) for form in forms):
                 return True
     return False
+
+
+# Labels
+
+
+def _compare_labels(question: Question, readout: Callable[[Any], Any] | None, tensor: Tensor) -> Layout:
+    """Return the layout of a prediction in the shape that labels have, or raise the question that remains."""
+    step_axis = question.step_axis
+    # Time and samples come first in predictions and labels of [T, N, ...].
+    first = 2 if step_axis == 0 else 1
+    sizes = tuple(tensor.shape[first:])
+    labelled = None if question.labels is None else tuple(question.labels.shape[first:])
+    if labelled is not None and not question.fits(sizes, labelled):
+        raise _misfit(question, tensor)
+    if step_axis == "auto" and (axes := _axes_of_steps(question, sizes)):
+        raise OpenQuestion(
+            f"labels of {question.sizes} values per sample fit predictions of {sizes}: pass "
+            f"{' or '.join(f'step_axis={axis}' for axis in axes)} if that axis of the prediction is time, so that "
+            "branches predict every step; or step_axis=None, so that they predict all values at once"
+        )
+    if isinstance(step_axis, int) and step_axis:
+        steps = step_axis % tensor.dim() - 1
+        sizes = sizes[:steps] + sizes[steps + 1 :]
+    # Classes at positions have a branch at each. One axis of positions may be time, unless that is known.
+    fewest = 2 if step_axis == 0 else 3
+    at_positions = len(sizes) >= fewest and labelled in (None, sizes[1:])
+    return Layout(
+        readout=readout,
+        num_classes=question.num_classes or (sizes[0] if sizes else 1),
+        shape=sizes if len(sizes) > 1 and not at_positions else None,
+        step_axis=None if step_axis == "auto" else step_axis,
+    )
+
+
+def _misfit(question: Question, tensor: Tensor) -> OpenQuestion:
+    """Return the question for labels that cannot be compared with a prediction."""
+    assert question.labels is not None
+    return OpenQuestion(
+        f"labels of shape {tuple(question.labels.shape)} do not fit the prediction, of {tuple(tensor.shape)}: pass "
+        "labels of classes [N]; step_axis=0 for [T, N, ...] in output and labels, with readout=None if the output is a "
+        "tensor; or readout=..., as in lambda output: output.transpose(1, 2), which gives [N, classes, T] with "
+        "step_axis=2 for labels [N, T]"
+    )
+
+
+def _axes_of_steps(question: Question, sizes: tuple[int, ...]) -> list[int]:
+    """Return the axes of a prediction that may be the time of labels."""
+    shape, axis = primary(question.samples.probe.base.example).shape, question.samples.axis
+    if question.sizes in ((), (1,)) or len(shape) < 3 or len(sizes) > 2:
+        return []
+    # Other lengths than those of the input are those of a forecast.
+    lengths = {size for number, size in enumerate(shape) if number != axis}
+    axes = (1, 2) if question.sizes == sizes else (2,)
+    return [axis for axis in axes if axis <= len(sizes) and sizes[axis - 1] in lengths]
+
+
+def _compare_classes(question: Question, prediction: Layout, tensor: Tensor) -> str:
+    """Compare the classes in the labels with the outputs; return the question if these are more, or empty."""
+    labels, step_axis = question.labels, prediction.step_axis
+    first = 2 if step_axis == 0 else 1
+    width = next((size for axis, size in enumerate(tensor.shape) if axis >= first and axis != step_axis), 1)
+    if question.num_classes not in (None, width) and prediction.shape is None:
+        raise OpenQuestion(
+            f"the prediction has {width} values per sample, not num_classes={question.num_classes}: leave num_classes "
+            f"out, or pass readout=..., as in {_votes(question, width, question.num_classes or width)}"
+        )
+    if labels is None or not question.labels_are_classes or labels.dim() != 1 or width == 1:
+        return ""
+    # -100 is PyTorch's label for no class.
+    known = labels[labels != -100]
+    if not len(known):
+        return ""
+    largest = int(known.max()) + 1
+    if int(known.min()) < 0 or largest > width:
+        raise ValueError(
+            f"labels go from {int(known.min())} to {largest - 1}, but the network predicts {width} classes, 0 to "
+            f"{width - 1}: pass labels that begin at 0, or a network of more classes"
+        )
+    if question.num_classes is not None or (largest / width) ** len(known) >= _CHANCE:
+        return ""
+    return (
+        f"{len(known)} labels use {largest} of {width} outputs: pass num_classes={width} if each output is a class, or "
+        f"readout=... if several outputs vote for a class, as in {_votes(question, width, largest)}"
+    )
+
+
+def _votes(question: Question, width: int, classes: int) -> str:
+    mean = ".mean(0)" if isinstance(question.output, Tensor) and question.output.dim() > 2 else ""
+    return f"lambda output: output{mean}.unflatten(1, ({classes}, {width // classes})).sum(2)"

@@ -15,8 +15,6 @@ from .adapters import Adapter, library_reset
 from .answer import Answer, OpenQuestion
 from .probe import Probe
 
-Place = tuple[str, str]
-"""The name of a module, and of one of its attributes."""
 _ABSENT = "no such attribute"
 
 
@@ -84,8 +82,8 @@ def _writes_in_place(probe: Probe, reset: Reset) -> bool:
 # State in the attributes of modules
 
 
-def changed_attributes(probe: Probe) -> list[Place]:
-    """Return the attributes of a network's modules that a pass changes."""
+def changed_attributes(probe: Probe) -> list[tuple[str, str]]:
+    """Return the names of modules and of their attributes that a pass changes."""
     changed, others = [], dict(nn.Module.named_modules(probe.base.network))
     for name, before in nn.Module.named_modules(probe.initial):
         old, new = _attributes(before), _attributes(others.get(name, before))

@@ -72,10 +72,8 @@ class StepArguments:
         return free
 
     def loop(self, axis: int, steps: int | None = None) -> TimeLoop:
-        """Return the loop over an axis, or over a static batch.
-
-        An argument that the example lacks can only be state, and so is that of a library's convention.
-        """
+        """Return the loop over an axis, or over a static batch."""
+        # An argument that the example lacks can only be state, and so is that of a library's convention.
         carry = [name for name, is_needed in self.free.items() if is_needed or name in self._states]
         return TimeLoop(steps, tuple(carry), axis, () if steps else self._sequences(axis))
 
@@ -95,9 +93,7 @@ class StepArguments:
     def possible_state(self, output: Any, loop: TimeLoop | None = None) -> tuple[str, ...]:
         """Return the arguments that may receive the previous call's output: entries after the first, or of a name.
 
-        Args:
-            output: of the network.
-            loop: whose sequences are none of these; one that carries a state leaves no other.
+        Sequences of a loop are none of these, and a loop that carries a state leaves no other.
         """
         if loop is not None and loop.carry:
             return ()
@@ -188,8 +184,6 @@ class TimeLoopInference:
                 provisional=probe,
             )
 
-    # The network takes the example as a whole
-
     def _after_whole_call(self) -> Answer[TimeLoop | None]:
         """Return the answer for a network that takes the example as a whole."""
         probe = self._probe(None)
@@ -251,8 +245,6 @@ class TimeLoopInference:
             f"{', '.join(ways)}, or loop={once} if one call is all",
             provisional=self._probe(next(run for run in runs if self._accepts(run))),
         )
-
-    # The network does not take the example as a whole
 
     def _after_refused_call(self, error: Exception) -> Answer[TimeLoop | None]:
         """Return the answer for a network that raised ``error`` on the example."""

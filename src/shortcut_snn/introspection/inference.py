@@ -14,11 +14,10 @@ from ..method.taps import Extract, batch_of
 from .adapters import Adapter, find_adapters, library_reset
 from .answer import Answer, OpenQuestion, ask, collecting
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import infer_readout
+from .infer_readout import Question, infer_readout
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference, written
-from .predictions import Question
 from .probe import Probe
 
 
@@ -54,7 +53,11 @@ def introspect(
         >>> layout.batch_axis, layout.num_classes, [tap.channels for tap in layout.taps]
         (0, 3, [5])
     """
-    _check_labels(labels)
+    if not isinstance(labels, Tensor | None):
+        raise TypeError(
+            f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels); "
+            "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
+        )
     if samples is None and labels is not None and not _begin_with_steps(labels, primary(example_of(network, example))):
         samples = len(labels)
     options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
@@ -80,10 +83,7 @@ def introspect(
 
 
 def reproducing_arguments(layout: Layout) -> dict[str, str]:
-    """Return the arguments of ``attach`` that state a layout, as Python text.
-
-    An argument that is a function is written as ``...``.
-    """
+    """Return the arguments of ``attach`` that state a layout, as Python text; a function is written as ``...``."""
     run, readout = layout.run, layout.readout
     arguments = {
         "taps": repr([tap.name for tap in layout.taps]),
@@ -116,10 +116,7 @@ def describe(
     reset: Reset | str | None = "auto",
     samples: int | None = None,
 ) -> Layout:
-    """Infer how a network is called and reset and where its samples are, without taps and readout.
-
-    The arguments are those of :func:`shortcut_snn.attach`.
-    """
+    """Infer how a network is called and reset and where its samples are; the arguments are those of ``attach``."""
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
     ask(call.questions)
     axis, _ = infer_batch_axis(call.probe, samples=samples)
@@ -246,15 +243,6 @@ def infer_call(
         with collecting(questions):
             inferred_reset = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, inferred_reset, probe, questions)
-
-
-def _check_labels(labels: Any) -> None:
-    if labels is None or isinstance(labels, Tensor):
-        return
-    raise TypeError(
-        f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels); "
-        "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
-    )
 
 
 def _begin_with_steps(labels: Tensor, example: Tensor) -> bool:

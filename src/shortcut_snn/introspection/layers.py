@@ -6,17 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..method.layout import replaced
 from ..method.placement import stages
 from ..method.taps import tensor_in
 from .adapters import ADAPTERS
 
 Gains = dict[str, tuple[Tensor, Tensor]]
 """The mean and the factor by which the output of a layer is normalised, per channel."""
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LAYERS = (nn.Linear, *_CONVOLUTIONS)
-_CHANNELS_LAST = (
-    nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention,
-)  # fmt: skip
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+_CHANNEL_AXES: dict[int, tuple[type[nn.Module], ...]] = {
+    -1: (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
+    -2: (nn.Conv1d, nn.ConvTranspose1d),
+    -3: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),
+    -4: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d),
+}
 _WIDTHS = ("num_features", "num_channels", "out_channels", "out_features", "embedding_dim", "normalized_shape")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -41,7 +44,7 @@ def stages_span_most(network: nn.Module) -> bool:
 
 def has_weights(module: nn.Module) -> bool:
     """Return whether a module is a layer or a norm, whose output is scaled."""
-    return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *NORMS))
+    return isinstance(module, (*_LAYERS, *_CHANNEL_AXES[-1], *NORMS))
 
 
 def channel_axis_of(module: nn.Module, shape: Sequence[int]) -> int | None:
@@ -59,14 +62,9 @@ def channel_axis_of(module: nn.Module, shape: Sequence[int]) -> int | None:
 
 
 def _usual_channel_axis(module: nn.Module, dims: int) -> int | None:
-    if isinstance(module, _CHANNELS_LAST):
-        return -1
-    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-        return -2
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
-        return -3
-    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.BatchNorm3d):
-        return -4
+    for axis, kinds in _CHANNEL_AXES.items():
+        if isinstance(module, kinds):
+            return axis
     if isinstance(module, NORMS):
         # SpikingJelly's one-dimensional norms take [T, N, C, L] in multi-step mode.
         axis = 2 if getattr(module, "step_mode", "s") == "m" else 1
@@ -109,12 +107,4 @@ def scaled(name: str, module: nn.Module, output: Any, gains: Gains, learn: bool)
     if key not in gains:
         return output
     mean, gain = gains[key]
-    return with_first(output, ((tensor - mean) * gain).to(tensor.dtype))
-
-
-def with_first(output: Any, first: Tensor) -> Any:
-    """Return an output with another tensor as its first or only entry."""
-    if isinstance(output, Tensor):
-        return first
-    entries = [first, *list(output)[1:]]
-    return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
+    return replaced(output, (0,), ((tensor - mean) * gain).to(tensor.dtype))

@@ -1,4 +1,4 @@
-"""The spiking neurons of a network, built-in, third-party and custom, and their reset."""
+"""The spiking neurons of a network, built-in, third-party and custom."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from .._utils.calls import Reset
 from .._utils.module_state import hooked
 from ..method.taps import first_tensor
 from ..neurons import Neuron, NormNeuron
 from ..neurons.current_neuron import CurrentNeuron
-from .adapters import find_adapters, library_reset
+from .adapters import find_adapters, outermost
 
 
 @dataclass
@@ -59,15 +58,9 @@ def find_sequence_neurons(network: nn.Module, run: Callable[[], object], samples
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return the built-in layers whose outputs are spikes, in the order of the network.
 
-    The neuron inside a :class:`NormNeuron`, or inside a :class:`CurrentNeuron` of a folded network, is not listed
-    separately: layer and neuron may run as one.
+    The neuron inside such a layer is not listed separately: both may run as one.
     """
-    layers: dict[str, nn.Module] = {}
-    for name, module in network.named_modules():
-        inside = any(name == outer or name.startswith(f"{outer}.") for outer in layers)
-        if isinstance(module, NormNeuron | CurrentNeuron | Neuron) and not inside:
-            layers[name] = module
-    return layers
+    return outermost(network, lambda module: isinstance(module, NormNeuron | CurrentNeuron | Neuron))
 
 
 def spiking_modules(network: nn.Module) -> dict[str, nn.Module]:
@@ -108,8 +101,3 @@ def single_step_neurons(network: nn.Module) -> set[str]:
         for name, neuron in adapter.neurons(network).items()
         if adapter.is_single_step(neuron)
     }
-
-
-def reset_of(network: nn.Module, reset: Reset | None) -> Reset:
-    """Return the caller's reset, or that of the libraries of a network's neurons, or one that does nothing."""
-    return reset or library_reset(find_adapters(network)) or (lambda model: None)

@@ -20,13 +20,9 @@ FEW_SAMPLES = 4
 
 
 def alter(example: Any, axis: int, index: int | None, values: str = "like") -> Any:
-    """Return an example with other values at one index of an axis, or everywhere.
+    """Return an example with other values at one index of an axis, or everywhere if the index is None.
 
-    Args:
-        example: a batch.
-        axis: of samples, or of time steps.
-        index: of the sample to alter; None for all.
-        values: drawn from a range ``"like"`` the example's or six times as ``"wide"``, or ``"moved"`` by one index.
+    The values are drawn from a range ``"like"`` the example's or six times as ``"wide"``, or ``"moved"`` by one index.
     """
     first = primary(example)
     length = first.shape[axis]
@@ -52,8 +48,7 @@ def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Ten
     if tensor.is_complex():
         return tensor * 2 + 1
     low, high = tensor.min(), tensor.max()
-    two_values = not tensor.is_floating_point() or bool(((tensor == low) | (tensor == high)).all())
-    if two_values:
+    if not tensor.is_floating_point() or ((tensor == low) | (tensor == high)).all():
         # Integers such as words, and spikes, keep to the values that occur.
         other = low + high - tensor if high > low else tensor + 1
         return 3 * other if wide and tensor.is_floating_point() else other
@@ -128,32 +123,23 @@ def changed_indices(before: Tensor, after: Tensor) -> Changed | None:
         differ &= ~(before.isnan() & after.isnan())
     if not differ.any():
         return None
-    per_axis = [
-        differ.movedim(axis, 0).flatten(1).any(1) if differ.dim() > 1 else differ for axis in range(differ.dim())
-    ]
+    per_axis = (differ.movedim(axis, 0).reshape(size, -1).any(1) for axis, size in enumerate(differ.shape))
     return [set(changed.nonzero().flatten().tolist()) for changed in per_axis]
 
 
 @dataclass(frozen=True)
 class BatchAxis:
-    """An axis that holds samples, and perhaps time steps as well.
-
-    Args:
-        axis: its index.
-        merged: None for samples alone; ``"time"`` for an axis ``T * N``, ``"batch"`` for ``N * T``.
-    """
+    """An axis that holds samples, and perhaps time steps as well."""
 
     axis: int
     merged: Literal["time", "batch"] | None = None
+    """None for samples alone; ``"time"`` for an axis ``T * N``, ``"batch"`` for ``N * T``."""
 
 
 def batch_axes(shape: Sequence[int], changes: Mapping[int, Changed | None], length: int) -> list[BatchAxis] | None:
-    """Return the axes of a tensor that may hold samples.
+    """Return the axes of a tensor that may hold ``length`` samples; None if nothing changed in it.
 
-    Args:
-        shape: of the tensor.
-        changes: in passes with one sample altered, by the index of the sample.
-        length: number of samples.
+    The changes are those of passes with one sample altered, by the index of the sample.
     """
     changed = {sample: axes for sample, axes in changes.items() if axes is not None}
     if not changed:

@@ -30,7 +30,7 @@ from ..method.taps import Extract, first_tensor, tensor_in
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of
 from .perturb import Changed, alter, changed_indices, small_examples, varied
-from .recorder import Edit, OneChannel, Pass, Recorder
+from .recorder import Edit, Pass, Recorder, one_channel
 
 Run = Callable[..., Any]
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
@@ -38,15 +38,12 @@ CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, 
 
 
 class GradientPaths:
-    """The autograd graph of a pass in training mode, and the nodes at which modules end.
+    """The autograd graph of a pass in training mode, and the nodes at which modules end."""
 
-    Args:
-        weights: trained parameters of more than one axis, or all in a network without such. A threshold or a decay
-            alone is not worth a branch.
-    """
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self._weights = set(map(id, weights))
+    def __init__(self, network: nn.Module) -> None:
+        trained = [p for p in nn.Module.parameters(network) if p.requires_grad]
+        # A threshold or a decay alone is not worth a branch.
+        self._weights = set(map(id, [p for p in trained if p.dim() > 1] or trained))
         self.shapes: dict[str, tuple[int, ...]] = {}
         """By module, the shape of its features in the first call."""
         self.output: Any = None
@@ -75,14 +72,8 @@ class GradientPaths:
 class Probe:
     """Runs examples through fresh copies of a network and records what its modules give.
 
-    Args:
-        network: the network to copy; it is not changed.
-        example: a batch; floating-point tensors of one value are replaced by random ones.
-        run: calls the network; None for one call.
-        reset: returns the copies to their initial state, if it is known.
-        samples: the number of samples, if it is known.
-        extract: maps a module's output to its features, or has such functions by modules' names; by default the first
-            tensor in it.
+    In the example, floating-point tensors of one value are replaced by random ones. ``extract`` maps a module's output
+    to its features, or has such functions by modules' names.
     """
 
     def __init__(
@@ -103,10 +94,9 @@ class Probe:
         """The network in its initial state, from which every pass takes a copy."""
         if reset is not None:
             reset(self.initial)
-        self._base: Pass | None = None
         self._gains: Gains = {}
-        self._altered: dict[tuple[int, int], Pass] = {}
-        self._channels: list[Pass] = []
+        self.altered = cache(self._observe_altered)
+        """Returns the pass with other values at one index of an axis of the example."""
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):
             # A first pass sets the shapes of lazy parameters.
             with _reproducible(self.initial):
@@ -138,44 +128,32 @@ class Probe:
 
     # The passes
 
-    @property
+    @cached_property
     def base(self) -> Pass:
         """The pass of the example, with few samples if the network takes so few."""
-        if self._base is None:
-            *smaller, full = small_examples(self.full_example, self.samples)
-            if any(isinstance(getattr(one, "batch_size", None), int) for one in nn.Module.modules(self.initial)):
-                # Other sizes would be split into samples and time steps otherwise.
-                smaller = []
-            for example in smaller:
-                with suppress(*CALL_ERRORS):
-                    self._base = self._base_pass(example)
-                    break
-            else:
-                self._base = self._base_pass(full)
-        return self._base
-
-    def altered(self, axis: int, index: int) -> Pass:
-        """Return the pass with other values at one index of an axis of the example."""
-        if (axis, index) not in self._altered:
-            self._altered[axis, index] = self._observe_altered(axis, index)
-        return self._altered[axis, index]
+        *smaller, full = small_examples(self.full_example, self.samples)
+        if any(isinstance(getattr(one, "batch_size", None), int) for one in nn.Module.modules(self.initial)):
+            # Other sizes would be split into samples and time steps otherwise.
+            smaller = []
+        for example in smaller:
+            with suppress(*CALL_ERRORS):
+                return self._base_pass(example)
+        return self._base_pass(full)
 
     def used(self) -> nn.Module:
         """Return a copy of the network that has been called with other samples."""
         return self._observe_altered(0, None).network
 
+    @cached_property
     def channel_passes(self) -> list[Pass]:
-        """Return two passes in which layers give what they gave in the base pass, except for one channel."""
-        if not self._channels:
-            self._channels = [self.observe(edit=OneChannel(self.base, later)) for later in (False, True)]
-        return self._channels
+        """Two passes in which layers give what they gave in the base pass, except for one channel."""
+        return [self.observe(edit=one_channel(self.base, later)) for later in (False, True)]
 
     @cached_property
     def gradient_paths(self) -> GradientPaths:
         """The paths of gradients in a pass in training mode."""
         network = self.fresh()
-        trained = [p for p in nn.Module.parameters(network) if p.requires_grad]
-        paths = GradientPaths([p for p in trained if p.dim() > 1] or trained)
+        paths = GradientPaths(network)
 
         def keep(name: str, output: Any) -> None:
             paths.add(name, self.features(name, output))
@@ -245,26 +223,26 @@ class Probe:
 
     def _base_pass(self, example: Any) -> Pass:
         gains: Gains = {}
-        recorder = self._keeping_all(gains, example, learn=True)
-        done = self._record(recorder)
+        recorder = self._record_outputs(gains, example, learn=True)
         if recorder.silent:
-            recorder = self._keeping_all(gains, example, learn=True, scale_inputs_of=recorder.silent)
-            done = self._record(recorder)
+            recorder = self._record_outputs(gains, example, learn=True, scale_inputs_of=recorder.silent)
         if recorder.learned_late:
             # The calls before were not scaled.
-            done = self._record(self._keeping_all(gains, example))
+            recorder = self._record_outputs(gains, example)
         self._gains = gains
-        return done
+        return recorder.done
 
-    def _keeping_all(self, gains: Gains, example: Any, **options: Any) -> "Recorder":
+    def _record_outputs(self, gains: Gains, example: Any, **options: Any) -> Recorder:
         done = Pass(example, self.fresh())
 
         def keep(name: str, output: Any) -> None:
             done.outputs.setdefault(name, []).append(map_tensors(torch.clone, output))
 
-        return Recorder(gains, done, keep, **options)
+        recorder = Recorder(gains, done, keep, **options)
+        self._record(recorder)
+        return recorder
 
-    def _record(self, recorder: "Recorder", training: bool = False, gradients: bool = False) -> Pass:
+    def _record(self, recorder: Recorder, training: bool = False, gradients: bool = False) -> Pass:
         done = recorder.done
         # Every pass draws the same random numbers, also from generators in the network.
         for module in nn.Module.modules(done.network):

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from .._utils.calls import map_tensors
+from ..method.layout import replaced
 from ..method.taps import tensor_in
-from .layers import Gains, channel_axis_of, has_weights, scaled, with_first
+from .layers import Gains, channel_axis_of, has_weights, scaled
 from .perturb import Changed, variation
 
 Edit = Callable[[str, nn.Module, Any], Any]
@@ -21,15 +22,9 @@ _RARE = 0.05
 
 @dataclass
 class Event:
-    """The calls of one module in a pass.
+    """The calls of one module in a pass, and the shape that the first one gave, or all; None for no tensor.
 
-    Args:
-        begin: time at which its first call began, counted in hooks.
-        end: time at which its first call ended.
-        shape: of the first call's output; None if that is not a tensor.
-        calls: number of calls.
-        same_shape: whether all calls gave the same shape.
-        last: time at which its last call ended.
+    Times are counted in hooks: ``begin`` and ``end`` of the first call, and ``last``, the end of the last one.
     """
 
     begin: int
@@ -52,43 +47,30 @@ class Event:
 
 @dataclass
 class Pass:
-    """The record of one forward pass.
-
-    Args:
-        example: the batch.
-        network: the copy of the network.
-        output: of the network.
-        events: by name, of every module that was called, in the order in which the modules ended.
-        outputs: by name, copies of what each module gave, call by call; of the base pass alone.
-        changes: by name, where what a module gave differs from the base pass, in any call; of the other passes.
-    """
+    """The record of one forward pass through a copy of the network."""
 
     example: Any
     network: nn.Module
     output: Any = None
     events: dict[str, Event] = field(default_factory=dict)
+    """By name, of every module that was called, in the order in which the modules ended."""
     outputs: dict[str, list[Any]] = field(default_factory=dict)
+    """By name, copies of what each module gave, call by call; of the base pass alone."""
     changes: dict[str, Changed] = field(default_factory=dict)
+    """By name, where what a module gave differs from the base pass, in any call; of the other passes."""
 
 
-class OneChannel:
-    """An edit that repeats every layer's output of the base pass, call by call, except for one channel.
+def one_channel(base: Pass, later: bool) -> Edit:
+    """Return an edit that repeats every layer's output of the base pass, call by call, except for one channel.
 
     Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
-
-    Args:
-        base: the base pass.
-        later: change a channel of the second half, not the first channel. The two are different channels of the
-            features also where a layer gives several gates or sub-pixels side by side.
+    The channel is the first, or a ``later`` one, of the second half. The two are different channels of the features
+    also where a layer gives several gates or sub-pixels side by side.
     """
+    left = {name: list(calls) for name, calls in base.outputs.items()}
 
-    def __init__(self, base: Pass, later: bool) -> None:
-        self._left = {name: list(calls) for name, calls in base.outputs.items()}
-        self.later = later
-
-    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the changed output of the layer; None for another module, or where none is left."""
-        tensor, calls = tensor_in(output), self._left.get(name)
+    def edit(name: str, module: nn.Module, output: Any) -> Any:
+        tensor, calls = tensor_in(output), left.get(name)
         axis = None if tensor is None else channel_axis_of(module, tensor.shape)
         if axis is None or not calls:
             return None
@@ -98,14 +80,17 @@ class OneChannel:
             return None
         width = tensor.shape[axis]
         if width > 1:
-            channel = tensor.select(axis, min(width // 2 + 1, width - 1) if self.later else 0)
+            channel = tensor.select(axis, min(width // 2 + 1, width - 1) if later else 0)
             # Far up in one row and far down in the next, since a neuron may fire already, or be silent anyway.
             signs = 1 - 2 * (torch.arange(len(channel), device=channel.device) % 2)
             far = 10 + 10 * tensor.float().abs().max().item()
             channel += (far * signs).view(-1, *[1] * (channel.dim() - 1)).to(channel.dtype)
-        return with_first(replayed, tensor)
+        return replaced(replayed, (0,), tensor)
+
+    return edit
 
 
+@dataclass
 class Recorder:
     """The hooks of one pass: they scale and edit outputs, and record the events.
 
@@ -113,23 +98,20 @@ class Recorder:
     it is known.
     """
 
-    def __init__(
-        self,
-        gains: Gains,
-        done: Pass,
-        keep: Callable[[str, Any], None],
-        edit: Edit | None = None,
-        learn: bool = False,
-        scale_inputs_of: Collection[str] = (),
-    ) -> None:
-        self.gains, self.done, self.keep, self.edit, self.learn = gains, done, keep, edit, learn
-        self.scale_inputs_of = scale_inputs_of
-        self.learned_late = False
-        """Whether the scaling of a layer was learned in a call of it that was not the first."""
-        self._clock = self._last_layer = 0
-        self._begun: dict[str, int] = {}
-        self._open: list[int] = []
-        self._driven, self._fired = set[str](), set[str]()
+    gains: Gains
+    done: Pass
+    keep: Callable[[str, Any], None]
+    edit: Edit | None = None
+    learn: bool = False
+    scale_inputs_of: Collection[str] = ()
+    learned_late: bool = False
+    """Whether the scaling of a layer was learned in a call of it that was not the first."""
+    _clock: int = 0
+    _last_layer: int = 0
+    _begun: dict[str, int] = field(default_factory=dict)
+    _open: list[int] = field(default_factory=list)
+    _driven: set[str] = field(default_factory=set)
+    _fired: set[str] = field(default_factory=set)
 
     @property
     def silent(self) -> set[str]:
@@ -182,11 +164,9 @@ class Recorder:
     def _count(self, name: str, output: Any) -> None:
         tensor = tensor_in(output)
         shape = None if tensor is None else tuple(tensor.shape)
-        event = self.done.events.get(name)
-        if event is None:
-            self.done.events[name] = Event(self._begun.get(name, self._clock), self._clock, shape)
-        else:
-            event.calls += 1
-            event.same_shape = event.same_shape and event.shape == shape
-        self.done.events[name].last = self._clock
+        begun = self._begun.get(name, self._clock)
+        event = self.done.events.setdefault(name, Event(begun, self._clock, shape, calls=0))
+        event.calls += 1
+        event.same_shape &= event.shape == shape
+        event.last = self._clock
         self._clock += 1

@@ -4,6 +4,4 @@ from .gradients import measure_gradients
 from .layers import Examination, LayerReport, examine
 from .probe import firing_rates, probe
 
-__all__ = [
-    "Examination", "LayerReport", "examine", "firing_rates", "measure_gradients", "probe",
-]  # fmt: skip
+__all__ = ["Examination", "LayerReport", "examine", "firing_rates", "measure_gradients", "probe"]

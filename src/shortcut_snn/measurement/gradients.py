@@ -12,20 +12,17 @@ from .._utils.module_state import preserving_state
 from ..method import Shortcut
 from ..method.targets import Criterion
 
-# Names that ResNets give to the convolution of a skip path: here; in torchvision and SpikingJelly.
-_PROJECTIONS = {"project", "downsample"}
-
 
 def is_on_chain(name: str) -> bool:
     """Return whether a layer is on the chain of layers from input to output, not in a residual's projection."""
-    return _PROJECTIONS.isdisjoint(name.split("."))
+    # ResNets have these names for the layers of a skip path: here; in torchvision and SpikingJelly.
+    return {"project", "downsample"}.isdisjoint(name.split("."))
 
 
 def chain_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights of convolutions and linear layers from input to output.
+    """Return the weights of the chain of layers along which a gradient vanishes or explodes, from input to output.
 
-    Residual projections and the last layer, the readout, are left out. They are not on the chain of layers along which
-    a gradient vanishes or explodes.
+    Residual projections and the last layer, the readout, are left out.
     """
     layers = [
         (name, module)
@@ -71,15 +68,9 @@ class GradientReport:
 
 
 def measure_gradients(
-    model: Shortcut,
-    images: Tensor,
-    labels: Tensor,
-    branch_weight: float,
-    criterion: Criterion | None = None,
+    model: Shortcut, images: Tensor, labels: Tensor, branch_weight: float, criterion: Criterion | None = None
 ) -> GradientReport:
     """Return the weight gradients of one batch in training mode; the model is left unchanged.
-
-    Normalisations use batch statistics, as in training. Running statistics and gradients are restored.
 
     Args:
         model: a wrapped network.

@@ -1,21 +1,29 @@
 """Examine every spiking layer on a few batches: firing rate, how much of the input is left, and the gradient."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from .._utils.calls import Reset, inputs_of
-from .._utils.module_state import preserving_state
-from ..introspection.neurons import reset_of
+from .._utils.module_state import hooked, preserving_state
+from ..introspection.adapters import find_adapters, library_reset
+from ..introspection.neurons import find_neurons, single_step_neurons
+from ..method.taps import first_tensor
 from ..method.targets import default_loss
-from .forward import measure_kept
 from .gradients import is_on_chain
 from .probe import LayerTally, check_has_neurons, probe
 
+NOISE = 0.1
+"""Standard deviation of the noise over that of the input, where the input that is left is measured."""
+# A layer is compared on at most this many samples and neurons, so that the memory of a deep network stays small.
+_SAMPLES, _NEURONS = 64, 1024
+# Neurons are taken at this stride, a prime, so that they lie in different channels and pixels.
+_STRIDE = 7919
 Batch = tuple[Any, Any]
 """Inputs and labels. Several inputs are a tuple or a dictionary of arguments."""
 Loss = Callable[[Any, Tensor], Tensor]
@@ -44,7 +52,7 @@ class LayerReport:
     varying: float = math.nan
     """Share of neurons that fired differently for two samples."""
     kept: float = math.nan
-    """Share of the input that is left (see :mod:`.forward`), from 0 to 1; NaN if it was not measured."""
+    """Share of the input that is left (see :func:`measure_kept`), from 0 to 1; NaN if it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def examine(
     """
     network = model if network is None else network
     check_can_examine(network, batches)
-    reports, reset = [], reset_of(model, reset)
+    reports, reset = [], reset or library_reset(find_adapters(model)) or (lambda model: None)
     for inputs, labels in batches:
         with preserving_state(model), probe(network) as tallies:
             reset(model)
@@ -152,19 +160,9 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
         if is_on_chain(name):
             gain = norm / deeper_norm if deeper_norm else math.nan
             deeper_norm = norm
-        reports.append(
-            LayerReport(
-                layer=name,
-                rate=tally.rate,
-                silent=silent,
-                saturated=saturated,
-                weight_rms=_weight_rms(network, tally.weight_names[-1]),
-                membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
-                norm=norm,
-                gain=gain,
-                varying=varying,
-            )
-        )
+        weight_rms = _weight_rms(network, tally.weight_names[-1])
+        membrane_rms = norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan
+        reports.append(LayerReport(name, tally.rate, silent, saturated, weight_rms, membrane_rms, norm, gain, varying))
     return tuple(reversed(reports))
 
 
@@ -173,3 +171,71 @@ def _weight_rms(network: nn.Module, name: str) -> float:
     # Parametrised weights are computed, and have no gradient of their own.
     grad = weight.grad if isinstance(weight, nn.Parameter) else None
     return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan
+
+
+def measure_kept(
+    model: nn.Module, network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], reset: Reset
+) -> dict[str, float]:
+    """Return the share of the input that each spiking layer keeps, from 0 to 1, by layer in the order of calls.
+
+    It is the forward counterpart of the gradient, and needs no labels and no training. A copy of the batch gets noise
+    of a tenth of its standard deviation. In each layer the squared distance between the firing rates of a sample and of
+    its copy is divided by that between two samples. A layer that keeps the input maps the copy near the sample. A layer
+    that has lost it tells a sample from its copy as it tells it from any other sample::
+
+        kept = 1 - E |r(x) - r(copy of x)|^2 / E |r(x) - r(other x)|^2
+
+    It is 0 as well where all samples look alike. The result is empty for a batch of one sample, or without a
+    floating-point input, which cannot get noise.
+    """
+    generator = torch.Generator().manual_seed(0)
+    can_perturb = False
+
+    def perturb(x: Tensor) -> Tensor:
+        nonlocal can_perturb
+        if not x.is_floating_point() or x.numel() < 2:
+            return x
+        can_perturb = True
+        noise = torch.randn(x.shape, generator=generator, device="cpu").to(x.device, x.dtype)
+        return x + NOISE * x.std() * noise
+
+    copied_args, copied_kwargs = tree_map_only(Tensor, perturb, (tuple(args), dict(kwargs)))
+    if not can_perturb:
+        return {}
+    first = _firing_rates(model, network, args, kwargs, reset)
+    second = _firing_rates(model, network, copied_args, copied_kwargs, reset)
+    return {
+        name: _kept(rates, second[name])
+        for name, rates in first.items()
+        if len(rates) > 1 and name in second and second[name].shape == rates.shape
+    }
+
+
+def _firing_rates(
+    model: nn.Module, network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], reset: Reset
+) -> dict[str, Tensor]:
+    """Return the spikes of some neurons of each layer, summed over time, ``[N, neurons]``."""
+    rates: dict[str, Tensor] = {}
+    single_step = single_step_neurons(network)
+
+    def add(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        spikes = first_tensor(output)
+        spikes = (spikes if name in single_step else spikes.sum(0))[:_SAMPLES].flatten(1).float()
+        if spikes.shape[1] > _NEURONS:
+            spikes = spikes[:, torch.arange(_NEURONS, device=spikes.device) * _STRIDE % spikes.shape[1]]
+        before = rates.get(name)
+        # Of a module that serves layers of several shapes, the first is compared.
+        if before is None or before.shape == spikes.shape:
+            rates[name] = spikes if before is None else before + spikes
+
+    with preserving_state(model), torch.no_grad(), hooked(find_neurons(network), add):
+        reset(model)
+        model(*args, **kwargs)
+        reset(model)
+    return rates
+
+
+def _kept(rates: Tensor, copied: Tensor) -> float:
+    near = (rates - copied).square().sum()
+    far = (rates - rates.roll(1, 0)).square().sum()
+    return max(0.0, float(1 - near / far)) if far > 0 else 0.0

@@ -54,13 +54,12 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
     """
     if time_axis not in (None, 0, 1):
         raise ValueError(f"time_axis must be 0, 1 or None (no time axis), got {time_axis!r}")
-    least = 2 if time_axis is None else 3
-    if features.dim() < least:
+    first_of_space = 2 if time_axis is None else 3
+    if features.dim() < first_of_space:
         raise ValueError(
-            f"a tap with time_axis={time_axis} needs an output of at least {least} axes, "
+            f"a tap with time_axis={time_axis} needs an output of at least {first_of_space} axes, "
             f"got shape {tuple(features.shape)}"
         )
-    first_of_space = 2 if time_axis is None else 3
     axes = ([] if time_axis is None else [time_axis]) + (list(range(first_of_space, features.dim())) if space else [])
     dtype = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
     if not axes:

@@ -1,7 +1,7 @@
 """The layout of a network: how it is called, reset and read, where its axes are, and where its branches are."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -72,10 +72,6 @@ class Readout:
             logits = logits if self.steps is None else _OVER_TIME[self.steps](logits)
         return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
 
-    def every_step(self) -> "Readout":
-        """Return the readout of all time steps, ``[T, N, classes]``."""
-        return replace(self, steps=None)
-
     def add(self, output: Any, logits: Tensor) -> Any:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
@@ -85,11 +81,10 @@ class Readout:
         steps = self.unfolded(output)
         total = steps + (logits / steps.shape[self.time_axis or 0] if self.steps == "sum" else logits)
         if self.listed:
-            return _replaced(output, self.path, list(total))
-        return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
+            return replaced(output, self.path, list(total))
+        return replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
 
     def __str__(self) -> str:
-        """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
         path = "".join(f"[{key!r}]" for key in self.path)
         words = {"last": "last step over", "max": "maximum over", "sum": "sum over"}
         reduced = "" if self.time_axis is None else f" {words.get(str(self.steps), 'averaged over')}"
@@ -109,12 +104,12 @@ def entries(output: Any) -> dict[Any, Any]:
     return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 
-def _replaced(output: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """Return the output with another value at a path."""
+def replaced(output: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return an output with another value at a path; a tensor is replaced as a whole."""
     if not path or isinstance(output, Tensor):
         return value
     key, *inner = path
-    value = _replaced(entries(output).get(key), tuple(inner), value)
+    value = replaced(entries(output).get(key), tuple(inner), value)
     if isinstance(output, tuple | list):
         parts = [value if index == key else part for index, part in enumerate(output)]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
@@ -209,10 +204,6 @@ class Layout:
             "loss": criterion and f"{criterion}{' of every time step' if self.step_axis == 0 else ''}",
             "taps": ", ".join(map(str, self.taps)) or "none",
         }
-        lines = []
-        for question, answer in answers.items():
-            if not answer:
-                continue
-            reason = self.reasons.get(question)
-            lines.append(f"{question + ':':<12}{answer}" + (f" ({reason})" if reason else ""))
+        reasons = {name: f" ({reason})" for name, reason in self.reasons.items() if reason}
+        lines = [f"{name + ':':<12}{answer}{reasons.get(name, '')}" for name, answer in answers.items() if answer]
         return "\n".join(lines)

@@ -129,7 +129,6 @@ class Method:
         return Constant(0.0) if self.branches is None else self.branches.branch_weight
 
     def __str__(self) -> str:
-        """Return the method in a few words."""
         branches = self.branches
         if branches is None:
             parts = ["no branches"] + [part_name(self.objective)] * (not takes_branches(self.objective))
@@ -153,10 +152,7 @@ def combine(
     *,
     has_branches: bool = True,
 ) -> Method:
-    """Return the method of a wrapper that already has one, or is given one, or parts of one.
-
-    ``own`` is the wrapper's method. ``has_branches`` says whether a method made of the parts has branches.
-    """
+    """Return the method of a wrapper that already has one (``own``), or is given one, or parts of one."""
     if isinstance(objective, type) or not (objective is None or callable(objective)):
         raise TypeError(f"objective must be an object such as LossSum(), got {objective!r}")
     if not (branch_weight is None or callable(branch_weight)):

@@ -64,18 +64,14 @@ def every_block(network: nn.Module) -> list[str]:
         ]
         matches = [_NUMBERED.match(name) for name, _ in children]
         are_siblings = all(matches) and len({match[1] for match in matches if match}) == 1
-        are_blocks = are_siblings and all(_is_block(child) for _, child in children)
+        # A block is made of layers; a neuron, whose only child is a surrogate, is none.
+        are_blocks = are_siblings and all(any(map(_has_weights, child.children())) for _, child in children)
         blocks += [f"{stage}.{name}" for name, _ in children] if are_blocks else [stage]
     return blocks[:-1]
 
 
 def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in nn.Module.parameters(module))
-
-
-def _is_block(module: nn.Module) -> bool:
-    """Return whether a module is made of layers; a neuron, whose only child is a surrogate, is not."""
-    return any(map(_has_weights, module.children()))
 
 
 PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}

@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -144,12 +145,7 @@ class Shortcut(nn.Module):
     def weighted_loss(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion | None = None
     ) -> Tensor:
-        """Return the loss of a batch for a branch weight.
-
-        Raises:
-            TypeError: the output is not that of a wrapper.
-            ValueError: the wrapper has no method.
-        """
+        """Return the loss of a batch for a branch weight."""
         if self._method is None:
             raise ValueError("the wrapper has no method, so no loss: pass method=... to attach or wrap")
         if not isinstance(output, ShortcutOutput):
@@ -232,7 +228,7 @@ class Shortcut(nn.Module):
         if isinstance(before[0], str):
             network.readout = "sequence"
         elif isinstance(self._readout, Readout):
-            self._readout = self._readout.every_step()
+            self._readout = replace(self._readout, steps=None)
         self.taps.every_step = True
         try:
             yield

@@ -72,15 +72,10 @@ class Tap:
         return self.shape[first if self.channel_axis is None else self.channel_axis]
 
     def __str__(self) -> str:
-        """Return the name, with the number of channels if the shape is known."""
         return f"{self.name} ({self.channels} channels)" if self.shape else self.name
 
     def features(self, output: Any) -> Tensor:
-        """Return the features in an output, with the channel axis directly after the axes of batch and time.
-
-        Raises:
-            ValueError: the channel axis does not exist, or is that of batch or time.
-        """
+        """Return the features in an output, with the channel axis directly after the axes of batch and time."""
         features = (self.extract or first_tensor)(output)
         if self.channel_axis is None:
             return features
@@ -154,12 +149,12 @@ class Taps:
         """Whether a tap is averaged over space at once, so that no feature maps are kept."""
         self.every_step = False
         """Whether taps keep their time axis, ``[T, N, ...]``, for objectives that take every time step."""
-        self.active = False
         self._with_gradients = False
         self._without_gradients: set[int] = set()
-        self._pooled: list[list[Tensor]] = [[] for _ in self.taps]
+        self._pooled: list[list[Tensor]]
         self._tapped: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []
+        self.cancel()
         self.install()
 
     def install(self) -> None:
@@ -198,7 +193,6 @@ class Taps:
         pairs = zip(handles, modules, strict=False)
         if modules != self._tapped or any(handle.id not in module._forward_hooks for handle, module in pairs):
             self.install()
-        self._pooled = [[] for _ in self.names]
         self._with_gradients, self._without_gradients = torch.is_grad_enabled(), set()
         self.active = True
 
@@ -207,8 +201,8 @@ class Taps:
 
         These are ``[N, C]``, or ``[N, C, *space]``; with ``every_step``, ``[T, N, C]`` or ``[T, N, C, *space]``.
         """
-        self.active = False
-        recorded, self._pooled = self._pooled, [[] for _ in self.names]
+        recorded = self._pooled
+        self.cancel()
         self._check_calls(recorded)
         if self.every_step:
             # Calls are time steps, unless the features have an axis of these.
@@ -237,7 +231,7 @@ class Taps:
         raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}{hints}")
 
     def cancel(self) -> None:
-        """Remove the hooks and drop recorded outputs, as after a failed forward pass."""
+        """Stop listening and drop recorded outputs, as after a failed forward pass."""
         self.active = False
         self._pooled = [[] for _ in self.names]
 
