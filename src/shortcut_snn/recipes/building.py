@@ -20,11 +20,9 @@ from ..training.folder import Row
 from ..training.provenance import Provenance
 from ..training.run_state import Run
 from ..wrapping import placement, wrap
-from .recipe import Recipe
+from .entries import Recipe
 
 Log = Callable[[str], object]
-SAMPLES = 7
-"""Samples for the introspection of a network. Time steps are seldom as many, so the batch axis is recognised."""
 
 
 def train(
@@ -122,23 +120,16 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
 
 
 def build_task(
-    recipe: Recipe,
-    data: Data,
-    network: nn.Module,
-    description: Mapping[str, Any] | None = None,
-    *,
-    log: Log = print,
+    recipe: Recipe, data: Data, network: nn.Module, description: Mapping[str, Any] | None = None, *, log: Log = print
 ) -> Task:
     """Return the task of a recipe for a network; ``description`` is of the data that the network was trained on."""
-    if description is None:
-        description = data.description
     task: Task = recipe.task.call(
         network,
         method=Method(),
         optimizer=recipe.optimizer,
         lr_schedule=recipe.lr_schedule,
         training=recipe.training,
-        description=description,
+        description=data.description if description is None else description,
     )
     branches = recipe.method.branches
     taps: Any = [] if branches is None else branches.taps
@@ -146,8 +137,9 @@ def build_task(
     if isinstance(network, SpikingNetwork) and data.description.get("classes") and not isinstance(taps, int):
         layout = network.layout(taps)
     else:
-        # Only the task knows how to turn a sample into the network's input.
-        example, target = task.prepare_batch(data.sample(SAMPLES))
+        # Only the task knows how to turn a sample into the network's input. Time steps are seldom 7, so the batch axis
+        # is recognised.
+        example, target = task.prepare_batch(data.sample(7))
         layout = introspect(
             network,
             example,

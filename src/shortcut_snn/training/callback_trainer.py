@@ -45,8 +45,6 @@ def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = F
     """Return the number of steps that are done and of all steps: optimizer steps, or batches if a module steps itself.
 
     With ``by_epoch`` the numbers are those of epochs, if the training data have a length.
-
-    A module that steps its optimizers itself may have several. The Trainer counts the steps of all of them.
     """
     total = max(int(trainer.estimated_stepping_batches), 1)
     if by_epoch and math.isfinite(trainer.num_training_batches):
@@ -58,7 +56,8 @@ def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = F
     batches = trainer.fit_loop.epoch_loop.total_batch_idx, total
     if trainer.max_steps == -1:
         return batches
-    # The estimate counts one step for each batch. Training ends with the steps or with the batches of all epochs.
+    # The Trainer counts the steps of all optimizers, and the estimate counts one for each batch. Training ends with the
+    # steps or with the batches of all epochs.
     steps = trainer.global_step, trainer.max_steps
     return max(steps, batches, key=lambda end: end[0] / end[1]) if total < trainer.max_steps else steps
 

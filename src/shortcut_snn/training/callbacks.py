@@ -50,12 +50,9 @@ class History(Callback):
         self.elapsed = time.perf_counter() - self._start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Record the epoch; validation has run.
-
-        Raises:
-            ValueError: the training loader is shorter than its length, so that Lightning left validation out.
-        """
+        """Record the epoch; validation has run."""
         if not (trainer.is_last_batch or trainer.should_stop):
+            # Lightning has left validation out.
             raise ValueError(
                 "the training loader yielded fewer batches than its len(): correct __len__ of its data set, or leave "
                 "drop_last out"
@@ -72,7 +69,10 @@ class History(Callback):
         self.gradients.append({"epoch": epoch} | self.health.gradients)
         self.seconds.append({"epoch": epoch, "seconds": round(self.elapsed, 3)} | self.step_cost.row())
         metric = Metric(module.metric, module.higher_is_better, module.fraction)
-        self._update_best(row.get(f"validation_{metric.name}"), metric, trainer.current_epoch)
+        value, best = row.get(f"validation_{metric.name}"), self.best_value
+        # Without validation data the last epoch counts as the best.
+        if value is None or best is None or math.isnan(best) or metric.is_better(value, best):
+            self.best_value, self.best_epoch = value, trainer.current_epoch
         self.summary = self._summarise(row, metric, bool(module.model.branches), trainer.max_epochs)
 
     def write(self, folder: RunFolder) -> None:
@@ -82,12 +82,6 @@ class History(Callback):
         write_csv(folder.table("timing"), self.seconds)
         if self.health.rows:
             write_csv(folder.table("layers"), self.health.rows)
-
-    def _update_best(self, value: float | None, metric: Metric, epoch: int) -> None:
-        # Without validation data the last epoch counts as the best.
-        best = self.best_value
-        if value is None or best is None or math.isnan(best) or metric.is_better(value, best):
-            self.best_value, self.best_epoch = value, epoch
 
     def _summarise(self, row: dict[str, Any], metric: Metric, branches: bool, epochs: int | None) -> str:
         # The loss of the network's own output, so that methods with and without branches can be compared.
@@ -129,13 +123,10 @@ class WeightAverage(EMAWeightAveraging):
 
 
 class SaveRun(Checkpoint):
-    """Saves tables, the best network and the checkpoint after each epoch, and the checkpoint when asked to stop.
+    """Saves tables, best network and checkpoint after each epoch; the checkpoint also on a signal or ``every`` N steps.
 
     Lightning runs ``Checkpoint`` callbacks last, so the checkpoint includes what the others recorded. A kill between
     two files does no harm: the resumed epoch writes them again.
-
-    Args:
-        every: steps between checkpoints within an epoch; None for one per epoch.
     """
 
     def __init__(self, run: Run, history: History, every: int | None, average: WeightAverage | None) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
     if "$" in str(save_dir):
         raise ValueError(f"loggers: tensorboard takes $ in {save_dir} for a variable; name another folder")
     # Lightning imports it when it logs first, and hides that it is missing.
-    import_module("tensorboard")
+    import tensorboard  # noqa: F401
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(save_dir, name, version)
@@ -114,7 +113,6 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
             loggers.append(component.build(save_dir=folder))
         except ModuleNotFoundError as error:
             name = components.component_of(component).name
-            raise ValueError(
-                f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"
-            ) from None
+            message = f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"
+            raise ValueError(message) from None
     return loggers

@@ -11,7 +11,6 @@ from torch.optim.adamw import adamw
 
 from .. import components
 
-_COEFFICIENTS = (3.4445, -4.775, 2.0315)
 _ITERATIONS = 5
 
 
@@ -84,29 +83,25 @@ class Muon(Optimizer):
         ordered = update.movedim(1, -1) if is_channels_last else update
         matrix = orthogonalise(ordered.flatten(1))
         step = matrix.reshape(ordered.shape)
+        step = step.movedim(-1, 1) if is_channels_last else step
         parameter.mul_(1 - lr * group["weight_decay"])
         # 0.2 * sqrt(max(shape)) matches the RMS of AdamW's steps.
-        parameter.add_(
-            step.movedim(-1, 1) if is_channels_last else step, alpha=-lr * 0.2 * math.sqrt(max(matrix.shape))
-        )
+        parameter.add_(step, alpha=-lr * 0.2 * math.sqrt(max(matrix.shape)))
 
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
                 self.state[parameter].update({"step": torch.zeros(())} | zeros)
-
-        def states(name: str) -> list[Tensor]:
-            return [self.state[parameter][name] for parameter in parameters]
-
+        states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = group["betas"]
         adamw(
             parameters,
             [p.grad for p in parameters if p.grad is not None],
-            states("exp_avg"),
-            states("exp_avg_sq"),
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
             [],
-            states("step"),
+            [state["step"] for state in states],
             beta1=beta1,
             beta2=beta2,
             lr=group["lr"],
@@ -123,7 +118,7 @@ def orthogonalise(matrix: Tensor, eps: float = 1e-7) -> Tensor:
     Like torch's Muon, this iterates X' = (a + b X X^T + c (X X^T)^2) X five times. Every factor is a polynomial of the
     first Gram matrix X X^T, so only the first and the last product involve X itself.
     """
-    a, b, c = _COEFFICIENTS
+    a, b, c = 3.4445, -4.775, 2.0315
 
     def polynomial(gram: Tensor) -> Tensor:
         result = torch.addmm(gram, gram, gram, beta=b, alpha=c)

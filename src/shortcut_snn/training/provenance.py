@@ -19,17 +19,14 @@ from ..method import Method
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of a run, as its folder and its network files record it.
-
-    Args:
-        entries: the recipe, as nested mappings; a resumed run must have the same.
-        network: metadata of the network files, enough to build the network again.
-        imports: one row for each imported file or package: ``name``, and ``sha256`` or ``version``.
-    """
+    """The origin of a run, as its folder and its network files record it."""
 
     entries: Mapping[str, Any]
+    """The recipe; a resumed run must have the same."""
     network: Mapping[str, Any] = field(default_factory=dict)
+    """Metadata of the network files, enough to build the network again."""
     imports: Sequence[Mapping[str, Any]] = ()
+    """For each imported file or package: ``name``, and ``sha256`` or ``version``."""
 
 
 def provenance_of(task: Any) -> Provenance:
@@ -64,8 +61,12 @@ def _describe(part: Any) -> Any:
 
 
 def environment(imports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return versions, machine, command and time, and what was imported."""
-    versions = {}
+    """Return versions, machine, command and time, the commit of the current folder, and what was imported."""
+    commit, versions = None, {}
+    # rev-parse runs no hook or filter that a repository may have configured.
+    with suppress(OSError, subprocess.SubprocessError):
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        commit = git.stdout.strip() or None
     for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
         try:
             versions[name] = metadata.version(name)
@@ -80,18 +81,9 @@ def environment(imports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "versions": versions,
         "imports": list(imports),
         "command": sys.argv,
-        "commit": git_commit(),
+        "commit": commit,
         "date": datetime.now().isoformat(timespec="seconds"),
     }
-
-
-def git_commit() -> str | None:
-    """Return the commit of the current folder's git repository, None outside a repository."""
-    # rev-parse runs no hook or filter that a repository may have configured.
-    with suppress(OSError, subprocess.SubprocessError):
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-        return git.stdout.strip() or None if git.returncode == 0 else None
-    return None
 
 
 # These decide where a run happens and what it logs, so a run may resume with others.
@@ -129,11 +121,7 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], run: str)
 
 
 def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of each leaf of nested entries.
-
-    Args:
-        prefix: put before each key.
-        lists: whether lists of components are flattened too, with their index as a key.
+    """Yield (dotted key, value) of each leaf of nested entries, on demand also of lists of components.
 
     Example:
         >>> list(flatten_entries({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))

@@ -101,12 +101,8 @@ def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Seque
     save = SaveRun(run, history, training.checkpoint_every, average)
     measuring = [FiniteSteps(), *([average] if average else []), health, step_cost]
     bar = [RunProgressBar()] if has_terminal() else []
-    return make_trainer(
-        training,
-        make_loggers(loggers, run.folder.path),
-        [*measuring, *bar, *callbacks, history, save],
-        checkpoints=True,
-    )
+    ordered = [*measuring, *bar, *callbacks, history, save]
+    return make_trainer(training, make_loggers(loggers, run.folder.path), ordered, checkpoints=True)
 
 
 def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
@@ -154,11 +150,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
 
 
 def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
-    """Run Lightning's training loop from the run's position to its last epoch.
-
-    Raises:
-        ValueError: a known cause ended training; the message explains it.
-    """
+    """Run Lightning's training loop from the run's position to its last epoch."""
     try:
         trainer.fit(task, batches.train, batches.validation, ckpt_path=run.checkpoint, weights_only=True)
     except Exception as error:
@@ -173,7 +165,7 @@ def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
 
 
 def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
-    """Return a message for errors of training whose cause is known, None for others."""
+    """Return a message for errors of training whose cause is known."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, RuntimeError) and "DataLoader" in text:
         return (
@@ -194,11 +186,8 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
 
 
 def why_bf16_is_slow() -> str | None:
-    """Return how much longer a convolution takes in bfloat16 than in float32 on this CPU; None if it does not.
-
-    It is measured, since instructions do not tell: ``AVX512_BF16`` is faster than float32 on one processor and slower
-    on another.
-    """
+    """Return how much longer a convolution takes in bfloat16 than in float32 on this CPU; None if it does not."""
+    # Instructions do not tell: ``AVX512_BF16`` is faster than float32 on one processor and slower on another.
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(8):
         for dtype in least:

@@ -32,27 +32,19 @@ _process_is_free = threading.Lock()
 
 @dataclass
 class Run:
-    """A run that is opened in its folder, for :func:`fit`.
-
-    Attributes:
-        folder: of the run.
-        provenance: recipe and imports.
-        log: receives lines of text, in the first of several processes only.
-        checkpoint: the file to resume from; None for a new run.
-        checkpoint_time: when the folder's checkpoint was written, at the opening of the run; None without one.
-        is_finished: whether the folder holds the result already.
-        metadata: of the network files.
-        epoch, batches_done: the position in training at which the run starts or resumes.
-        loader_state: the state of the training loader there, in a list; empty if it has none.
-    """
+    """A run that is opened in its folder, for :func:`fit`."""
 
     folder: RunFolder
     provenance: Provenance
     log: Callable[[str], None]
+    """Receives lines of text, in the first of several processes only."""
     checkpoint: Path | None = None
+    """The file to resume from; None for a new run."""
     checkpoint_time: int | None = None
+    """When the folder's checkpoint was written, at the opening of the run."""
     is_finished: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
+    # The position in training at which the run starts or resumes, and the training loader's state there, if it has one.
     epoch: int = 0
     batches_done: int = 0
     loader_state: list[dict[str, Any]] = field(default_factory=list)
@@ -62,10 +54,7 @@ class Run:
     def open(
         cls, folder: str | Path, provenance: Provenance, *, resume: bool = False, log: Callable[[str], None] = print
     ) -> "Run":
-        """Check that a run may start or resume in a folder, before its data are read.
-
-        With ``resume`` it resumes from the folder's checkpoint, with the same recipe, or starts if there is none.
-        """
+        """Check that a run may start, or with ``resume`` also resume, in a folder, before its data are read."""
         # Lines are written above the progress bar, which is drawn again below them.
         log = tqdm.external_write_mode()(log) if has_terminal() else log
         run = cls(RunFolder(folder), provenance, rank_zero_only(log))
@@ -105,11 +94,7 @@ class Run:
             raise ValueError(self.folder.lost_best)
 
     def save_network(self, task: Task, weights: str, model: Shortcut | None = None) -> None:
-        """Write the network of the ``"last"`` or the ``"best"`` epoch, with its branches if the method keeps them.
-
-        Args:
-            model: in place of the task's, such as an average of its weights.
-        """
+        """Write the network of the ``"last"`` or the ``"best"`` epoch; ``model`` may be an average of its weights."""
         model = task.model if model is None else model
         branches, about = self._kept_branches(task, model)
         network, bits = model.network, task.method.weight_bits

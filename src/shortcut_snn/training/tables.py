@@ -99,27 +99,20 @@ LAYER_TABLE_LEGEND = (
 
 def layer_table(layers: Sequence[LayerReport]) -> str:
     """Return a table that fits a terminal; :data:`LAYER_TABLE_LEGEND` explains its columns."""
-    columns = ["layer", "rate", "silent", "always", "kept", "grad. w", "grad. v", "gain"]
-    return markdown_table(
-        columns,
-        [
-            [
-                layer.layer,
-                f"{layer.rate:.3f}",
-                f"{layer.silent:.0%}",
-                f"{layer.saturated:.0%}",
-                _number(layer.kept, ".0%"),
-                _number(layer.weight_rms, ".1e"),
-                _number(layer.membrane_rms, ".1e"),
-                _number(layer.gain, ".2f"),
-            ]
-            for layer in layers
-        ],
-    )
-
-
-def _number(value: float, spec: str) -> str:
-    return "-" if math.isnan(value) else format(value, spec)
+    columns = {
+        "rate": ("rate", ".3f"),
+        "silent": ("silent", ".0%"),
+        "saturated": ("always", ".0%"),
+        "kept": ("kept", ".0%"),
+        "weight_rms": ("grad. w", ".1e"),
+        "membrane_rms": ("grad. v", ".1e"),
+        "gain": ("gain", ".2f"),
+    }
+    rows = []
+    for layer in layers:
+        values = ((getattr(layer, name), spec) for name, (_, spec) in columns.items())
+        rows.append([layer.layer, *("-" if math.isnan(value) else format(value, spec) for value, spec in values)])
+    return markdown_table(["layer", *(title for title, _ in columns.values())], rows)
 
 
 @dataclass(frozen=True)

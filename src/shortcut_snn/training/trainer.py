@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,9 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a run's checkpoint; its tensors stay on disk until they are used.
-
-    The file is a zip archive with a CRC for each entry, so a flipped bit is found here.
-    """
+    """Return the content of a run's checkpoint; its tensors stay on disk until they are used."""
     try:
+        # The file is a zip archive with a CRC for each entry, so a flipped bit is found.
         with ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise BadZipFile("wrong CRC")
@@ -101,9 +99,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         position(checkpoint)
     except Exception as error:
         # torch's own message recommends weights_only=False, which would run code from the file.
-        reason = (
-            "it is damaged, or holds more than plain data" if "weights" in str(error).lower() else f"{error!r:.100}"
-        )
+        is_torchs = "weights" in str(error).lower()
+        reason = "it is damaged, or holds more than plain data" if is_torchs else f"{error!r:.100}"
         raise ValueError(
             f"{path} is not a checkpoint of a run ({reason}); restore it from a copy, or delete it to start again"
         ) from None
@@ -122,28 +119,23 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
 def quiet_lightning() -> Iterator[None]:
     """Suppress Lightning's messages and warnings within the block."""
     logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # They concern few workers, short epochs, and the folder of a resumed run, all of them intended.
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(), ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        # They concern few workers, short epochs, and the folder of a resumed run, all of them intended.
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
 
 
 @contextmanager
 def seeded(seed: int, threads: int | None = None) -> Iterator[None]:
     """Seed all random number generators and set the number of CPU threads; restore both after the block."""
-    threads_before = torch.get_num_threads()
-    try:
-        with preserve_random_state(seed):
-            if threads is not None:
-                torch.set_num_threads(threads)
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stack.enter_context(preserve_random_state(seed))
+        yield
 
 
 def make_trainer(
@@ -189,17 +181,12 @@ def make_trainer(
             f"training.devices * training.nodes is {training.processes}, but {trainer.world_size} processes run; start "
             "as many, or change training.strategy"
         )
-    if trainer.strategy.root_device.type == "cpu":
-        _check_cpu(training)
-    return trainer
-
-
-def _check_cpu(training: Training) -> None:
-    """Raise an error for options that need a GPU."""
-    if training.precision == "fp16":
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if on_cpu and training.precision == "fp16":
         # Lightning would silently use bf16 instead.
         raise ValueError("training.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
-    if training.sync_batchnorm and training.processes > 1:
+    if on_cpu and training.sync_batchnorm and training.processes > 1:
         raise ValueError(
             "training.sync_batchnorm: torch's SyncBatchNorm supports GPUs only; set it to false, or train on GPUs"
         )
+    return trainer
