@@ -17,7 +17,6 @@ from ..nets import SpikingNetwork
 from ..nets import build_network as build_from_options
 from ..training import Task, fit
 from ..training.folder import Row
-from ..training.provenance import Provenance
 from ..training.run_state import Run
 from ..wrapping import placement, wrap
 from .entries import Recipe
@@ -64,7 +63,7 @@ def train(
             return train(recipe, folder, resume=resume, imports=imports, log=log)
     entries = recipe.to_dict()
     metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
-    run = Run.open(folder, Provenance(entries, metadata, imports), resume=resume, log=log)
+    run = Run.open(folder, entries, imports=imports, metadata=metadata, resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.log(f"{recipe}, in {run.folder}")

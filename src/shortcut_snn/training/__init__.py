@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import loggers, optimizers  # noqa: F401
 from .folder import RunFolder
 from .interruption import Interrupted
-from .muon import Muon
+from .optimizers import Muon
 from .options import Training
 from .tables import read_rows
 

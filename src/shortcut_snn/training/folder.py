@@ -14,7 +14,7 @@ from .._utils.yaml_text import as_yaml, parse
 from ..components.entries import read, write
 from ..components.registry import KINDS
 from ..deploy.safetensors_files import read_network
-from .provenance import Provenance, check_resumable, environment
+from .provenance import check_resumable
 
 Row = dict[str, Any]
 FORMAT = 5
@@ -171,11 +171,10 @@ class RunFolder:
             )
 
     def begin(
-        self, provenance: Provenance, split: str, surrogates: Mapping[str, Any], metadata: Mapping[str, Any]
+        self, entries: Mapping[str, Any], split: str, surrogates: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> None:
         """Write everything that is known before the first step."""
-        origin = {"format": FORMAT} | environment(provenance.imports) | dict(metadata)
-        write_text(self.environment, json.dumps(origin, indent=2) + "\n")
+        write_text(self.environment, json.dumps({"format": FORMAT, **environment}, indent=2) + "\n")
         if split:
             write_text(self.split, split)
         if surrogates:
@@ -184,7 +183,7 @@ class RunFolder:
             # An earlier run that failed at once may have left its own.
             self.surrogates.unlink(missing_ok=True)
         # Last, since a folder with a recipe is a run.
-        write_text(self.recipe, as_yaml(provenance.entries))
+        write_text(self.recipe, as_yaml(entries))
 
     def read_surrogates(self) -> dict[str, dict[str, float]]:
         """Return the surrogates that were set before the first step, by layer."""

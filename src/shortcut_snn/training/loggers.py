@@ -13,7 +13,6 @@ def csv_logger(save_dir: Any, *, name: str = "csv") -> Any:
     """Return Lightning's CSVLogger; a resumed run writes a new version of the files.
 
     Args:
-        save_dir: the run's folder.
         name: name of the subfolder.
     """
     from lightning.pytorch.loggers import CSVLogger
@@ -26,7 +25,6 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
     """Return Lightning's TensorBoardLogger; a resumed run continues in the same folder.
 
     Args:
-        save_dir: the run's folder.
         name: name of the subfolder.
         version: name of a folder within the subfolder; none by default.
     """
@@ -53,7 +51,6 @@ def wandb_logger(
     """Return Lightning's WandbLogger.
 
     Args:
-        save_dir: the run's folder.
         project: name of the project in Weights & Biases.
         name: name of the run.
         group: name of the group of runs.
@@ -80,7 +77,6 @@ def mlflow_logger(
     """Return Lightning's MLFlowLogger, with a database in the run's folder unless ``tracking_uri`` names a server.
 
     Args:
-        save_dir: the run's folder.
         experiment_name: name of the experiment.
         run_name: name of the run; by default that of its folder.
         tracking_uri: address of a server or a database; by default the environment variable MLFLOW_TRACKING_URI.
@@ -95,13 +91,10 @@ def mlflow_logger(
         folder = Path(save_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         tracking_uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlruns").as_uri()
+    # The names that MLflow draws are those of the run's seed: the same for many runs.
+    run_name = run_name or Path(save_dir).name
     return MLFlowLogger(
-        # The names that MLflow draws are those of the run's seed: the same for many runs.
-        experiment_name,
-        run_name or Path(save_dir).name,
-        tracking_uri=tracking_uri,
-        run_id=run_id,
-        artifact_location=artifacts,
+        experiment_name, run_name, tracking_uri=tracking_uri, run_id=run_id, artifact_location=artifacts
     )
 
 

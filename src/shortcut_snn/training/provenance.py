@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import is_dataclass
 from datetime import datetime
 from importlib import metadata
 from typing import Any
@@ -17,42 +17,28 @@ from ..components.entries import write
 from ..method import Method
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The origin of a run, as its folder and its network files record it."""
-
-    entries: Mapping[str, Any]
-    """The recipe; a resumed run must have the same."""
-    network: Mapping[str, Any] = field(default_factory=dict)
-    """Metadata of the network files, enough to build the network again."""
-    imports: Sequence[Mapping[str, Any]] = ()
-    """For each imported file or package: ``name``, and ``sha256`` or ``version``."""
-
-
-def provenance_of(task: Any) -> Provenance:
-    """Return the provenance of a task that was built in Python, without a recipe."""
+def entries_of(task: Any) -> dict[str, Any]:
+    """Return what takes the place of a recipe for a task that was built in Python."""
     method = task.method
-    return Provenance(
-        {
-            "task": f"{type(task).__module__}.{type(task).__qualname__}",
-            "network": type(task.model.network).__qualname__,
-            "method": {
-                "objective": _describe(method.objective),
-                "branch_weight": _describe(method.branch_weight),
-                "by": "step" if method.branches is None else method.branches.by,
-                "taps": list(task.model.taps.names),
-                "penalty": None if method.penalty is None else _describe(method.penalty),
-                "weight_bits": method.weight_bits,
-                # A default is None, as it is in the folders of runs that do not hold these entries.
-                "gradient": None if method.gradient == Method().gradient else _describe(method.gradient),
-                "initialise": method.initialise or None,
-            },
-            "label_smoothing": getattr(task, "label_smoothing", None) or None,
-            "optimizer": write(task.optimizer_options),
-            "lr_schedule": write(task.lr_schedule),
-            "training": write(task.training_options),
-        }
-    )
+    return {
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+        "network": type(task.model.network).__qualname__,
+        "method": {
+            "objective": _describe(method.objective),
+            "branch_weight": _describe(method.branch_weight),
+            "by": "step" if method.branches is None else method.branches.by,
+            "taps": list(task.model.taps.names),
+            "penalty": None if method.penalty is None else _describe(method.penalty),
+            "weight_bits": method.weight_bits,
+            # A default is None, as it is in the folders of runs that do not hold these entries.
+            "gradient": None if method.gradient == Method().gradient else _describe(method.gradient),
+            "initialise": method.initialise or None,
+        },
+        "label_smoothing": getattr(task, "label_smoothing", None) or None,
+        "optimizer": write(task.optimizer_options),
+        "lr_schedule": write(task.lr_schedule),
+        "training": write(task.training_options),
+    }
 
 
 def _describe(part: Any) -> Any:

@@ -19,10 +19,9 @@ from ..deploy.safetensors_files import load_into
 from ..energy import EnergyReport, measure_energy
 from ..energy.report import break_even_text, with_unit
 from ..measurement.gradients import first_to_last_ratio
-from .callbacks import History
 from .folder import RunFolder
 from .health import gradient_verdict
-from .run_state import Run
+from .run_state import History, Run
 from .tables import Metric
 from .task import Task
 
@@ -61,7 +60,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     if trainer.is_global_zero:
-        run.save_network(task, "last")
+        run.save_network(task, "last", task.model)
     trainer.strategy.barrier()
     if task.method.weight_bits is not None:
         # The file's weights are rounded.
@@ -90,18 +89,22 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
         "samples": batches.samples,
         "stripped_equals_trained": True,
     }
-    if trainer.is_global_zero:
-        result |= _write_energy(task, data, run.folder)
-        for name, rows in tables.items():
-            write_csv(run.folder.table(name), rows)
-        metric = Metric.of(result)
-        plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
-        plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+    if not trainer.is_global_zero:
+        return dict(_finite(result))
+    energy = measure_task_energy(task, data)
+    if energy is not None:
+        write_csv(run.folder.table("energy"), energy_rows(energy))
+    result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
+    result["break_even_rate"] = None if energy is None else energy.break_even_rate
     result = dict(_finite(result))
-    if trainer.is_global_zero:
-        run.folder.finish(result)
-        kept = task.method.branches is not None and task.method.branches.keep
-        run.log(summary_text(result, run.folder, history.health.last_rows, kept))
+    for name, rows in tables.items():
+        write_csv(run.folder.table(name), rows)
+    metric = Metric.of(result)
+    plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
+    plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+    run.folder.finish(result)
+    kept = task.method.branches is not None and task.method.branches.keep
+    run.log(summary_text(result, run.folder, history.health.last_rows, kept))
     return result
 
 
@@ -160,15 +163,6 @@ def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
 def _validation_figures(row: Mapping[str, Any]) -> dict[str, float]:
     prefix = "validation_"
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-
-
-def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
-    """Write the energy of each layer, and return the totals."""
-    energy = measure_task_energy(task, data)
-    if energy is not None:
-        write_csv(folder.table("energy"), energy_rows(energy))
-    totals = {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
-    return totals | {"break_even_rate": None if energy is None else energy.break_even_rate}
 
 
 def summary_text(

@@ -18,13 +18,12 @@ from ..data.loading import Loaders
 from ..data.reading import DataFileError
 from ..deploy.safetensors_files import load_into
 from ..initialisation import Initialisation, initialise, set_surrogates
-from .callbacks import History, SaveRun, WeightAverage
 from .folder import RunFolder
 from .health import Health
 from .loggers import make_loggers
-from .provenance import provenance_of
+from .provenance import entries_of, environment
 from .result import finish, metric_of
-from .run_state import Run
+from .run_state import History, Run, SaveRun, WeightAverage
 from .steps import FiniteSteps, StepCost
 from .task import Task
 from .trainer import TIMEOUT, RunProgressBar, has_terminal, make_trainer
@@ -75,7 +74,7 @@ def fit(
         ['accuracy', 'loss']
     """
     data = as_data(data)
-    run = folder if isinstance(folder, Run) else Run.open(folder, provenance_of(task), resume=resume, log=log)
+    run = folder if isinstance(folder, Run) else Run.open(folder, entries_of(task), resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.begin(task, data)
@@ -138,14 +137,14 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
         run.log(str(initialise_task(task, data, device)))
     if trainer.is_global_zero:
-        environment = {**metric_of(task), "data": data.fingerprint()}
+        origin = environment(run.imports) | metric_of(task) | {"data": data.fingerprint()}
         report = task.model.initialisation
         if report is not None and run.checkpoint is None:
             surrogates = report.surrogates
-        run.folder.begin(run.provenance, data.split, surrogates, environment)
+        run.folder.begin(run.entries, data.split, surrogates, origin)
     for logger in trainer.loggers:
         # A resumed run may name a tracker's run, and a tracker refuses entries that change.
-        logger.log_hyperparams({name: entry for name, entry in run.provenance.entries.items() if name != "loggers"})
+        logger.log_hyperparams({name: entry for name, entry in run.entries.items() if name != "loggers"})
     return batches
 
 

@@ -119,9 +119,6 @@ def layer_table(layers: Sequence[LayerReport]) -> str:
 class Metric:
     """The metric by which a task's networks are compared.
 
-    Args:
-        fraction: whether it is a fraction, which is shown in per cent.
-
     Example:
         >>> Metric("accuracy", fraction=True).format(0.91234), Metric("mean_squared_error").format(0.0123456)
         ('91.23 %', '0.01235')
@@ -130,6 +127,7 @@ class Metric:
     name: str
     higher_is_better: bool = True
     fraction: bool = False
+    """Fractions are shown in per cent."""
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> "Metric":
