@@ -154,7 +154,7 @@ def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_that_another_process_trained_meanwhile_is_kept(copy: Path, resume: bool) -> None:
     folder = copy if resume else copy.parent / "new"
-    opened = Run.open(folder, entries_of(task()), resume=resume, log=lambda line: None)
+    opened = Run(folder, entries_of(task()), resume=resume, log=lambda line: None)
     run(folder, task(), resume=resume)
     before = contents(folder)
     with pytest.raises(ValueError, match=r"another process has trained in .* meanwhile"):

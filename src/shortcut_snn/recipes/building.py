@@ -63,7 +63,7 @@ def train(
             return train(recipe, folder, resume=resume, imports=imports, log=log)
     entries = recipe.to_dict()
     metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
-    run = Run.open(folder, entries, imports=imports, metadata=metadata, resume=resume, log=log)
+    run = Run(folder, entries, imports=imports, metadata=metadata, resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.log(f"{recipe}, in {run.folder}")

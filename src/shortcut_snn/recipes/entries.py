@@ -113,8 +113,17 @@ def built_in() -> dict[str, Path]:
 
 def layer(name: str | Path, with_method: bool = True) -> Entries:
     """Return the entries of a preset, a built-in recipe or a YAML file, on demand without the method of presets."""
-    if str(name) in PRESETS:
-        return _preset(str(name), with_method)
+    entries = {"presets": [str(name)]} if str(name) in PRESETS else _read_file(name)
+    # The method of a preset has all options, so that none of a previous layer's method stays.
+    presets = [
+        {key: value for key, value in PRESETS[preset].items() if with_method or key != "method"}
+        for preset in entries.pop("presets")
+    ]
+    return merged(*presets, entries)
+
+
+def _read_file(name: str | Path) -> Entries:
+    """Read a built-in recipe or a YAML file, whose entries override those of the ``presets`` that it names."""
     recipes = built_in()
     path = recipes.get(str(name), Path(name))
     if not path.is_file():
@@ -125,27 +134,17 @@ def layer(name: str | Path, with_method: bool = True) -> Entries:
             f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: name a YAML file, or one of "
             f"{', '.join(names)}"
         )
-    return _read_file(path, with_method)
-
-
-def _read_file(path: Path, with_method: bool = True) -> Entries:
-    """Read a YAML file of entries, which override the entries of the presets that the file names."""
     try:
         entries = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is {error}") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{path} is not a recipe: expected entries like 'training: {{epochs: 10}}'")
-    names = entries.pop("presets", [])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in PRESETS for name in names):
-        raise ValueError(f"{path}: presets must be a list of names among {', '.join(PRESETS)}, got {names!r}")
-    return merged(*(_preset(name, with_method) for name in names), entries)
-
-
-def _preset(name: str, with_method: bool) -> Entries:
-    # Its method has all options, so that none of a previous layer's method stays.
-    return {key: value for key, value in PRESETS[name].items() if with_method or key != "method"}
+    presets = entries.get("presets", [])
+    presets = [presets] if isinstance(presets, str) else presets
+    if not isinstance(presets, list) or not all(isinstance(each, str) and each in PRESETS for each in presets):
+        raise ValueError(f"{path}: presets must be a list of names among {', '.join(PRESETS)}, got {presets!r}")
+    return entries | {"presets": presets}
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:
@@ -204,17 +203,13 @@ def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
     layers name, or without branches.
     """
     entries = merged(*(item if isinstance(item, Mapping) else layer(item) for item in layers))
-    if not _has_custom_network(entries):
-        return entries
-    recipes = built_in()
-    return merged(*(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers))
-
-
-def _has_custom_network(entries: Entries) -> bool:
     network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
     component = components.network.components.get(name) if isinstance(name, str) else None
-    return component is not None and not component.is_built_in
+    if component is None or component.is_built_in:
+        return entries
+    recipes = built_in()
+    return merged(*(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers))
 
 
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:

@@ -21,7 +21,7 @@ from ..method import LogitSum, Method, Objective, Readout, Shortcut, ShortcutOut
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_trainer import (
+from .trainer import (
     add_to_optimizers,
     check_callbacks,
     check_has_end,

@@ -59,9 +59,7 @@ class RunFolder:
         self.checkpoint = self / "checkpoint.ckpt"
         self.result = self / "result.json"
         self.split = self / "split.txt"
-        """The samples of each part of the data, one per line."""
         self.surrogates = self / "surrogates.json"
-        """The surrogates that were set before the first step, by layer."""
         self.environment = self / "environment.json"
         """Versions, machine, imports and the data's fingerprint."""
 

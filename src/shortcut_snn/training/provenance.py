@@ -125,8 +125,7 @@ def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = 
 def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the entries that differ, as {dotted key: (before, now)}; a missing entry counts as None."""
     old, new = dict(flatten_entries(before)), dict(flatten_entries(now))
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    return {key: (old.get(key), new.get(key)) for key in keys}
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
 
 
 def _batches(entries: Mapping[str, Any]) -> tuple[int, int]:

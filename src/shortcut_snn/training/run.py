@@ -47,8 +47,7 @@ def fit(
         task: model, objective, optimizer and options of training. A task without a description gets the data's.
         data: a data set of :mod:`shortcut_snn.data`, a pair (train, test) or triple (train, validation, test) of
             torch ``Dataset`` or ``DataLoader``; see :func:`shortcut_snn.as_data`.
-        folder: folder of the run, which is created; or a run that :meth:`Run.open` has opened with ``resume`` and
-            ``log``.
+        folder: folder of the run, which is created; or a ``Run`` that was opened with ``resume`` and ``log``.
         resume: resume from the folder's checkpoint, or start if there is none. A finished run is not repeated.
         loggers: components, such as ``components.logger.make("csv")``.
         callbacks: Lightning callbacks besides those of a run.
@@ -74,7 +73,7 @@ def fit(
         ['accuracy', 'loss']
     """
     data = as_data(data)
-    run = folder if isinstance(folder, Run) else Run.open(folder, entries_of(task), resume=resume, log=log)
+    run = folder if isinstance(folder, Run) else Run(folder, entries_of(task), resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.begin(task, data)

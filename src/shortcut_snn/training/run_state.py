@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,33 +36,18 @@ _process_is_free = threading.Lock()
 """Held by the run that trains in this process."""
 
 
-@dataclass
 class Run:
-    """A run that is opened in its folder, for :func:`fit`."""
+    """A run that is opened in its folder, for :func:`fit`. It may start, or with ``resume`` also resume.
 
-    folder: RunFolder
-    entries: Mapping[str, Any]
-    """The recipe; a resumed run must have the same."""
-    log: Callable[[str], None]
-    """Receives lines of text, in the first of several processes only."""
-    imports: Sequence[Mapping[str, Any]] = ()
-    """For each imported file or package: ``name``, and ``sha256`` or ``version``."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Of the network files, enough to build the network again."""
-    checkpoint: Path | None = None
-    """The file to resume from; None for a new run."""
-    checkpoint_time: int | None = None
-    """When the folder's checkpoint was written, at the opening of the run."""
-    is_finished: bool = False
-    # The position in training at which the run starts or resumes, and the training loader's state there, if it has one.
-    epoch: int = 0
-    batches_done: int = 0
-    loader_state: list[dict[str, Any]] = field(default_factory=list)
-    interruption: Interruption = field(default_factory=Interruption)
+    Args:
+        entries: the recipe; a resumed run must have the same.
+        imports: for each imported file or package: ``name``, and ``sha256`` or ``version``.
+        metadata: of the network files, enough to build the network again.
+        log: receives lines of text, in the first of several processes only.
+    """
 
-    @classmethod
-    def open(
-        cls,
+    def __init__(
+        self,
         folder: str | Path,
         entries: Mapping[str, Any],
         *,
@@ -71,23 +55,26 @@ class Run:
         metadata: Mapping[str, Any] | None = None,
         resume: bool = False,
         log: Callable[[str], None] = print,
-    ) -> "Run":
-        """Check that a run may start, or with ``resume`` also resume, in a folder, before its data are read."""
+    ) -> None:
+        self.folder, self.entries, self.imports, self.metadata = RunFolder(folder), entries, imports, metadata or {}
         # Lines are written above the progress bar, which is drawn again below them.
-        log = tqdm.external_write_mode()(log) if has_terminal() else log
-        run = cls(RunFolder(folder), entries, rank_zero_only(log), imports, metadata or {})
-        run.checkpoint_time = run.folder.checkpoint_time
+        self.log = rank_zero_only(tqdm.external_write_mode()(log) if has_terminal() else log)
+        self.interruption = Interruption()
+        # The position at which the run starts or resumes, and the training loader's state there, if it has one.
+        self.epoch = self.batches_done = 0
+        self.loader_state: list[dict[str, Any]] = []
+        self.checkpoint_time = self.folder.checkpoint_time
+        self.checkpoint: Path | None = None
         if is_first_process():
-            run.checkpoint = run.folder.start(entries, resume)
-        elif resume and run.folder.checkpoint.is_file():
+            self.checkpoint = self.folder.start(entries, resume)
+        elif resume and self.folder.checkpoint.is_file():
             # The first process has written files since this one was launched, so only it compares recipes.
-            run.checkpoint = run.folder.checkpoint
-        run.is_finished = resume and run.folder.is_finished
-        if run.is_finished:
-            run.log(f"{folder} is finished already")
-        if resume and (changed := run.folder.changed_imports(imports)):
-            run.log(f"{', '.join(changed)} changed since the run started")
-        return run
+            self.checkpoint = self.folder.checkpoint
+        self.is_finished = resume and self.folder.is_finished
+        if self.is_finished:
+            self.log(f"{folder} is finished already")
+        if resume and (changed := self.folder.changed_imports(imports)):
+            self.log(f"{', '.join(changed)} changed since the run started")
 
     def begin(self, task: Task, data: Data) -> None:
         """Check that task and data fit the run, and find the position at which it starts or resumes."""
@@ -207,8 +194,7 @@ class History(Callback):
             )
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logged |= module.train_means.means(trainer.strategy)
-        names = [name for name in logged if name.startswith("train_")]
-        names += [name for name in logged if name.startswith("validation_")]
+        names = [name for part in ("train_", "validation_") for name in logged if name.startswith(part)]
         names += [name for name in ("lambda", "firing_rate") if name in logged]
         epoch = trainer.current_epoch + 1
         row = {"epoch": epoch, "step": trainer.global_step} | {name: logged[name] for name in names}
@@ -225,11 +211,10 @@ class History(Callback):
 
     def write(self, folder: RunFolder) -> None:
         """Write the tables."""
-        write_csv(folder.table("metrics"), self.rows)
-        write_csv(folder.table("gradients"), self.gradients)
-        write_csv(folder.table("timing"), self.seconds)
-        if self.health.rows:
-            write_csv(folder.table("layers"), self.health.rows)
+        tables = {"metrics": self.rows, "gradients": self.gradients, "timing": self.seconds, "layers": self.health.rows}
+        for name, rows in tables.items():
+            if rows:
+                write_csv(folder.table(name), rows)
 
     def _summarise(self, row: dict[str, Any], metric: Metric, branches: bool, epochs: int | None) -> str:
         # The loss of the network's own output, so that methods with and without branches can be compared.

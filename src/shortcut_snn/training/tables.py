@@ -12,15 +12,13 @@ from .._utils.markdown import markdown_table
 from .._utils.statistics import with_interval
 from ..measurement import LayerReport
 
-# For each column of a file: its title, and the factor by which its values are multiplied for display.
+# For a column of a file whose title is not its name: the title, and the factor by which its values are multiplied.
 COLUMN_TITLES = {
     "acs": ("ACs", 1),
     "best_chosen_on": ("best epoch chosen on", 1),
     "bits": ("bits of the quantised", 1),
     "break_even_rate": ("break-even rate", 1),
     "energy_pj": ("energy, µJ", 1e-6),
-    "epoch": ("epoch", 1),
-    "firing_rate": ("firing rate", 1),
     "gain": ("gradient, times that of the next layer", 1),
     "gradient_ratio_first_epoch": ("gradient, first layer / last: epoch 1", 1),
     "gradient_ratio_last_epoch": ("gradient, first layer / last: end", 1),

@@ -15,9 +15,9 @@ from ..measurement import firing_rates
 from ..method import Layout, Method, Objective, Shortcut, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
-from .callback_trainer import progress
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
+from .trainer import progress
 
 
 class EpochMeans:
@@ -306,9 +306,8 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning rate's schedule by step."""
         options = self.training_options
-        optimizer = make_optimizer(
-            self.optimizer_options, parameter_groups(self.model, options.weight_decay_on == "all")
-        )
+        groups = parameter_groups(self.model, decay_all=options.weight_decay_on == "all")
+        optimizer = make_optimizer(self.optimizer_options, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
