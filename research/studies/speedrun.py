@@ -38,7 +38,7 @@ from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
 from shortcut_snn.recipes import build, import_components, parse_options, recipe_of, train
 from shortcut_snn.recipes.building import load_data
 from shortcut_snn.recipes.entries import merged
-from shortcut_snn.training import Classification, RunFolder, muon, read_rows
+from shortcut_snn.training import Classification, Muon, RunFolder, optimizers, read_rows
 from shortcut_snn.training.optimizers import make_optimizer, parameter_groups
 
 BASE = {"training": {"epochs": 2, "progressive_resizing": {"fraction": 0.8, "size": 20}}}
@@ -239,16 +239,16 @@ class HardExamples(Classification):
 
 
 @components.optimizer("speedrun_muon")
-class ThreeIterations(muon.Muon):
+class ThreeIterations(Muon):
     """Muon with three iterations in place of five."""
 
     def step(self, closure: Any = None) -> Any:
         """Update all parameters that have a gradient."""
-        usual, muon._ITERATIONS = muon._ITERATIONS, 3
+        usual, optimizers._ITERATIONS = optimizers._ITERATIONS, 3
         try:
             return super().step(closure)
         finally:
-            muon._ITERATIONS = usual
+            optimizers._ITERATIONS = usual
 
 
 def run_changes(options: argparse.Namespace) -> None:

@@ -18,11 +18,7 @@ from .energy import EnergyReport
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-# More names of layers than this cannot be read along an axis, and more lines than this hide each other.
-MAX_LAYER_NAMES = 24
-MAX_EPOCHS = 6
-PICOJOULE = 1e-12
-"""In joules."""
+PICOJOULE = 1e-12  # in joules
 
 
 def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
@@ -57,8 +53,7 @@ def curves(
 ) -> None:
     """Draw metric, loss, lambda, learning rate and firing rate of a run over epochs, from the rows of ``metrics.csv``.
 
-    The metric is in the columns ``train_<metric>`` and ``validation_<metric>``. ``chance`` is the metric of a guess,
-    scaled.
+    ``chance`` is the metric of a guess, scaled.
     """
 
     def panel(title: str, columns: Mapping[str, str], scale: float = 1, chance: float | None = None) -> Panel:
@@ -90,7 +85,8 @@ def by_layer(rows: Sequence[Mapping[str, Any]], path: Path, title: str, label: s
     axes = figure.subplots()
     # An epoch whose last step was skipped has no numbers.
     names = [name for name in max(rows, key=len) if name != "epoch"]
-    for index in np.linspace(0, len(rows) - 1, min(len(rows), MAX_EPOCHS)):
+    # More lines hide each other.
+    for index in np.linspace(0, len(rows) - 1, min(len(rows), 6)):
         row = rows[round(index)]
         colour = mpl.colormaps["viridis"]((row["epoch"] - 1) / max(len(rows) - 1, 1))
         values = _numbers([row.get(name) for name in names], log)
@@ -239,14 +235,12 @@ class Panel:
             axes.annotate("chance", (0.99, self.chance), (0, 3), ("axes fraction", "data"), "offset points",
                           ha="right", color="0.4", fontsize="small")  # fmt: skip
         axes.set_title(self.title, fontsize="medium")
+        axes.set_xlabel(self.xlabel)
         finish_axes(axes, log=self.log)
         if self.layers:
             _label_layers(axes, self.layers)
         elif self.xlabel == "epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_xlabel("epoch")
-        else:
-            axes.set_xlabel(self.xlabel)
 
 
 def anytime(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -298,6 +292,6 @@ def _numbers(values: Sequence[Any], log: bool = False, scale: float = 1.0) -> li
 
 def _label_layers(axes: Axes, names: Sequence[str]) -> None:
     """Label the x axis with as many names of layers as can be read."""
-    step = max(1, math.ceil(len(names) / MAX_LAYER_NAMES))
+    step = max(1, math.ceil(len(names) / 24))
     axes.set_xticks(range(1, len(names) + 1, step), names[::step], rotation=90, fontsize="x-small")
     axes.set_xlabel("layer, from input to output")

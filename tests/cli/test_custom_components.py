@@ -18,7 +18,7 @@ from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.components.registry import KINDS
 from shortcut_snn.recipes import build, import_components, recipe_of
-from shortcut_snn.training.callbacks import SaveRun
+from shortcut_snn.training.run_state import SaveRun
 
 from ..training.same import assert_same_run
 from ..training.small import error_line

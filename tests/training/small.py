@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.training.callbacks import SaveRun
+from shortcut_snn.training.run_state import SaveRun
 
 OPTIONS = {
     "data.kind": "digits",

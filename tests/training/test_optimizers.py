@@ -14,8 +14,7 @@ from torch import nn
 
 from shortcut_snn import components
 from shortcut_snn.neurons import PLIF, PSN
-from shortcut_snn.training.muon import Muon, orthogonalise
-from shortcut_snn.training.optimizers import make_lr_scheduler, parameter_groups
+from shortcut_snn.training.optimizers import Muon, make_lr_scheduler, orthogonalise, parameter_groups
 
 RATES = {"lr": 0.02, "weight_decay": 0.1}
 

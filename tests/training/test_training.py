@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from shortcut_snn import Constant, LossSum, components, initialise, nets, wrap
 from shortcut_snn.method import Branches, Method
-from shortcut_snn.training.callbacks import WeightAverage
+from shortcut_snn.training.run_state import WeightAverage
 
 from .same import assert_same_run
 from .tiny import Sides, network, run, sides, task

@@ -1,9 +1,8 @@
 """Recipes: the complete configuration of a run, read from files, presets and options, and built into objects."""
 
 from .building import build, train
-from .entries import changed, parse_options, recipe_of
+from .entries import Recipe, changed, parse_options, recipe_of
 from .imports import import_components
-from .recipe import Recipe
 from .runs import load_run, open_run
 
 __all__ = [

@@ -17,14 +17,11 @@ from ..nets import SpikingNetwork
 from ..nets import build_network as build_from_options
 from ..training import Task, fit
 from ..training.folder import Row
-from ..training.provenance import Provenance
 from ..training.run_state import Run
 from ..wrapping import placement, wrap
-from .recipe import Recipe
+from .entries import Recipe
 
 Log = Callable[[str], object]
-SAMPLES = 7
-"""Samples for the introspection of a network. Time steps are seldom as many, so the batch axis is recognised."""
 
 
 def train(
@@ -66,7 +63,7 @@ def train(
             return train(recipe, folder, resume=resume, imports=imports, log=log)
     entries = recipe.to_dict()
     metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
-    run = Run.open(folder, Provenance(entries, metadata, imports), resume=resume, log=log)
+    run = Run(folder, entries, imports=imports, metadata=metadata, resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.log(f"{recipe}, in {run.folder}")
@@ -122,23 +119,16 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
 
 
 def build_task(
-    recipe: Recipe,
-    data: Data,
-    network: nn.Module,
-    description: Mapping[str, Any] | None = None,
-    *,
-    log: Log = print,
+    recipe: Recipe, data: Data, network: nn.Module, description: Mapping[str, Any] | None = None, *, log: Log = print
 ) -> Task:
     """Return the task of a recipe for a network; ``description`` is of the data that the network was trained on."""
-    if description is None:
-        description = data.description
     task: Task = recipe.task.call(
         network,
         method=Method(),
         optimizer=recipe.optimizer,
         lr_schedule=recipe.lr_schedule,
         training=recipe.training,
-        description=description,
+        description=data.description if description is None else description,
     )
     branches = recipe.method.branches
     taps: Any = [] if branches is None else branches.taps
@@ -146,8 +136,9 @@ def build_task(
     if isinstance(network, SpikingNetwork) and data.description.get("classes") and not isinstance(taps, int):
         layout = network.layout(taps)
     else:
-        # Only the task knows how to turn a sample into the network's input.
-        example, target = task.prepare_batch(data.sample(SAMPLES))
+        # Only the task knows how to turn a sample into the network's input. Time steps are seldom 7, so the batch axis
+        # is recognised.
+        example, target = task.prepare_batch(data.sample(7))
         layout = introspect(
             network,
             example,

@@ -1,21 +1,104 @@
-"""Read the entries of a recipe from presets, files and options, and merge them. Later layers override earlier ones."""
+"""Recipes: the dataclass with every entry that decides the outcome of a run, and its presets, files and options."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import torch
+from torch import nn
 
 from .. import components
+
+# Importing these packages registers the built-in components.
+from .. import data as _data  # noqa: F401
+from .. import deploy as _deploy  # noqa: F401
+from .. import nets as _nets  # noqa: F401
+from .. import neurons as _neurons  # noqa: F401
 from .._utils.files import write_text
 from .._utils.yaml_text import as_yaml, parse
+from ..components import component_of
 from ..components.entries import merge, read, write
 from ..components.registry import suggestion
 from ..method import Method
-from ..method.method import METHODS, NETWORKS
-from .recipe import Recipe
+from ..method.method import METHODS, NETWORKS, component_field
+from ..training import Classification as _Classification  # noqa: F401
+from ..training import Training
+from ..training.optimizers import make_optimizer
 
 Entries = dict[str, Any]
 
-FOLDER = Path(__file__).parent
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every entry that decides the outcome of a run.
+
+    Args:
+        data: the data set.
+        network: the network.
+        neuron: the neurons of the network, if it takes any.
+        task: loss and metrics.
+        method: how the gradient reaches shallow layers.
+        optimizer: an optimizer of torch.optim, with its own options, or muon.
+        lr_schedule: the learning rate over training, after the warm-up.
+        training: duration, hardware, seed.
+        loggers: trackers that receive the metrics, in addition to the run's folder.
+
+    Raises:
+        ValueError: parts that contradict each other.
+
+    Example:
+        >>> recipe = recipe_of({"network": {"kind": "resnet8", "width": 8}}, "evolutionary")
+        >>> recipe.method.branches.branch_weight
+        LinearDecay(initial=0.25)
+    """
+
+    data: Annotated[Any, components.data] = component_field(components.data, "digits")
+    network: Annotated[Any, components.network] = component_field(components.network, "resnet18")
+    neuron: Annotated[Any, components.neuron] = component_field(components.neuron, "lif")
+    task: Annotated[Any, components.task] = component_field(components.task, "classification")
+    method: Method = field(default_factory=Method)
+    optimizer: Annotated[Any, components.optimizer] = component_field(
+        components.optimizer, "adamw", lr=0.01, weight_decay=0.02
+    )
+    lr_schedule: Annotated[Any, components.lr_schedule] = component_field(components.lr_schedule, "cosine")
+    training: Training = field(default_factory=Training)
+    loggers: Annotated[tuple[Any, ...], components.logger] = ()
+
+    def __post_init__(self) -> None:
+        if self.training.warmup and hasattr(self.lr_schedule, "pct_start"):
+            raise ValueError(
+                f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
+                "leave training.warmup out"
+            )
+        if self.training.progressive_resizing is not None and self.time_steps is not None:
+            self.training.progressive_resizing.check(self.time_steps)
+        # Torch checks options of an optimizer only when it is built.
+        make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1, 1))])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all entries, defaults included, as nested dictionaries, lists and plain values."""
+        entries: dict[str, Any] = write(self)
+        return entries
+
+    @property
+    def time_steps(self) -> int | None:
+        """T, or None if the network has no such option."""
+        return getattr(self.network, "time_steps", None)
+
+    @property
+    def unused_neuron(self) -> str:
+        """A warning if the recipe configures neurons and the network has its own, else an empty string."""
+        if self.network.accepts("make_neuron") or self.neuron == Recipe().neuron:
+            return ""
+        return f"network {component_of(self.network).name!r} has its own neurons: the entries of neuron have no effect"
+
+    def __str__(self) -> str:
+        network, data = component_of(self.network).name, component_of(self.data).name
+        return f"{network} on {data}, {self.method}"
+
+
 PRESETS: dict[str, Entries] = {
     **{name: {"method": write(method)} for name, method in METHODS.items()},
     **{name: {"method": write(Method()), "network": entries} for name, entries in NETWORKS.items()},
@@ -25,13 +108,22 @@ PRESETS: dict[str, Entries] = {
 
 def built_in() -> dict[str, Path]:
     """Return the files of the built-in recipes by name."""
-    return {path.stem: path for path in sorted((FOLDER / "built_in").glob("*.yaml"))}
+    return {path.stem: path for path in sorted((Path(__file__).parent / "built_in").glob("*.yaml"))}
 
 
 def layer(name: str | Path, with_method: bool = True) -> Entries:
     """Return the entries of a preset, a built-in recipe or a YAML file, on demand without the method of presets."""
-    if str(name) in PRESETS:
-        return _preset(str(name), with_method)
+    entries = {"presets": [str(name)]} if str(name) in PRESETS else _read_file(name)
+    # The method of a preset has all options, so that none of a previous layer's method stays.
+    presets = [
+        {key: value for key, value in PRESETS[preset].items() if with_method or key != "method"}
+        for preset in entries.pop("presets")
+    ]
+    return merged(*presets, entries)
+
+
+def _read_file(name: str | Path) -> Entries:
+    """Read a built-in recipe or a YAML file, whose entries override those of the ``presets`` that it names."""
     recipes = built_in()
     path = recipes.get(str(name), Path(name))
     if not path.is_file():
@@ -42,35 +134,22 @@ def layer(name: str | Path, with_method: bool = True) -> Entries:
             f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: name a YAML file, or one of "
             f"{', '.join(names)}"
         )
-    return _read_file(path, with_method)
-
-
-def _read_file(path: Path, with_method: bool = True) -> Entries:
-    """Read a YAML file of entries, which override the entries of the presets that the file names."""
     try:
         entries = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is {error}") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{path} is not a recipe: expected entries like 'training: {{epochs: 10}}'")
-    names = entries.pop("presets", [])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in PRESETS for name in names):
-        raise ValueError(f"{path}: presets must be a list of names among {', '.join(PRESETS)}, got {names!r}")
-    return merged(*(_preset(name, with_method) for name in names), entries)
-
-
-def _preset(name: str, with_method: bool) -> Entries:
-    # Its method has all options, so that none of a previous layer's method stays.
-    return {key: value for key, value in PRESETS[name].items() if with_method or key != "method"}
+    presets = entries.get("presets", [])
+    presets = [presets] if isinstance(presets, str) else presets
+    if not isinstance(presets, list) or not all(isinstance(each, str) and each in PRESETS for each in presets):
+        raise ValueError(f"{path}: presets must be a list of names among {', '.join(PRESETS)}, got {presets!r}")
+    return entries | {"presets": presets}
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:
     """Return layers of entries as one. Later ones override earlier ones."""
-    entries: Entries = {}
-    for entries_of_layer in layers:
-        entries = merge(Recipe, entries, entries_of_layer)
-    return entries
+    return reduce(partial(merge, Recipe), layers, {})
 
 
 def parse_options(options: Sequence[str]) -> Entries:
@@ -124,17 +203,13 @@ def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
     layers name, or without branches.
     """
     entries = merged(*(item if isinstance(item, Mapping) else layer(item) for item in layers))
-    if not _has_custom_network(entries):
-        return entries
-    recipes = built_in()
-    return merged(*(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers))
-
-
-def _has_custom_network(entries: Entries) -> bool:
     network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
     component = components.network.components.get(name) if isinstance(name, str) else None
-    return component is not None and not component.is_built_in
+    if component is None or component.is_built_in:
+        return entries
+    recipes = built_in()
+    return merged(*(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers))
 
 
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:

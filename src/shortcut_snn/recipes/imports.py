@@ -77,11 +77,8 @@ def _sha256(path: Path) -> str:
 def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
     """Return how to import what a run imported and this process has not, as the end of an error message."""
     names = [str(record["name"]) for record in imports]
-    if not (missing := [name for name in names if not _is_imported(name)]):
+    modules = [Path(name).stem if Path(name).suffix == ".py" else name.partition(":")[0] for name in names]
+    missing = [name for name, module in zip(names, modules, strict=True) if module not in sys.modules]
+    if not missing:
         return ""
     return f"; the run imported {', '.join(missing)}: add " + " ".join(f"--import {name}" for name in missing)
-
-
-def _is_imported(name: str) -> bool:
-    path = Path(name)
-    return (path.stem if path.suffix == ".py" else name.partition(":")[0]) in sys.modules

@@ -14,9 +14,8 @@ from ..method import Method
 from ..training import RunFolder, Task
 from ..training.provenance import MAY_CHANGE_ON_RESUME, flatten_entries
 from .building import build_network, build_task, load_data
-from .entries import from_dict, merged
+from .entries import Recipe, from_dict, merged
 from .imports import missing_imports
-from .recipe import Recipe
 
 
 def load_run(
@@ -44,10 +43,7 @@ def open_run(
 ) -> tuple[Task, Data, Recipe]:
     """Return the network of a run in its task, without branches, the run's data, and its recipe.
 
-    Args:
-        folder: the run's folder.
-        weights: ``"last"`` or ``"best"``.
-        changes: entries to lay over the run's recipe, such as a new folder of the data.
+    The arguments are those of :func:`load_run`.
 
     Raises:
         FileNotFoundError: the folder holds no finished run, or its data is missing.

@@ -6,14 +6,11 @@ Names that need Lightning are imported on first use, so that help and recipes do
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Imported so that the loggers are registered.
-from . import (
-    loggers,  # noqa: F401
-    optimizers,  # noqa: F401  # registers components
-)
+# Importing these modules registers their components.
+from . import loggers, optimizers  # noqa: F401
 from .folder import RunFolder
 from .interruption import Interrupted
-from .muon import Muon
+from .optimizers import Muon
 from .options import Training
 from .tables import read_rows
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from .steps import NumericsError
     from .task import Task
 
-_WITH_LIGHTNING = ("callback", "task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
+_WITH_LIGHTNING = ("callback", "classification", "health", "run", "steps", "task")
 
 __all__ = [
     "Classification", "Health", "Interrupted", "Muon", "NumericsError", "RunFolder", "ShortcutCallback", "Task",

@@ -2,6 +2,8 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,8 +21,7 @@ from ..method import LogitSum, Method, Objective, Readout, Shortcut, ShortcutOut
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from ..method.targets import Criterion
-from .callback_combine import AddedLoss, call_readout
-from .callback_trainer import (
+from .trainer import (
     add_to_optimizers,
     check_callbacks,
     check_has_end,
@@ -28,9 +29,6 @@ from .callback_trainer import (
     progress,
     remove_from_averages,
 )
-
-_PATIENCE = 10
-"""The number of training batches without a call of the network after which the callback warns."""
 
 
 class ShortcutCallback(Callback):
@@ -107,27 +105,26 @@ class ShortcutCallback(Callback):
         self.network, self.taps, self.options = network, taps, options
         self.example, self.example_labels = example, example_labels
         self.criterion, self.labels = criterion, labels or _second_entry
-        self._added_loss: AddedLoss | None = None
-        """Adds the branches' part of the objective to the module's loss; None if logits are added to the output."""
-        if not isinstance(self.method.objective, LogitSum):
-            self._added_loss = AddedLoss(self._loss, self._call_text, options.get("loop") == "network")
+        # Otherwise logits are added to the network's output.
+        self._adds_loss = not isinstance(self.method.objective, LogitSum)
+        self._steps_are_calls = options.get("loop") == "network"
         self._shortcut: Shortcut | None = None
         self._surrogates: Mapping[str, Any] = {}
         self._readout: Callable[[Any], Any] = Readout()
         self._target: nn.Module | None = None
         self._reset: Callable[[], object] | None = None
-        self._undo: list[Callable[[], None]] = []
-        # Of the current training batch.
+        self._undo = ExitStack()
+        # Of the current training batch. The predictions of network and branches, in each call, are kept for the loss.
         self._is_training = False
         self._lambda = 0.0
+        self._calls: list[list[Tensor]] = []
         # Batches since the start without a call of the network; -1 once it has been called.
         self._uncalled = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the module and the graph of the batch: the network's hooks bring the callback into its pickles."""
-        of_module = ("log", "log_dict")
-        state = {name: value for name, value in vars(self).items() if name not in of_module}
-        return state | {"_undo": []}
+        state = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}
+        return state | {"_undo": ExitStack()}
 
     @property
     def state_key(self) -> str:
@@ -157,7 +154,7 @@ class ShortcutCallback(Callback):
                 else:
                     self._prepare_evaluation(pl_module, self._target)
 
-        self._undo.append(override(pl_module, "configure_model", configure_and_attach))
+        self._undo.callback(override(pl_module, "configure_model", configure_and_attach))
 
     def _attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module) -> None:
         if hasattr(network, "_orig_mod"):
@@ -178,25 +175,31 @@ class ShortcutCallback(Callback):
             report = self._shortcut.initialisation
             self._surrogates = {} if report is None else report.surrogates
         self._reset = self._shortcut.reset
-        self._readout = call_readout(self._shortcut.layout)
-        step = None
-        if self._added_loss is not None:
-            step = self._added_loss.training_step(pl_module, self._shortcut.layout)
-        elif not isinstance(self._readout, Readout):
+        layout, taps = self._shortcut.layout, self._shortcut.taps
+        self._readout = layout.readout or Readout()
+        if layout.run is not None:
+            # The module has the time loop, so a call is a time step.
+            self._steps_are_calls = True
+            if isinstance(self._readout, Readout):
+                self._readout = replace(self._readout, time_axis=None)
+        if self._adds_loss and not pl_module.automatic_optimization:
+            raise ValueError(
+                f"{type(pl_module).__name__} uses manual optimization, where no loss can be added: use "
+                "objective='logit_sum'"
+            )
+        if not self._adds_loss and not isinstance(self._readout, Readout):
             raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
-        taps = self._shortcut.taps
         taps.install()
+        self._undo.callback(taps.remove)
         self._shortcut.truncate(True)
-        handles = [
-            network.register_forward_pre_hook(self._before_call),
-            network.register_forward_hook(self._after_call),
-        ]
-        self._undo += [taps.remove, *(handle.remove for handle in handles)]
-        self._undo.append(functools.partial(self._shortcut.truncate, False))
+        self._undo.callback(self._shortcut.truncate, False)
+        self._undo.callback(network.register_forward_pre_hook(self._before_call).remove)
+        self._undo.callback(network.register_forward_hook(self._after_call).remove)
         pl_module.add_module(self._branches_name, self._shortcut.branches)
-        self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
-        if step is not None:
-            self._undo.append(override(pl_module, "training_step", step))
+        self._undo.callback(delattr, pl_module, self._branches_name)
+        if self._adds_loss:
+            step = self._with_branch_loss(pl_module.training_step)
+            self._undo.callback(override(pl_module, "training_step", step))
 
     def _prepare_evaluation(self, pl_module: pl.LightningModule, network: nn.Module) -> None:
         """Find what resets the network's state, and let the module load checkpoints with branches."""
@@ -207,7 +210,7 @@ class ShortcutCallback(Callback):
             reset = library_reset(find_adapters(network)) if reset == "auto" else reset
             self._reset = None if reset is None else functools.partial(reset, network)
         handle = pl_module.register_load_state_dict_pre_hook(self._drop_branches)  # type: ignore[no-untyped-call]
-        self._undo.append(handle.remove)
+        self._undo.callback(handle.remove)
 
     def _drop_branches(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         """Ignore the branches of a checkpoint where they are not used."""
@@ -224,12 +227,10 @@ class ShortcutCallback(Callback):
             ) from None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the optimizers train the branches if the module gave them the network's parameters only.
-
-        Lightning loads the optimizers' state after this.
-        """
+        """Let the optimizers train the branches if the module gave them the network's parameters only."""
         check_has_end(trainer)
         assert self._shortcut is not None
+        # Lightning loads the optimizers' state after this.
         add_to_optimizers(trainer.optimizers, self._shortcut.branches, self._shortcut.network)
         self._uncalled = 0
 
@@ -244,8 +245,7 @@ class ShortcutCallback(Callback):
 
     def _remove(self) -> None:
         self._end_batch()
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
         self._target = self._reset = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -272,17 +272,15 @@ class ShortcutCallback(Callback):
             self._uncalled += 1
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Reset the state for layers that activation checkpointing recomputes.
-
-        A module under manual optimization may continue with its states within a batch.
-        """
+        """Reset the state for layers that activation checkpointing recomputes."""
+        # A module under manual optimization may continue with its states within a batch.
         if pl_module.automatic_optimization:
             self._reset_state()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Release states and graphs; warn if the network is never called."""
         self._end_batch()
-        if self._uncalled == min(_PATIENCE, trainer.num_training_batches):
+        if self._uncalled == min(10, trainer.num_training_batches):
             self._uncalled = -1
             name = repr(self.network) if self.network else "the module itself"
             rank_zero_warn(
@@ -302,8 +300,7 @@ class ShortcutCallback(Callback):
 
     def _end_batch(self) -> None:
         self._is_training = False
-        if self._added_loss is not None:
-            self._added_loss.calls = []
+        self._calls = []
         if self._shortcut is not None:
             # A failed forward pass leaves them active.
             self._shortcut.taps.cancel()
@@ -326,16 +323,47 @@ class ShortcutCallback(Callback):
         self._uncalled = -1
         tapped, main = self._shortcut.taps.stop(), self._readout(output)
         branches = self._shortcut.predict(tapped, main)
-        if self._added_loss is not None:
-            self._added_loss.calls.append([main, *branches])
+        if self._adds_loss:
+            self._calls.append([main, *branches])
             return output
         assert isinstance(self._readout, Readout)
         return self._readout.add(output, self._lambda * sum(branches[1:], branches[0]))
 
-    def _loss(self, batch: Any, output: ShortcutOutput) -> Tensor:
-        """Return the objective of a batch."""
-        assert self._shortcut is not None
-        return self._shortcut.weighted_loss(output, self.labels(batch), self._lambda, self.criterion)
+    def _with_branch_loss(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a module's step with the branches' part of the objective added to its loss, unless it returns None."""
+
+        @functools.wraps(step)
+        def with_branch_loss(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            outcome = step(batch, *args, **kwargs)
+            if outcome is None:
+                return None
+            loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
+            if not isinstance(loss, Tensor):
+                raise ValueError("training_step must return its loss, so that the branches' loss can be added")
+            loss = loss + self._branch_loss(batch)
+            return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
+
+        return with_branch_loss
+
+    def _branch_loss(self, batch: Any) -> Tensor:
+        # An optimizer's closure may run several times in a batch.
+        calls, self._calls = self._calls, []
+        if not calls:
+            raise ValueError(f"training_step must call {self._call_text}(x), so that its branches have a loss")
+        if len(calls) > 1 and not self._steps_are_calls:
+            raise ValueError(
+                f"training_step calls {self._call_text}(x) {len(calls)} times, so the labels are ambiguous: call it "
+                "once, use objective='logit_sum', or pass loop='network' if a call is a time step"
+            )
+        main, *branches = [sum(logits[1:], logits[0]) / len(logits) for logits in zip(*calls, strict=True)]
+        shortcut, target = self._shortcut, self.labels(batch)
+        assert shortcut is not None
+        # The difference has no gradient for the main output, unless branches pull it: its two losses have the same one.
+        of_all, of_main = (
+            shortcut.weighted_loss(output, target, self._lambda, self.criterion)
+            for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
+        )
+        return of_all - of_main
 
 
 def _second_entry(batch: Any) -> Tensor:

@@ -14,8 +14,6 @@ from .task import Task, input_and_target
 
 _IGNORED_LABEL = -100
 """The label that ``cross_entropy`` ignores."""
-_MAX_CONFUSION_CLASSES = 2000
-"""The largest number of classes whose confusions are counted: the counts take 8 bytes per pair of classes."""
 
 
 @components.task("classification")
@@ -125,12 +123,12 @@ class Classification(Task):
     def record_test_batch(self, prediction: Tensor, target: Tensor) -> None:
         """Count true and predicted classes."""
         classes = prediction.shape[1]
-        if classes > _MAX_CONFUSION_CLASSES:
+        # The counts take 8 bytes per pair of classes.
+        if classes > 2000:
             return
         true, predicted = _class_indices(target).flatten(), prediction.argmax(1).flatten()
         is_class = (true >= 0) & (true < classes)
-        counts = torch.bincount(classes * true[is_class] + predicted[is_class], minlength=classes**2)
-        counts = counts.view(classes, classes)
+        counts = torch.bincount(classes * true[is_class] + predicted[is_class], minlength=classes**2).view(classes, -1)
         self.confusion = counts if self.confusion is None else self.confusion + counts
 
     def on_test_epoch_end(self) -> None:

@@ -14,7 +14,7 @@ from .._utils.yaml_text import as_yaml, parse
 from ..components.entries import read, write
 from ..components.registry import KINDS
 from ..deploy.safetensors_files import read_network
-from .provenance import Provenance, check_resumable, environment
+from .provenance import check_resumable
 
 Row = dict[str, Any]
 FORMAT = 5
@@ -56,14 +56,10 @@ class RunFolder:
         # Absolute, so that a later change of the current folder has no effect.
         self._text, self.path = str(path), Path(path).absolute()
         self.recipe = self / "recipe.yaml"
-        """A folder that has it holds a run."""
         self.checkpoint = self / "checkpoint.ckpt"
         self.result = self / "result.json"
-        """A run that has it is finished."""
         self.split = self / "split.txt"
-        """The samples of each part of the data, one per line."""
         self.surrogates = self / "surrogates.json"
-        """The surrogates that were set before the first step, by layer."""
         self.environment = self / "environment.json"
         """Versions, machine, imports and the data's fingerprint."""
 
@@ -98,12 +94,12 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """True if the folder holds a run."""
+        """True if the folder holds a run, and so a recipe."""
         return self.recipe.is_file()
 
     @property
     def is_finished(self) -> bool:
-        """True if the run of the folder is finished."""
+        """True if the run of the folder is finished, and so has a result."""
         return self.result.is_file()
 
     # Starting and resuming.
@@ -140,16 +136,7 @@ class RunFolder:
                 self.path.rmdir()
 
     def start(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
-        """Check that a run may start or resume here; return the checkpoint to resume from, None for a new run.
-
-        Args:
-            entries: the recipe of the run.
-            resume: whether a run in the folder may be resumed.
-
-        Raises:
-            FileExistsError: the folder holds other files, or a run while ``resume`` is False.
-            ValueError: the run there has another recipe or another format.
-        """
+        """Check that a run with this recipe may start or resume here; return the checkpoint to resume from, if any."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self} is a file; name a folder for the run")
         if not self.is_run:
@@ -172,32 +159,20 @@ class RunFolder:
         check_resumable(before, entries, f"the run in {self}")
 
     def check_data(self, split: str, fingerprint: str) -> None:
-        """Raise ``ValueError`` unless split and contents of the data are those of the run in the folder.
-
-        Args:
-            split: the samples of each part, one per line; empty if the data are not files.
-            fingerprint: of the data's contents; empty if it has none.
-        """
-        before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
-        if before and split and before != split:
+        """Raise ``ValueError`` if the data's split or contents are not those of the run; empty texts are unknown."""
+        if split and self.split.is_file() and self.split.read_text(encoding="utf-8") not in ("", split):
             raise ValueError(f"the data's split differs from the run's, which is in {self.split}; restore the samples")
-        fingerprint_before = self.fingerprint()
-        if fingerprint_before and fingerprint and fingerprint != fingerprint_before:
+        if fingerprint and self.fingerprint() not in ("", fingerprint):
             raise ValueError(
                 f"the data differ from those of the run in {self}: other samples, sizes or contents; restore them, or "
                 "name another folder"
             )
 
     def begin(
-        self,
-        provenance: Provenance,
-        split: str,
-        surrogates: Mapping[str, Any] | None,
-        metadata: Mapping[str, Any],
+        self, entries: Mapping[str, Any], split: str, surrogates: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> None:
         """Write everything that is known before the first step."""
-        origin = {"format": FORMAT} | environment(provenance.imports) | dict(metadata)
-        write_text(self.environment, json.dumps(origin, indent=2) + "\n")
+        write_text(self.environment, json.dumps({"format": FORMAT, **environment}, indent=2) + "\n")
         if split:
             write_text(self.split, split)
         if surrogates:
@@ -206,12 +181,11 @@ class RunFolder:
             # An earlier run that failed at once may have left its own.
             self.surrogates.unlink(missing_ok=True)
         # Last, since a folder with a recipe is a run.
-        write_text(self.recipe, as_yaml(provenance.entries))
+        write_text(self.recipe, as_yaml(entries))
 
     def read_surrogates(self) -> dict[str, dict[str, float]]:
         """Return the surrogates that were set before the first step, by layer."""
-        surrogates: dict[str, dict[str, float]] = read_json(self.surrogates) or {}
-        return surrogates
+        return read_json(self.surrogates)
 
     def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the names of imported files whose contents have changed since the run started."""
@@ -221,12 +195,7 @@ class RunFolder:
     # Writing and reading.
 
     def read_network(self, weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the state and the metadata of the network of the ``"last"`` or the ``"best"`` epoch.
-
-        Raises:
-            FileNotFoundError: the folder holds no run, or the run has no such network yet.
-            ValueError: the file is damaged, or does not describe the data.
-        """
+        """Return state and metadata of the network of the ``"last"`` or the ``"best"`` epoch."""
         path = self.network(weights)
         if not path.is_file():
             self._check_is_run()
@@ -253,8 +222,8 @@ class RunFolder:
     def forget_fingerprint(self) -> None:
         """Let the run resume with data of other contents."""
         if self.is_run:
-            environment = read_json(self.environment) | {"data": ""}
-            write_text(self.environment, json.dumps(environment, indent=2) + "\n")
+            origin = read_json(self.environment) | {"data": ""}
+            write_text(self.environment, json.dumps(origin, indent=2) + "\n")
 
     def read_entries(self) -> dict[str, Any]:
         """Return the entries of the recipe, as they are in the file.

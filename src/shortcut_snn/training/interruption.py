@@ -35,10 +35,8 @@ class Interrupted(BaseException):
 
 
 def install_handler(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Handle :data:`SIGNALS` by a function, and return the previous handlers of those that it handles.
-
-    Python allows this in the main thread only; in other threads signals keep their handlers.
-    """
+    """Handle :data:`SIGNALS` by a function, and return the previous handlers of those that it handles."""
+    # Python allows this in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         return {}
     # nohup ignores SIGHUP; that must stay so.

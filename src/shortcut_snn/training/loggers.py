@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ def csv_logger(save_dir: Any, *, name: str = "csv") -> Any:
     """Return Lightning's CSVLogger; a resumed run writes a new version of the files.
 
     Args:
-        save_dir: the run's folder.
         name: name of the subfolder.
     """
     from lightning.pytorch.loggers import CSVLogger
@@ -27,14 +25,13 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
     """Return Lightning's TensorBoardLogger; a resumed run continues in the same folder.
 
     Args:
-        save_dir: the run's folder.
         name: name of the subfolder.
         version: name of a folder within the subfolder; none by default.
     """
     if "$" in str(save_dir):
         raise ValueError(f"loggers: tensorboard takes $ in {save_dir} for a variable; name another folder")
     # Lightning imports it when it logs first, and hides that it is missing.
-    import_module("tensorboard")
+    import tensorboard  # noqa: F401
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(save_dir, name, version)
@@ -54,7 +51,6 @@ def wandb_logger(
     """Return Lightning's WandbLogger.
 
     Args:
-        save_dir: the run's folder.
         project: name of the project in Weights & Biases.
         name: name of the run.
         group: name of the group of runs.
@@ -81,7 +77,6 @@ def mlflow_logger(
     """Return Lightning's MLFlowLogger, with a database in the run's folder unless ``tracking_uri`` names a server.
 
     Args:
-        save_dir: the run's folder.
         experiment_name: name of the experiment.
         run_name: name of the run; by default that of its folder.
         tracking_uri: address of a server or a database; by default the environment variable MLFLOW_TRACKING_URI.
@@ -96,13 +91,10 @@ def mlflow_logger(
         folder = Path(save_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         tracking_uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlruns").as_uri()
+    # The names that MLflow draws are those of the run's seed: the same for many runs.
+    run_name = run_name or Path(save_dir).name
     return MLFlowLogger(
-        # The names that MLflow draws are those of the run's seed: the same for many runs.
-        experiment_name,
-        run_name or Path(save_dir).name,
-        tracking_uri=tracking_uri,
-        run_id=run_id,
-        artifact_location=artifacts,
+        experiment_name, run_name, tracking_uri=tracking_uri, run_id=run_id, artifact_location=artifacts
     )
 
 
@@ -114,7 +106,6 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
             loggers.append(component.build(save_dir=folder))
         except ModuleNotFoundError as error:
             name = components.component_of(component).name
-            raise ValueError(
-                f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"
-            ) from None
+            message = f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"
+            raise ValueError(message) from None
     return loggers

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -51,24 +51,23 @@ class ProgressiveResizing:
         return small.reshape(*images.shape[:-2], *small.shape[-2:])
 
     @contextmanager
-    def fewer_time_steps(self, network: nn.Module, inputs: Any) -> Iterator[None]:
+    def fewer_time_steps(self, network: Any, inputs: Any) -> Iterator[None]:
         """Set a network's number of time steps within the block."""
         if self.time_steps is None:
             yield
             return
-        settable: Any = network
-        time_steps = getattr(settable, "time_steps", None)
+        time_steps = getattr(network, "time_steps", None)
         if not isinstance(time_steps, int) or not isinstance(inputs, Tensor) or inputs.dim() != 4:
             raise ValueError(
                 "training.progressive_resizing.time_steps needs images [N, C, H, W] and a network with an attribute "
                 f"time_steps, got {type(network).__name__}; leave it out"
             )
         self.check(time_steps)
-        settable.time_steps = self.time_steps
+        network.time_steps = self.time_steps
         try:
             yield
         finally:
-            settable.time_steps = time_steps
+            network.time_steps = time_steps
 
 
 @dataclass(frozen=True)

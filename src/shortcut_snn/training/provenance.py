@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import is_dataclass
 from datetime import datetime
 from importlib import metadata
 from typing import Any
@@ -17,45 +17,28 @@ from ..components.entries import write
 from ..method import Method
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The origin of a run, as its folder and its network files record it.
-
-    Args:
-        entries: the recipe, as nested mappings; a resumed run must have the same.
-        network: metadata of the network files, enough to build the network again.
-        imports: one row for each imported file or package: ``name``, and ``sha256`` or ``version``.
-    """
-
-    entries: Mapping[str, Any]
-    network: Mapping[str, Any] = field(default_factory=dict)
-    imports: Sequence[Mapping[str, Any]] = ()
-
-
-def provenance_of(task: Any) -> Provenance:
-    """Return the provenance of a task that was built in Python, without a recipe."""
+def entries_of(task: Any) -> dict[str, Any]:
+    """Return what takes the place of a recipe for a task that was built in Python."""
     method = task.method
-    return Provenance(
-        {
-            "task": f"{type(task).__module__}.{type(task).__qualname__}",
-            "network": type(task.model.network).__qualname__,
-            "method": {
-                "objective": _describe(method.objective),
-                "branch_weight": _describe(method.branch_weight),
-                "by": "step" if method.branches is None else method.branches.by,
-                "taps": list(task.model.taps.names),
-                "penalty": None if method.penalty is None else _describe(method.penalty),
-                "weight_bits": method.weight_bits,
-                # A default is None, as it is in the folders of runs that do not hold these entries.
-                "gradient": None if method.gradient == Method().gradient else _describe(method.gradient),
-                "initialise": method.initialise or None,
-            },
-            "label_smoothing": getattr(task, "label_smoothing", None) or None,
-            "optimizer": write(task.optimizer_options),
-            "lr_schedule": write(task.lr_schedule),
-            "training": write(task.training_options),
-        }
-    )
+    return {
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+        "network": type(task.model.network).__qualname__,
+        "method": {
+            "objective": _describe(method.objective),
+            "branch_weight": _describe(method.branch_weight),
+            "by": "step" if method.branches is None else method.branches.by,
+            "taps": list(task.model.taps.names),
+            "penalty": None if method.penalty is None else _describe(method.penalty),
+            "weight_bits": method.weight_bits,
+            # A default is None, as it is in the folders of runs that do not hold these entries.
+            "gradient": None if method.gradient == Method().gradient else _describe(method.gradient),
+            "initialise": method.initialise or None,
+        },
+        "label_smoothing": getattr(task, "label_smoothing", None) or None,
+        "optimizer": write(task.optimizer_options),
+        "lr_schedule": write(task.lr_schedule),
+        "training": write(task.training_options),
+    }
 
 
 def _describe(part: Any) -> Any:
@@ -64,8 +47,12 @@ def _describe(part: Any) -> Any:
 
 
 def environment(imports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return versions, machine, command and time, and what was imported."""
-    versions = {}
+    """Return versions, machine, command and time, the commit of the current folder, and what was imported."""
+    commit, versions = None, {}
+    # rev-parse runs no hook or filter that a repository may have configured.
+    with suppress(OSError, subprocess.SubprocessError):
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        commit = git.stdout.strip() or None
     for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
         try:
             versions[name] = metadata.version(name)
@@ -80,18 +67,9 @@ def environment(imports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "versions": versions,
         "imports": list(imports),
         "command": sys.argv,
-        "commit": git_commit(),
+        "commit": commit,
         "date": datetime.now().isoformat(timespec="seconds"),
     }
-
-
-def git_commit() -> str | None:
-    """Return the commit of the current folder's git repository, None outside a repository."""
-    # rev-parse runs no hook or filter that a repository may have configured.
-    with suppress(OSError, subprocess.SubprocessError):
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-        return git.stdout.strip() or None if git.returncode == 0 else None
-    return None
 
 
 # These decide where a run happens and what it logs, so a run may resume with others.
@@ -129,11 +107,7 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], run: str)
 
 
 def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of each leaf of nested entries.
-
-    Args:
-        prefix: put before each key.
-        lists: whether lists of components are flattened too, with their index as a key.
+    """Yield (dotted key, value) of each leaf of nested entries, on demand also of lists of components.
 
     Example:
         >>> list(flatten_entries({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))
@@ -151,8 +125,7 @@ def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = 
 def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the entries that differ, as {dotted key: (before, now)}; a missing entry counts as None."""
     old, new = dict(flatten_entries(before)), dict(flatten_entries(now))
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    return {key: (old.get(key), new.get(key)) for key in keys}
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
 
 
 def _batches(entries: Mapping[str, Any]) -> tuple[int, int]:

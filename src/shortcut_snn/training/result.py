@@ -4,7 +4,7 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from statistics import median_low
+from statistics import median, median_low
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,17 +19,14 @@ from ..deploy.safetensors_files import load_into
 from ..energy import EnergyReport, measure_energy
 from ..energy.report import break_even_text, with_unit
 from ..measurement.gradients import first_to_last_ratio
-from .callbacks import History
 from .folder import RunFolder
 from .health import gradient_verdict
-from .run_state import Run
-from .steps import summarise_step_cost
+from .run_state import History, Run
 from .tables import Metric
 from .task import Task
 
 ENERGY_SAMPLES = 256
 """The default number of test inputs; they are drawn at random with a fixed seed, since test sets may be sorted."""
-_ENERGY_BATCH = 32
 ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 
@@ -41,7 +38,7 @@ def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -
     tensors = sample if isinstance(sample, tuple | list) else ()
     if all(isinstance(part, Tensor) and part.dim() for part in tensors) and len({*map(len, tensors)}) == 1:
         # A run that could train must not run out of memory here.
-        batches = list(zip(*(part.split(_ENERGY_BATCH) for part in tensors), strict=True))
+        batches = list(zip(*(part.split(32) for part in tensors), strict=True))
     try:
         return measure_energy(task.model, [task.prepare_batch(batch)[0] for batch in batches])
     except ValueError:
@@ -63,7 +60,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     if trainer.is_global_zero:
-        run.save_network(task, "last")
+        run.save_network(task, "last", task.model)
     trainer.strategy.barrier()
     if task.method.weight_bits is not None:
         # The file's weights are rounded.
@@ -92,18 +89,22 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
         "samples": batches.samples,
         "stripped_equals_trained": True,
     }
-    if trainer.is_global_zero:
-        result |= _write_energy(task, data, run.folder)
-        for name, rows in tables.items():
-            write_csv(run.folder.table(name), rows)
-        metric = Metric.of(result)
-        plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
-        plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+    if not trainer.is_global_zero:
+        return dict(_finite(result))
+    energy = measure_task_energy(task, data)
+    if energy is not None:
+        write_csv(run.folder.table("energy"), energy_rows(energy))
+    result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
+    result["break_even_rate"] = None if energy is None else energy.break_even_rate
     result = dict(_finite(result))
-    if trainer.is_global_zero:
-        run.folder.finish(result)
-        kept = task.method.branches is not None and task.method.branches.keep
-        run.log(summary_text(result, run.folder, history.health.last_rows, kept))
+    for name, rows in tables.items():
+        write_csv(run.folder.table(name), rows)
+    metric = Metric.of(result)
+    plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
+    plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+    run.folder.finish(result)
+    kept = task.method.branches is not None and task.method.branches.keep
+    run.log(summary_text(result, run.folder, history.health.last_rows, kept))
     return result
 
 
@@ -141,6 +142,8 @@ def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
         first_to_last_ratio({name: value for name, value in row.items() if name != "epoch"})
         for row in history.gradients
     ]
+    seconds = [row["seconds_per_step"] for row in history.seconds if row["seconds_per_step"] is not None]
+    peaks = [row["peak_bytes_per_step"] for row in history.seconds if row["peak_bytes_per_step"] is not None]
     return {
         "validation_last": _validation_figures(rows[-1]) if has_validation else None,
         "validation_best": _validation_figures(rows[history.best_epoch]) if has_validation else None,
@@ -152,22 +155,14 @@ def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
         "gradient_ratio_last_epoch": ratios[-1],
         # Kernels may compile in the first of two epochs, so not their mean or the higher one.
         "seconds_per_epoch": median_low(row["seconds"] for row in history.seconds),
-        **summarise_step_cost(history.seconds),
+        "seconds_per_step": median(seconds) if seconds else None,
+        "peak_bytes_per_step": peaks[-1] if peaks else None,
     }
 
 
 def _validation_figures(row: Mapping[str, Any]) -> dict[str, float]:
     prefix = "validation_"
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-
-
-def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
-    """Write the energy of each layer, and return the totals."""
-    energy = measure_task_energy(task, data)
-    if energy is not None:
-        write_csv(folder.table("energy"), energy_rows(energy))
-    totals = {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
-    return totals | {"break_even_rate": None if energy is None else energy.break_even_rate}
 
 
 def summary_text(
@@ -207,19 +202,15 @@ def summary_text(
     ]
     width = max(len(name) for name, _ in lines)
     text = "\n".join(_wrap(value, f"  {name:{width}}  ", " " * (width + 4)) for name, value in lines)
-    return f"\n{text}{_chance_warning(result, metric)}"
-
-
-def _chance_warning(result: Mapping[str, Any], metric: Metric) -> str:
-    """Return a warning if the network is at chance."""
     chance, value = result["chance"], result["test_last"].get(metric.name)
     if chance is None or value is None or metric.is_above_chance(value, chance):
-        return ""
-    return "\n\n" + _wrap(
+        return f"\n{text}"
+    warning = (
         "The network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1 or more "
         "training.epochs. `shortcut-snn gradients` with the same recipe shows whether its gradient vanishes or "
         "explodes."
     )
+    return f"\n{text}\n\n{_wrap(warning)}"
 
 
 def _wrap(text: str, first: str = "", then: str = "") -> str:

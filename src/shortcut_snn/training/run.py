@@ -18,13 +18,12 @@ from ..data.loading import Loaders
 from ..data.reading import DataFileError
 from ..deploy.safetensors_files import load_into
 from ..initialisation import Initialisation, initialise, set_surrogates
-from .callbacks import History, SaveRun, WeightAverage
 from .folder import RunFolder
 from .health import Health
 from .loggers import make_loggers
-from .provenance import provenance_of
+from .provenance import entries_of, environment
 from .result import finish, metric_of
-from .run_state import Run
+from .run_state import History, Run, SaveRun, WeightAverage
 from .steps import FiniteSteps, StepCost
 from .task import Task
 from .trainer import TIMEOUT, RunProgressBar, has_terminal, make_trainer
@@ -48,8 +47,7 @@ def fit(
         task: model, objective, optimizer and options of training. A task without a description gets the data's.
         data: a data set of :mod:`shortcut_snn.data`, a pair (train, test) or triple (train, validation, test) of
             torch ``Dataset`` or ``DataLoader``; see :func:`shortcut_snn.as_data`.
-        folder: folder of the run, which is created; or a run that :meth:`Run.open` has opened with ``resume`` and
-            ``log``.
+        folder: folder of the run, which is created; or a ``Run`` that was opened with ``resume`` and ``log``.
         resume: resume from the folder's checkpoint, or start if there is none. A finished run is not repeated.
         loggers: components, such as ``components.logger.make("csv")``.
         callbacks: Lightning callbacks besides those of a run.
@@ -75,7 +73,7 @@ def fit(
         ['accuracy', 'loss']
     """
     data = as_data(data)
-    run = folder if isinstance(folder, Run) else Run.open(folder, provenance_of(task), resume=resume, log=log)
+    run = folder if isinstance(folder, Run) else Run(folder, entries_of(task), resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.begin(task, data)
@@ -101,12 +99,8 @@ def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Seque
     save = SaveRun(run, history, training.checkpoint_every, average)
     measuring = [FiniteSteps(), *([average] if average else []), health, step_cost]
     bar = [RunProgressBar()] if has_terminal() else []
-    return make_trainer(
-        training,
-        make_loggers(loggers, run.folder.path),
-        [*measuring, *bar, *callbacks, history, save],
-        checkpoints=True,
-    )
+    ordered = [*measuring, *bar, *callbacks, history, save]
+    return make_trainer(training, make_loggers(loggers, run.folder.path), ordered, checkpoints=True)
 
 
 def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
@@ -142,23 +136,19 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
         run.log(str(initialise_task(task, data, device)))
     if trainer.is_global_zero:
-        environment = {**metric_of(task), "data": data.fingerprint()}
+        origin = environment(run.imports) | metric_of(task) | {"data": data.fingerprint()}
         report = task.model.initialisation
         if report is not None and run.checkpoint is None:
             surrogates = report.surrogates
-        run.folder.begin(run.provenance, data.split, surrogates, environment)
+        run.folder.begin(run.entries, data.split, surrogates, origin)
     for logger in trainer.loggers:
         # A resumed run may name a tracker's run, and a tracker refuses entries that change.
-        logger.log_hyperparams({name: entry for name, entry in run.provenance.entries.items() if name != "loggers"})
+        logger.log_hyperparams({name: entry for name, entry in run.entries.items() if name != "loggers"})
     return batches
 
 
 def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
-    """Run Lightning's training loop from the run's position to its last epoch.
-
-    Raises:
-        ValueError: a known cause ended training; the message explains it.
-    """
+    """Run Lightning's training loop from the run's position to its last epoch."""
     try:
         trainer.fit(task, batches.train, batches.validation, ckpt_path=run.checkpoint, weights_only=True)
     except Exception as error:
@@ -173,7 +163,7 @@ def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
 
 
 def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
-    """Return a message for errors of training whose cause is known, None for others."""
+    """Return a message for errors of training whose cause is known."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, RuntimeError) and "DataLoader" in text:
         return (
@@ -194,11 +184,8 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
 
 
 def why_bf16_is_slow() -> str | None:
-    """Return how much longer a convolution takes in bfloat16 than in float32 on this CPU; None if it does not.
-
-    It is measured, since instructions do not tell: ``AVX512_BF16`` is faster than float32 on one processor and slower
-    on another.
-    """
+    """Return how much longer a convolution takes in bfloat16 than in float32 on this CPU; None if it does not."""
+    # Instructions do not tell: ``AVX512_BF16`` is faster than float32 on one processor and slower on another.
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(8):
         for dtype in least:

@@ -1,7 +1,6 @@
 """Callbacks that check every step of a run for values that are not finite, and measure its time and memory."""
 
 import time
-from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -21,9 +20,8 @@ class NumericsError(ValueError):
 class FiniteSteps(Callback):
     """Stops a run if loss or gradients are not finite before a step of the optimizer, or weights before a checkpoint.
 
-    The check costs one norm over all gradients. Gradients that processes have averaged are not finite in all of them
-    if they are not in one, so all stop together. In fp16 the loss scaler skips steps with such gradients by itself, so
-    only the loss is checked.
+    Gradients that processes have averaged are not finite in all of them if they are not in one, so all stop together.
+    In fp16 the loss scaler skips steps with such gradients by itself, so only the loss is checked.
     """
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_index: int) -> None:
@@ -61,19 +59,14 @@ class FiniteSteps(Callback):
         what = f"the gradient of {names[-1].removeprefix('network.')}" if names else "the norm of all gradients"
         return f"{what} is not finite"
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Check the weights before the epoch's network is saved."""
-        self._check_weights(trainer, module)
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Check the weights before a checkpoint is written: a huge learning rate spoils them in a finite step."""
-        self._check_weights(trainer, module)
-
-    def _check_weights(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """Check the weights before they are saved: a huge learning rate spoils them in a finite step."""
         for name, weights in module.model.named_parameters():
             if not torch.isfinite(weights).all():
                 name = name.removeprefix("network.")
                 raise _error(f"the weights {name} are not finite after step {trainer.global_step}")
+
+    on_save_checkpoint = on_train_epoch_end  # type: ignore[assignment]
 
 
 def _error(cause: str) -> NumericsError:
@@ -81,13 +74,6 @@ def _error(cause: str) -> NumericsError:
         f"{cause}; the last checkpoint is from before it. Try a lower optimizer.lr, training.clip=1, or fp32 instead "
         "of half precision"
     )
-
-
-_MEMORY_STEP = 2
-"""The step whose memory is measured: earlier ones compile kernels."""
-_MEMORY_EPOCHS = 2
-"""Memory is measured again in the second epoch, for networks whose firing settles in the first."""
-_GPU_TIMED_EVERY = 50
 
 
 class StepCost(Callback):
@@ -115,14 +101,15 @@ class StepCost(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Start measuring time, or memory if it is that step."""
-        memory_step = min(_MEMORY_STEP, int(trainer.num_training_batches) - 1)
-        if batch_idx == memory_step and trainer.current_epoch < _MEMORY_EPOCHS:
+        # The first two steps may compile kernels. In some networks the firing settles in the first epoch.
+        memory_step = min(2, int(trainer.num_training_batches) - 1)
+        if batch_idx == memory_step and trainer.current_epoch < 2:
             memory = PeakMemory(module.device.type)
             if memory.available:
                 self._memory = memory
                 memory.start()
             return
-        if module.device.type != "cuda" or batch_idx % _GPU_TIMED_EVERY == memory_step + 1:
+        if module.device.type != "cuda" or batch_idx % 50 == memory_step + 1:
             wait_for(module.device)
             self._start = time.perf_counter()
 
@@ -134,16 +121,6 @@ class StepCost(Callback):
             wait_for(module.device)
             self._seconds.append(time.perf_counter() - self._start)
             self._start = None
-
-
-def summarise_step_cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the median over epochs of a step's seconds, and the last peak of memory; None if never measured."""
-    seconds = [row["seconds_per_step"] for row in rows if row["seconds_per_step"] is not None]
-    peaks = [row["peak_bytes_per_step"] for row in rows if row["peak_bytes_per_step"] is not None]
-    return {
-        "seconds_per_step": median(seconds) if seconds else None,
-        "peak_bytes_per_step": peaks[-1] if peaks else None,
-    }
 
 
 def wait_for(device: torch.device) -> None:

@@ -12,15 +12,13 @@ from .._utils.markdown import markdown_table
 from .._utils.statistics import with_interval
 from ..measurement import LayerReport
 
-# For each column of a file: its title, and the factor by which its values are multiplied for display.
+# For a column of a file whose title is not its name: the title, and the factor by which its values are multiplied.
 COLUMN_TITLES = {
     "acs": ("ACs", 1),
     "best_chosen_on": ("best epoch chosen on", 1),
     "bits": ("bits of the quantised", 1),
     "break_even_rate": ("break-even rate", 1),
     "energy_pj": ("energy, µJ", 1e-6),
-    "epoch": ("epoch", 1),
-    "firing_rate": ("firing rate", 1),
     "gain": ("gradient, times that of the next layer", 1),
     "gradient_ratio_first_epoch": ("gradient, first layer / last: epoch 1", 1),
     "gradient_ratio_last_epoch": ("gradient, first layer / last: end", 1),
@@ -99,35 +97,25 @@ LAYER_TABLE_LEGEND = (
 
 def layer_table(layers: Sequence[LayerReport]) -> str:
     """Return a table that fits a terminal; :data:`LAYER_TABLE_LEGEND` explains its columns."""
-    columns = ["layer", "rate", "silent", "always", "kept", "grad. w", "grad. v", "gain"]
-    return markdown_table(
-        columns,
-        [
-            [
-                layer.layer,
-                f"{layer.rate:.3f}",
-                f"{layer.silent:.0%}",
-                f"{layer.saturated:.0%}",
-                _number(layer.kept, ".0%"),
-                _number(layer.weight_rms, ".1e"),
-                _number(layer.membrane_rms, ".1e"),
-                _number(layer.gain, ".2f"),
-            ]
-            for layer in layers
-        ],
-    )
-
-
-def _number(value: float, spec: str) -> str:
-    return "-" if math.isnan(value) else format(value, spec)
+    columns = {
+        "rate": ("rate", ".3f"),
+        "silent": ("silent", ".0%"),
+        "saturated": ("always", ".0%"),
+        "kept": ("kept", ".0%"),
+        "weight_rms": ("grad. w", ".1e"),
+        "membrane_rms": ("grad. v", ".1e"),
+        "gain": ("gain", ".2f"),
+    }
+    rows = []
+    for layer in layers:
+        values = ((getattr(layer, name), spec) for name, (_, spec) in columns.items())
+        rows.append([layer.layer, *("-" if math.isnan(value) else format(value, spec) for value, spec in values)])
+    return markdown_table(["layer", *(title for title, _ in columns.values())], rows)
 
 
 @dataclass(frozen=True)
 class Metric:
     """The metric by which a task's networks are compared.
-
-    Args:
-        fraction: whether it is a fraction, which is shown in per cent.
 
     Example:
         >>> Metric("accuracy", fraction=True).format(0.91234), Metric("mean_squared_error").format(0.0123456)
@@ -137,6 +125,7 @@ class Metric:
     name: str
     higher_is_better: bool = True
     fraction: bool = False
+    """Fractions are shown in per cent."""
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> "Metric":

@@ -15,17 +15,13 @@ from ..measurement import firing_rates
 from ..method import Layout, Method, Objective, Shortcut, method_named
 from ..method.branch_weight import BranchWeight
 from ..method.method import combine
-from .callback_trainer import progress
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
+from .trainer import progress
 
 
 class EpochMeans:
-    """Means of named values over the samples of an epoch.
-
-    Lightning's own averages are lost when a run stops within an epoch. These are part of the checkpoint, so the
-    figures of a resumed epoch equal those of an uninterrupted one.
-    """
+    """Means of named values over the samples of an epoch; unlike Lightning's, they outlast a stop within an epoch."""
 
     def __init__(self) -> None:
         self.totals: dict[str, Tensor] = {}
@@ -193,11 +189,7 @@ class Task(pl.LightningModule):
         return self.prepare(self.transfer_batch_to_device(batch, self.device, 0))
 
     def on_fit_start(self) -> None:
-        """Set the total number of steps, which schedules need.
-
-        Raises:
-            ValueError: the resumed run had another number, or the method's initialisation is missing.
-        """
+        """Set the total number of steps, which schedules need."""
         if self.method.initialise and self.model.initialisation is None and not self.is_restored:
             raise ValueError(
                 "the method starts with a measured initialisation: train with fit, or call "
@@ -248,10 +240,8 @@ class Task(pl.LightningModule):
         return nullcontext() if bits is None else quantised_weights(self.model.network, bits)
 
     def _step_factor(self, batch_index: int) -> float:
-        """Return the factor that makes the gradient of an epoch's last step a mean over its batches.
-
-        Lightning divides the loss of every batch by ``accumulate``, but the last step may have fewer batches.
-        """
+        """Return the factor that makes the gradient of an epoch's last step a mean over its batches."""
+        # Lightning divides the loss of every batch by ``accumulate``, but the last step may have fewer batches.
         accumulate, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         left_over = batches % accumulate
         return accumulate / left_over if left_over and batch_index >= batches - left_over else 1.0
@@ -316,9 +306,8 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning rate's schedule by step."""
         options = self.training_options
-        optimizer = make_optimizer(
-            self.optimizer_options, parameter_groups(self.model, options.weight_decay_on == "all")
-        )
+        groups = parameter_groups(self.model, decay_all=options.weight_decay_on == "all")
+        optimizer = make_optimizer(self.optimizer_options, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

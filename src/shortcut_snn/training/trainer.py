@@ -1,11 +1,13 @@
-"""Lightning's trainer with the options of a run, its progress bar and checkpoint file, and the state of the process."""
+"""Lightning's Trainer: that of a run, with its progress bar and checkpoint file, and what callbacks change in any."""
 
+import functools
 import logging
+import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from zipfile import BadZipFile, ZipFile
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
+from torch.optim import Optimizer
 
 from .._utils.files import replacing
 from .._utils.random_state import preserve_random_state
@@ -89,11 +93,9 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a run's checkpoint; its tensors stay on disk until they are used.
-
-    The file is a zip archive with a CRC for each entry, so a flipped bit is found here.
-    """
+    """Return the content of a run's checkpoint; its tensors stay on disk until they are used."""
     try:
+        # The file is a zip archive with a CRC for each entry, so a flipped bit is found.
         with ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise BadZipFile("wrong CRC")
@@ -101,9 +103,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         position(checkpoint)
     except Exception as error:
         # torch's own message recommends weights_only=False, which would run code from the file.
-        reason = (
-            "it is damaged, or holds more than plain data" if "weights" in str(error).lower() else f"{error!r:.100}"
-        )
+        is_torchs = "weights" in str(error).lower()
+        reason = "it is damaged, or holds more than plain data" if is_torchs else f"{error!r:.100}"
         raise ValueError(
             f"{path} is not a checkpoint of a run ({reason}); restore it from a copy, or delete it to start again"
         ) from None
@@ -122,28 +123,23 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
 def quiet_lightning() -> Iterator[None]:
     """Suppress Lightning's messages and warnings within the block."""
     logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # They concern few workers, short epochs, and the folder of a resumed run, all of them intended.
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(), ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+        # They concern few workers, short epochs, and the folder of a resumed run, all of them intended.
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
 
 
 @contextmanager
 def seeded(seed: int, threads: int | None = None) -> Iterator[None]:
     """Seed all random number generators and set the number of CPU threads; restore both after the block."""
-    threads_before = torch.get_num_threads()
-    try:
-        with preserve_random_state(seed):
-            if threads is not None:
-                torch.set_num_threads(threads)
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stack.enter_context(preserve_random_state(seed))
+        yield
 
 
 def make_trainer(
@@ -189,17 +185,104 @@ def make_trainer(
             f"training.devices * training.nodes is {training.processes}, but {trainer.world_size} processes run; start "
             "as many, or change training.strategy"
         )
-    if trainer.strategy.root_device.type == "cpu":
-        _check_cpu(training)
-    return trainer
-
-
-def _check_cpu(training: Training) -> None:
-    """Raise an error for options that need a GPU."""
-    if training.precision == "fp16":
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if on_cpu and training.precision == "fp16":
         # Lightning would silently use bf16 instead.
         raise ValueError("training.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
-    if training.sync_batchnorm and training.processes > 1:
+    if on_cpu and training.sync_batchnorm and training.processes > 1:
         raise ValueError(
             "training.sync_batchnorm: torch's SyncBatchNorm supports GPUs only; set it to false, or train on GPUs"
         )
+    return trainer
+
+
+def check_callbacks(trainer: pl.Trainer, callback: Callback) -> None:
+    """Raise an error for an average of weights that would miss the branches."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for index, other in enumerate(callbacks):
+        if isinstance(other, WeightAveraging) and callback in callbacks[index:]:
+            name = type(callback).__name__
+            raise ValueError(
+                f"{type(other).__name__} copies the module before {name} attaches branches: give the Trainer {name} "
+                "first"
+            )
+
+
+def remove_from_averages(trainer: pl.Trainer, name: str) -> None:
+    """Remove a submodule from the averages of weights that the Trainer keeps after training."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        average: Any = getattr(callback, "_average_model", None)
+        if isinstance(callback, WeightAveraging) and average is not None and hasattr(average.module, name):
+            delattr(average.module, name)
+
+
+def check_has_end(trainer: pl.Trainer) -> None:
+    """Raise an error unless the number of training steps is known, which lambda needs."""
+    total = trainer.estimated_stepping_batches
+    if total < 0:
+        raise ValueError("the training data have no length: give the Trainer max_steps or limit_train_batches")
+    if not math.isfinite(total):
+        raise ValueError("lambda needs the number of training steps: give the Trainer max_epochs or max_steps")
+
+
+def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = False) -> tuple[int, int]:
+    """Return the number of steps that are done and of all steps: optimizer steps, or batches if a module steps itself.
+
+    With ``by_epoch`` the numbers are those of epochs, if the training data have a length.
+    """
+    total = max(int(trainer.estimated_stepping_batches), 1)
+    if by_epoch and math.isfinite(trainer.num_training_batches):
+        # Training may end with max_steps.
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        return trainer.current_epoch, math.ceil(total / max(steps_per_epoch, 1))
+    if module.automatic_optimization:
+        return trainer.global_step, total
+    batches = trainer.fit_loop.epoch_loop.total_batch_idx, total
+    if trainer.max_steps == -1:
+        return batches
+    # The Trainer counts the steps of all optimizers, and the estimate counts one for each batch. Training ends with the
+    # steps or with the batches of all epochs.
+    steps = trainer.global_step, trainer.max_steps
+    return max(steps, batches, key=lambda end: end[0] / end[1]) if total < trainer.max_steps else steps
+
+
+def add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, network: nn.Module) -> None:
+    """Add parameters of branches that no optimizer has to the group that trains most of the network.
+
+    Groups are compared by parameters with as many axes: biases join biases, and weights join weights.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    of_network = {id(parameter) for parameter in network.parameters()}
+
+    def share(group: dict[str, Any], axes: int) -> tuple[int, int]:
+        sizes = [(p.dim() == axes, p.numel()) for p in group["params"] if id(p) in of_network]
+        return sum(size for is_alike, size in sizes if is_alike), sum(size for _, size in sizes)
+
+    for name, parameter in branches.named_parameters():
+        if id(parameter) not in trained:
+            # Not a group of its own: schedules of the learning rate know the groups that there are.
+            group = max(groups, key=functools.partial(share, axes=parameter.dim()))
+            group["params"].append(parameter)
+            if "param_names" in group:
+                group["param_names"].append(f"shortcut_branches.{name}")
+
+
+def override(module: nn.Module, name: str, method: Callable[..., Any]) -> Callable[[], None]:
+    """Give one module another method, and return a function that restores the original.
+
+    Several callbacks may override the same method; each of them restores the original.
+    """
+    current = vars(module).get(name)
+    original = getattr(current, "_original", current)
+    method._original = original  # type: ignore[attr-defined]
+    setattr(module, name, method)
+
+    def restore() -> None:
+        if original is None:
+            vars(module).pop(name, None)
+        else:
+            setattr(module, name, original)
+
+    return restore
