@@ -3,8 +3,8 @@
 import importlib
 import inspect
 import re
-from argparse import Action, ArgumentParser
-from collections.abc import Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from shortcut_snn import __version__
-from shortcut_snn.cli._commands import COMMANDS
-from shortcut_snn.cli._recipe_options import add_recipe_options, add_run_options, recipe_entries
-from shortcut_snn.cli._terminal import Parser, default_of
+from shortcut_snn.cli._commands import COMMANDS, SHARED_OPTIONS
+from shortcut_snn.cli._recipe_options import recipe_entries
+from shortcut_snn.cli._terminal import Option, Parser, default_of
 from shortcut_snn.components import Kind
 from shortcut_snn.components.help import first_sentence, option_help, type_text
 from shortcut_snn.components.registry import KINDS
@@ -150,30 +150,27 @@ class Commands(Generated):
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
-        shared = {"recipe": Parser(), "run": Parser()}
-        add_recipe_options(shared["recipe"])
-        add_run_options(shared["run"])
         sections: list[nodes.Node] = []
         for name, command in COMMANDS.items():
-            parser = Parser(prog=f"shortcut-snn {name}", add_help=False)
-            command.add_options(parser)
             lines = [command.description, ""]
             if command.source:
                 lines += [
                     f"It also takes the options [of a {command.source}](#commands-options-of-a-{command.source}).",
                     "",
                 ]
-            sections.append(self.section(name, [*lines, *self.option_table(parser._actions)]))
-        for source, parser in shared.items():
-            sections.append(self.section(f"Options of a {source}", self.option_table(parser._actions[1:])))
+            sections.append(self.section(name, [*lines, *self.option_table(command.options)]))
+        for source, options in SHARED_OPTIONS.items():
+            sections.append(self.section(f"Options of a {source}", self.option_table(options)))
         return sections
 
-    def option_table(self, actions: list[Action]) -> Iterator[str]:
+    def option_table(self, options: Sequence[Option]) -> Iterator[str]:
         """Yield the lines of a table of options."""
-        if actions:
+        if options:
             yield "| option | default | meaning |\n|---|---|---|"
+        parser = Parser(add_help=False)
+        parser.add_options(options)
         formatter = ArgumentParser()._get_formatter()
-        for action in actions:
+        for action in parser._actions:
             value = formatter._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
             names = [f"`{f'{option} {value}'.strip()}`" for option in action.option_strings or [""]]
             text = re.sub(r"(--.+)$", r"`\1`", str(action.help))

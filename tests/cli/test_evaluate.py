@@ -139,5 +139,5 @@ def test_energy_on_other_data_is_not_written(run, capsys):
 
 def test_the_default_number_of_samples_is_that_of_a_run():
     parser = Parser()
-    COMMANDS["energy"].add_options(parser)
+    parser.add_options(COMMANDS["energy"].options)
     assert parser.parse_args([]).samples == ENERGY_SAMPLES

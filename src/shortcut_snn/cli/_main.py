@@ -11,8 +11,8 @@ from importlib import metadata
 
 from .. import __version__
 from ..components.registry import suggestion
-from ._commands import COMMANDS
-from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
+from ._commands import COMMANDS, RECIPE_EPILOG, SHARED_OPTIONS, TRACEBACK
+from ._recipe_options import parse_with_recipe, parse_with_run
 from ._terminal import (
     STOPPED,
     Parser,
@@ -21,7 +21,6 @@ from ._terminal import (
     loading,
     one_line,
     prepare_streams,
-    print_error,
     print_on_stderr,
 )
 
@@ -66,7 +65,9 @@ def _run_and_report(words: list[str]) -> int:
     except Exception as error:
         if show_traceback or isinstance(error, BrokenPipeError):
             raise
-        if _is_out_of_memory(error):
+        # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
+        phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
+        if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases):
             return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
         if package := _broken_package(error):
             return _fail(f"{package} cannot be imported ({one_line(error)[:200]}): install it again", 1)
@@ -93,25 +94,20 @@ def _run(words: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="command")
-    if name is None:
-        for other, command in COMMANDS.items():
-            subparsers.add_parser(other, help=command.summary)
-        parser.parse_args(words)
-        raise AssertionError("argparse exits if the command is missing")
-    command = COMMANDS[name]
-    subparser = subparsers.add_parser(name, description=command.description)
-    command.add_options(subparser)
-    subparser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    for each, command in COMMANDS.items():
+        epilog = RECIPE_EPILOG if command.source == "recipe" else None
+        subparser = subparsers.add_parser(each, help=command.summary, description=command.description, epilog=epilog)
+        subparser.add_options([*command.options, TRACEBACK, *SHARED_OPTIONS.get(command.source, ())])
     options: object
-    if command.source == "recipe":
-        add_recipe_options(subparser)
-        options = parse_with_recipe(parser, subparser, words)
+    source = COMMANDS[name].source if name else ""
+    if name and source == "recipe":
+        options = parse_with_recipe(parser, subparsers.choices[name], words)
         if options is None:
             return 0
-    elif command.source == "run":
-        add_run_options(subparser)
+    elif source == "run":
         options = parse_with_run(parser, words)
     else:
+        # It exits if the command is missing.
         options = parser.parse_args(words)
     # As "$FOLDER" is in a shell that has no such variable; it would be the current folder.
     if getattr(options, "out", None) == "":
@@ -123,7 +119,7 @@ def _run(words: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print_error(message)
+    print_on_stderr(f"error: {message}")
     return status
 
 
@@ -144,9 +140,3 @@ def _broken_package(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
     names = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
     return next((name for name in reversed(names) if name not in ("shortcut_snn", "__main__")), "")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
-    phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
-    return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases)

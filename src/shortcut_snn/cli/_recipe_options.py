@@ -1,4 +1,4 @@
-"""Options of commands that take a recipe or the folder of a run. Each entry of a recipe is an option by its key."""
+"""Parse commands that take a recipe or the folder of a run. Each entry of a recipe is an option by its key."""
 
 import argparse
 import textwrap
@@ -6,28 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..components.registry import suggestion
-from ._terminal import Parser, UsageError, add_imports, loading, usage_errors
-
-SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
-"""The sections of a recipe, spelled out so that help does not import them."""
-
-
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a recipe."""
-    parser.add_argument(
-        "--config", "--preset", dest="layers", action="append", default=[], metavar="NAME",
-        help="a built-in recipe, a preset, or a YAML file; repeatable, later ones override earlier ones",
-    )  # fmt: skip
-    add_imports(parser)
-    parser.add_argument("--print-recipe", action="store_true", help="print the complete recipe and exit")
-    parser.add_argument(
-        "--help-recipe", metavar="SECTION", choices=SECTIONS,
-        help="describe the entries of a section of the recipe and exit",
-    )  # fmt: skip
-    parser.epilog = (
-        "Use --help-recipe SECTION to list entries of the recipe. They are options too, as in --network.width 32. "
-        f"Sections: {', '.join(SECTIONS)}."
-    )
+from ._commands import SECTIONS
+from ._terminal import Parser, UsageError, loading, usage_errors
 
 
 def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | None:
@@ -74,17 +54,6 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
     recipe = options.recipe
     print(describe_section(recipe, options.help_recipe) if options.help_recipe else as_yaml(recipe.to_dict()).rstrip())
     return None
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a run and its weights."""
-    parser.add_argument("run", help="folder of a run")
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of the weights")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="change an entry of the run's recipe, as in data.root=FOLDER; repeatable",
-    )  # fmt: skip
-    add_imports(parser)
 
 
 def parse_with_run(parser: Parser, words: list[str]) -> argparse.Namespace:

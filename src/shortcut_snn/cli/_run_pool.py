@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ..recipes import Recipe
@@ -24,25 +23,19 @@ Result = Mapping[str, Any]
 """The content of ``result.json``."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TrainingRun:
-    """A run to train; its recipe and its log are written next to its folder."""
+    """A run to train, and its result or error; its recipe and its log are written next to its folder."""
 
     label: str
     recipe: Recipe
     folder: RunFolder
+    result: Result | None = None
+    error: str = ""
 
     def file(self, suffix: str) -> Path:
         """Return the path of the recipe (``.yaml``) or the log (``.log``) next to the folder."""
         return Path(f"{self.folder.path}{suffix}")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of a run: a result, or an error."""
-
-    result: Result | None = None
-    error: str = ""
 
 
 class RunPool:
@@ -55,13 +48,13 @@ class RunPool:
         self._signals: list[int] = []
         self._passed_on = 0
 
-    def train(self, runs: Sequence[TrainingRun], describe: Callable[[Result], str]) -> list[Outcome]:
-        """Train runs, and return how each of them ended. A run that is finished is not trained again.
+    def train(self, runs: Sequence[TrainingRun], describe: Callable[[Result], str]) -> None:
+        """Train runs, and set the result or the error of each. A run that is finished is not trained again.
 
         A signal asks all runs to save and stop, and a second one kills them. It takes effect here when they have ended.
         """
-        waiting, outcomes = deque(runs), dict[TrainingRun, Outcome]()
-        with handling_signals(self._note):
+        waiting = deque(runs)
+        with handling_signals(lambda number, _: self._signals.append(number)):
             try:
                 while self._processes or (waiting and not self._signals):
                     if waiting and len(self._processes) < self.jobs and not self._signals:
@@ -70,36 +63,36 @@ class RunPool:
                         time.sleep(POLL_SECONDS)
                         self._pass_on_signals()
                         ended = self._collect()
-                    for run, outcome in ended.items():
-                        text = "" if outcome.result is None else f"{run.label}: {describe(outcome.result)}"
-                        self.log(text or f"FAILED {run.label}: {outcome.error} (log: {run.file('.log')})")
-                    outcomes |= ended
+                    for run in ended:
+                        text = "" if run.result is None else f"{run.label}: {describe(run.result)}"
+                        self.log(text or f"FAILED {run.label}: {run.error} (log: {run.file('.log')})")
             finally:
                 for process in self._processes.values():
                     process.terminate()
         if self._signals:
             number = self._signals[0]
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        return [outcomes[run] for run in runs]
 
-    def _start(self, run: TrainingRun) -> dict[TrainingRun, Outcome]:
-        """Start the process of a run; return the run's outcome if it needs none."""
+    def _start(self, run: TrainingRun) -> list[TrainingRun]:
+        """Start the process of a run; return the run if it needs none."""
         try:
             if run.folder.is_finished:
                 run.folder.check_recipe(run.recipe.to_dict())
-                return {run: Outcome(run.folder.read_result())}
+                run.result = run.folder.read_result()
+                return [run]
             write_recipe(run.recipe, run.file(".yaml"))
             command = ["-m", "shortcut_snn", "train", "--config", str(run.file(".yaml"))]
             command += ["--out", str(run.folder.path), "--resume"]
             command += [word for name in self.imports for word in ("--import", name)]
             self._processes[run] = start_python(command, run.file(".log"), self.threads)
         except (ValueError, OSError) as error:
-            return {run: Outcome(error=str(error))}
-        return {}
+            run.error = str(error)
+            return [run]
+        return []
 
-    def _collect(self) -> dict[TrainingRun, Outcome]:
-        """Return the outcomes of the processes that have ended, without those that were stopped."""
-        outcomes = {}
+    def _collect(self) -> list[TrainingRun]:
+        """Return the runs whose processes have ended, without those that were stopped."""
+        ended = []
         for run, process in list(self._processes.items()):
             status = process.poll()
             if status is None:
@@ -107,12 +100,16 @@ class RunPool:
             del self._processes[run]
             if status and self._signals:
                 self.log(f"stopped {run.label}; {STOPPED}")
-            else:
-                outcomes[run] = _outcome(run, status)
-        return outcomes
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signals.append(number)
+                continue
+            ended.append(run)
+            try:
+                if status:
+                    run.error = failure_reason(status, run.file(".log"))
+                else:
+                    run.result = run.folder.read_result()
+            except (ValueError, OSError) as error:
+                run.error = str(error)
+        return ended
 
     def _pass_on_signals(self) -> None:
         """Ask all processes to save and stop at the first signal, and kill them at the second."""
@@ -141,16 +138,6 @@ def start_python(arguments: Sequence[str], log: Path, threads: int) -> subproces
             env={"OMP_NUM_THREADS": str(threads)} | os.environ | {PARENT: str(os.getpid())},
             start_new_session=True,
         )
-
-
-def _outcome(run: TrainingRun, status: int) -> Outcome:
-    """Return the outcome of a run whose process has ended."""
-    if status:
-        return Outcome(error=failure_reason(status, run.file(".log")))
-    try:
-        return Outcome(run.folder.read_result())
-    except (ValueError, OSError) as error:
-        return Outcome(error=str(error))
 
 
 def failure_reason(status: int, log: Path) -> str:

@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .._utils.markdown import printable, shortened
 
@@ -29,12 +28,7 @@ def print_line(line: str) -> None:
         print(printable(line, keep="\n\t"), flush=True)
     except (OSError, ValueError) as error:
         discard("stdout")
-        print_error(f"cannot print ({getattr(error, 'strerror', None) or error}); continuing without output")
-
-
-def print_error(message: str) -> None:
-    """Print a line about an error on stderr."""
-    print_on_stderr(f"error: {message}")
+        print_on_stderr(f"error: cannot print ({getattr(error, 'strerror', None) or error}); continuing without output")
 
 
 def print_on_stderr(message: str) -> None:
@@ -53,10 +47,9 @@ def loading() -> AbstractContextManager[None]:
 @contextmanager
 def waiting(reason: str) -> Iterator[None]:
     """Tell a terminal, during the block, what takes long while there is nothing else to print."""
-    try:
+    shown = False
+    with suppress(OSError, ValueError):
         shown = sys.stderr.isatty()
-    except (OSError, ValueError):
-        shown = False
     if not shown:
         yield
         return
@@ -101,11 +94,25 @@ def usage_errors(prefix: str = "") -> Iterator[None]:
         raise UsageError(f"{prefix}{error}") from None
 
 
+Option = tuple[tuple[str, ...], dict[str, Any]]
+"""The arguments of :meth:`argparse.ArgumentParser.add_argument`."""
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """Return an option of a command."""
+    return names, settings
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises :class:`UsageError` instead of ending the process."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)  # type: ignore[arg-type]
+
+    def add_options(self, options: Iterable[Option]) -> None:
+        """Add options of a command."""
+        for names, settings in options:
+            self.add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise an error of argparse."""
@@ -144,19 +151,3 @@ def fraction(text: str) -> float:
     if not 0 < (number := float(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {number}")
     return number
-
-
-def words(option: str, text: str) -> list[str]:
-    """Split the text of an option into words, as a shell does."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {str(error).lower()} in {text!r}") from None
-
-
-def add_imports(parser: argparse.ArgumentParser) -> None:
-    """Add the option that imports custom components."""
-    parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="FILE",
-        help="a Python file or module that registers custom components; repeatable",
-    )  # fmt: skip

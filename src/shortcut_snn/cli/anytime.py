@@ -74,10 +74,8 @@ def run(options: argparse.Namespace) -> int:
 
 def single_exit(exits: Exits, number: int) -> Exits:
     """Return exits with thresholds at which every sample leaves at the given exit."""
-    thresholds = [None] * (len(exits.exits) - 1)
-    if number < len(thresholds):
-        thresholds[number] = -float("inf")  # type: ignore[call-overload]
-    return replace(exits, thresholds=tuple(thresholds))
+    lowest = -float("inf")
+    return replace(exits, thresholds=tuple(lowest if each == number else None for each in range(len(exits.exits) - 1)))
 
 
 def _measure(network: Inference, exits: Exits, logits: Tensor, labels: Tensor, batch: Tensor) -> dict[str, float]:

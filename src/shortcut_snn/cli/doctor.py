@@ -27,8 +27,6 @@ from ._terminal import print_line
 _SHAPE = (4, 16, 32, 16, 16)
 """Time steps, batch, channels and pixels of the layer that is timed."""
 _ROUNDS = 5
-_INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve")
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--device cuda: PyTorch finds no GPU; check its build and the driver")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _say("running each kernel on examples")
+        print("running each kernel on examples ...", file=sys.stderr, flush=True)
         _run_kernels(device)
         proven = list(_proof_lines())
-        _say("timing a neuron layer and a training step")
+        print("timing a neuron layer and a training step ...", file=sys.stderr, flush=True)
         times = list(_times(device))
     messages = dict.fromkeys(str(warning.message) for warning in caught)
     # Of other libraries' warnings none helps.
@@ -55,22 +53,18 @@ def run(options: argparse.Namespace) -> int:
     return int(any(verdict.reason for verdict in proofs()))
 
 
-def _say(line: str) -> None:
-    print(f"{line} ...", file=sys.stderr, flush=True)
-
-
 def _machine_lines(device: torch.device) -> Iterator[str]:
     about = environment([])
     yield f"shortcut-snn {about['shortcut_snn']}, Python {about['python']}, {about['platform']}"
     yield ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     capabilities = processor_capabilities()
-    flags = [name for name in _INSTRUCTIONS if capabilities.get(name)]
-    yield f"processor: {usable_cores()} cores, {about['cpu_threads']} threads, {' '.join(flags)}"
+    instructions = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve")
+    flags = " ".join(name for name in instructions if capabilities.get(name))
+    yield f"processor: {usable_cores()} cores, {about['cpu_threads']} threads, {flags}"
     if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        memory = properties.total_memory / 2**30
-        capability = f"sm_{properties.major}{properties.minor}"
-        yield f"GPU: {properties.name}, {capability}, {memory:.0f} GiB, CUDA {torch.version.cuda}"
+        gpu = torch.cuda.get_device_properties(device)
+        memory = gpu.total_memory / 2**30
+        yield f"GPU: {gpu.name}, sm_{gpu.major}{gpu.minor}, {memory:.0f} GiB, CUDA {torch.version.cuda}"
 
 
 def _run_kernels(device: torch.device) -> None:
@@ -131,20 +125,16 @@ def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return min(times[2:])
 
 
-def _compiler() -> str | None:
-    names = (os.environ.get("CC"), "cc", "gcc", "clang")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
 def _remedies(device: torch.device) -> Iterator[str]:
     """Yield what makes training slow or fail on this machine, each with what helps."""
     if device.type == "cpu" and importlib.util.find_spec("numba") is None:
         yield "numba is missing, so neurons run in plain PyTorch: pip install 'shortcut-snn[fast]'"
-    if device.type == "cpu" and _DRIVER.exists() and not torch.version.cuda:
+    if device.type == "cpu" and Path("/proc/driver/nvidia/version").exists() and not torch.version.cuda:
         yield "there is an NVIDIA driver, but this build of PyTorch has no CUDA: install the one of pytorch.org"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         yield "Triton is missing, so neurons run in plain PyTorch: pip install triton"
-    if device.type == "cuda" and _compiler() is None:
+    compilers = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
+    if device.type == "cuda" and not any(map(shutil.which, compilers)):
         yield "Triton needs a C compiler and finds none: install gcc, or set CC to a compiler"
     threads, cores = torch.get_num_threads(), usable_cores()
     if threads > cores:

@@ -28,15 +28,19 @@ from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
 from ..training.trainer import seeded
 from ._terminal import waiting
 
-# Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
-NETWORK_CHANGES = (
-    *(("block", f"{block} blocks", block) for block in ("basic", "sew", "ms")),
-    *(("norm", f"{norm} for normalisation", norm) for norm in ("bn", "tdbn")),
+CHANGES: tuple[tuple[str, str, Any], ...] = (
+    ("preset", "a loss for a branch at every block (--preset loss_sum)", "loss_sum"),
+    ("preset", "norms and surrogates set by measurement (--preset initialised)", "initialised"),
+    *(
+        ("block", f"{name} blocks (--network.block {name})", {"network": {"block": name}})
+        for name in ("basic", "sew", "ms")
+    ),
+    *(
+        ("norm", f"{name} for normalisation (--network.norm {name})", {"network": {"norm": name}})
+        for name in ("bn", "tdbn")
+    ),
 )
-METHODS = {
-    "loss_sum": "a loss for a branch at every block",
-    "initialised": "norms and surrogates set by measurement",
-}
+"""Remedies of a recipe: group, text and preset or entries. Only the first is for a network that has been trained."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, and gradients would replace its gradients.csv: name another folder")
     gradients = measure(options.recipe, options.batches, run)
-    _write(gradients, folder)
+    _write(gradients, options.recipe, folder)
     _print(gradients, options.recipe)
     print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
     return 0
@@ -61,7 +65,6 @@ class Gradients:
         samples: number of samples in the first batch, from which the reports are.
     """
 
-    titles: dict[str, str]
     reports: dict[str, GradientReport]
     diagnosis: Diagnosis
     samples: int
@@ -73,13 +76,12 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         source, task, inputs = _prepare(recipe, batches, run)
         vanilla = changed(recipe, "vanilla")
         report = _report(task, inputs[0])
-        titles, reports = {"without": "without the method"}, {"without": report}
+        reports = {"without": report}
         if recipe.method != vanilla.method:
             reports = {"without": _report(source.task(vanilla), inputs[0]), "with": report}
-            titles["with"] = str(recipe.method)
         setup = _setup(task)
         diagnosis = diagnose_setup(setup, inputs, lambda: _counted(remedies_for(recipe, source, setup, inputs)))
-    return Gradients(titles, reports, diagnosis, task.count_samples(inputs[0][1]))
+    return Gradients(reports, diagnosis, task.count_samples(inputs[0][1]))
 
 
 def examine_new_network(recipe: Recipe) -> list[LayerReport]:
@@ -100,16 +102,18 @@ class Source:
         """Return the task of a recipe, with new weights or those of the run, initialised if the recipe says so."""
         if self.run is None:
             task, _ = build(recipe, self.data)
+            if recipe.method.initialise:
+                initialise_task(task, self.data)
         else:
             # The same branches in every task.
             with preserve_random_state(recipe.training.seed):
                 network, description = load_network(recipe, self.run, surrogates=recipe.method.initialise)
                 check_data(self.run, description, self.data)
                 task = build_task(recipe, self.data, network)
-        if recipe.method.initialise and self.run is not None and not self.run.surrogates.is_file():
-            raise ValueError(f"the network of {self.run} is trained: leave method.initialise out, or leave --run out")
-        if recipe.method.initialise and self.run is None:
-            initialise_task(task, self.data)
+            if recipe.method.initialise and not self.run.surrogates.is_file():
+                raise ValueError(
+                    f"the network of {self.run} is trained: leave method.initialise out, or leave --run out"
+                )
         return task
 
     def setup(self, recipe: Recipe) -> Setup:
@@ -153,19 +157,9 @@ def _counted(remedies: Sequence[Remedy]) -> Iterator[Remedy]:
 
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
-    """Return the remedies for new networks only: other methods, and changes that rebuild the network."""
-    candidates: list[tuple[str, str, Any]]
-    candidates = [("preset", f"{text} (--preset {preset})", preset) for preset, text in METHODS.items()]
-    if source.run is not None:
-        # A network that has been trained cannot start elsewhere.
-        candidates = [candidate for candidate in candidates if candidate[2] != "initialised"]
-    else:
-        candidates += [
-            (group, f"{text} (--network.{group} {value})", {"network": {group: value}})
-            for group, text, value in NETWORK_CHANGES
-        ]
+    """Return the remedies that a recipe has: other methods, and changes that rebuild the network."""
     remedies = []
-    for group, text, layer in candidates:
+    for group, text, layer in CHANGES if source.run is None else CHANGES[:1]:
         try:
             changed_recipe = changed(recipe, layer)
         except ValueError:
@@ -176,10 +170,10 @@ def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
     return remedies
 
 
-def _write(gradients: Gradients, folder: Path) -> None:
+def _write(gradients: Gradients, recipe: Recipe, folder: Path) -> None:
     """Write ``gradients.csv``, ``layers.csv`` and ``gradients.png``."""
     remove_strays(folder)
-    reports = gradients.reports
+    reports, titles = gradients.reports, {"without": "without the method", "with": str(recipe.method)}
     rows = [
         {"layer": layer} | {name: report.rms[layer] for name, report in reports.items()}
         for layer in reports["without"].rms
@@ -187,8 +181,8 @@ def _write(gradients: Gradients, folder: Path) -> None:
     write_csv(folder / "gradients.csv", rows)
     write_csv(folder / "layers.csv", layer_rows(gradients.diagnosis.layers))
     plots.gradient_reports(
-        {gradients.titles[name]: report.rms for name, report in reports.items()},
-        {gradients.titles[name]: report.first for name, report in reports.items()},
+        {titles[name]: report.rms for name, report in reports.items()},
+        {titles[name]: report.first for name, report in reports.items()},
         folder / "gradients.png",
     )
 

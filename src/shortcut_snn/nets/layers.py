@@ -70,15 +70,13 @@ class SpikePointwiseConv2d(SpikeConv2d):
     this layer selects every ``stride``-th pixel first and convolves without a stride, which is the same function.
     """
 
-    _SAFE_CHANNELS = 16
-
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]`` to ``[T * N, outputs, H / stride, W / stride]``."""
         down, across = self.stride
-        if self.in_channels >= self._SAFE_CHANNELS or down == across == 1:
+        if self.in_channels >= 16 or down == across == 1:
             return super().forward(input)
         # A copy: with a view the backward pass would save the whole input.
         return F.conv2d(input[..., ::down, ::across].clone(), self.weight)

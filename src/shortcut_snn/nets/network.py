@@ -83,13 +83,8 @@ class SpikingNetwork(nn.Module):
         Raises:
             ValueError: an unknown place.
         """
-        names = resolve(self, taps)
-        return Layout(
-            library="shortcut_snn",
-            time_steps=self.time_steps,
-            num_classes=self.num_classes,
-            taps=tuple(Tap(name, time_axis=0) for name in names),
-        )
+        points = tuple(Tap(name, time_axis=0) for name in resolve(self, taps))
+        return Layout(library="shortcut_snn", time_steps=self.time_steps, num_classes=self.num_classes, taps=points)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[N, num_classes]`` (``[T, N, num_classes]`` with readout ``"sequence"``).
@@ -142,12 +137,7 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
     def _initialise(self, norm: Norm, classifier_std: ClassifierStd) -> None:
-        """Initialise the weights of convolutions, norms and the classifier.
-
-        Args:
-            norm: the kind of batch norm.
-            classifier_std: see :data:`ClassifierStd`.
-        """
+        """Initialise the weights of convolutions, norms and the classifier."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -19,12 +19,10 @@ from .stems import StemKind, make_stem
 class SpikingResNet(SpikingNetwork):
     """A ResNet of spiking blocks: stem, stages ``layer1``, ``layer2``, ..., mean over space, linear readout.
 
-    It also takes the options of :class:`SpikingNetwork`.
+    It also takes the arguments of :class:`SpikingNetwork`.
 
     Args:
         blocks: blocks of each stage.
-        num_classes: width of the logits.
-        time_steps: number of time steps T.
         width: channels of the stem and the first stage; each further stage has twice as many.
         stem: ``"small"`` (3x3, stride 1) or ``"large"`` (7x7, stride 2 and pooling).
         block: ``"basic"`` (the paper's ``spike(f(x) + x)``), ``"sew"`` (``spike(f(x)) + x``), ``"ms"``

@@ -93,8 +93,6 @@ class TransformerBlock(nn.Module):
         heads: attention heads.
         hidden: channels between the two linear layers.
         attention: creates the attention: ``(width, heads, make_neuron) -> module``.
-        block: ``"sew"`` or ``"ms"``.
-        make_neuron: creates each layer's neuron.
 
     Example:
         >>> import torch
@@ -112,20 +110,13 @@ class TransformerBlock(nn.Module):
         make_neuron: MakeNeuron,
     ) -> None:
         super().__init__()
-
-        def enter() -> nn.Module:
-            return nn.Identity() if block == "sew" else make_neuron()
-
-        def leave(inputs: int) -> nn.Module:
-            sew = block == "sew"
-            return SpikingProjection(inputs, width, 1, make_neuron) if sew else Projection(inputs, width, 1)
-
-        self.spike1 = enter()
+        sew = block == "sew"
+        self.spike1 = nn.Identity() if sew else make_neuron()
         self.attention = attention(width, heads, make_neuron)
-        self.mix = leave(width)
-        self.spike2 = enter()
+        self.mix = SpikingProjection(width, width, 1, make_neuron) if sew else Projection(width, width, 1)
+        self.spike2 = nn.Identity() if sew else make_neuron()
         self.expand = SpikingProjection(width, hidden, 1, make_neuron)
-        self.reduce = leave(hidden)
+        self.reduce = SpikingProjection(hidden, width, 1, make_neuron) if sew else Projection(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map counts of spikes or currents ``[T, N, C, H, W]`` to values of the same kind and shape."""
@@ -155,11 +146,9 @@ class SpikingTransformer(SpikingNetwork):
 
     Branches at every stage tap ``layer1``, ``layer2``, ...; branches at every block tap ``layer1.0``, ...
 
-    It also takes the options of :class:`SpikingNetwork`.
+    It also takes the arguments of :class:`SpikingNetwork`.
 
     Args:
-        num_classes: width of the logits.
-        time_steps: number of time steps T.
         width: channels of the first stage; each further stage has twice as many.
         blocks: transformer blocks of each stage.
         heads: attention heads in the first stage; wider stages have more heads of the same channels.

@@ -60,13 +60,11 @@ class SpikingVGG(SpikingNetwork):
 
     The output of a stage is its spikes, before they are pooled.
 
-    It also takes the options of :class:`SpikingNetwork`.
+    It also takes the arguments of :class:`SpikingNetwork`.
 
     Args:
         widths: channels of each layer of each stage, relative to ``width``.
         pooling: ``"max"``, whose outputs are spikes, or ``"average"``; both 2x2.
-        num_classes: width of the logits.
-        time_steps: number of time steps T.
         width: channels of a layer whose relative width is 1.
 
     Raises:
@@ -104,7 +102,10 @@ class SpikingVGG(SpikingNetwork):
         for i, (name, stage_widths) in enumerate(zip(self.stage_names, widths, strict=True)):
             stage = VGGStage()
             for j, ratio in enumerate(stage_widths):
-                pool = _pool(pooling) if i and not j else nn.Identity()
+                pool: nn.Module = nn.Identity()
+                if i and not j:
+                    # Sizes are rounded up, so that an image too small for all poolings ends with one pixel.
+                    pool = (SpikeMaxPool2d if pooling == "max" else nn.AvgPool2d)(2, ceil_mode=True)
                 stage.append(ConvSpike(pool, inputs, ratio * width, make_neuron))
                 inputs = ratio * width
             self.add_module(name, stage)
@@ -121,11 +122,6 @@ class SpikingVGG(SpikingNetwork):
     def roles(self) -> Roles:
         """Return no roles, since all neurons are in :class:`ConvSpike`."""
         return {}
-
-
-def _pool(pooling: Pooling) -> nn.Module:
-    # Sizes are rounded up, so that an image too small for all poolings ends with one pixel.
-    return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
 
 
 spiking_vgg6 = components.network("vgg6")(partial(SpikingVGG, ((1,), (1, 4), (4, 4), (4,)), "max"))

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from ...recipes import Recipe, changed, parse_options
 from ...recipes.entries import from_dict, layer, merged
 from ...training.provenance import recipe_differences
 from .._commands import METHODS
-from .._terminal import words
 
 Point = Mapping[str, Any]
 """Values of entries, by dotted key."""
@@ -134,7 +134,10 @@ def _variant(
     entries: Mapping[str, Any], spec: str, point: Mapping[str, Any], tuned: Mapping[str, Sequence[Any]]
 ) -> Variant:
     """Return the variant of a method at one point of the grid."""
-    method, *own_options = words("--methods", spec)
+    try:
+        method, *own_options = shlex.split(spec)
+    except ValueError as error:
+        raise ValueError(f"--methods: {str(error).lower()} in {spec!r}") from None
     own_keys = {option.partition("=")[0] for option in own_options}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")

@@ -17,9 +17,8 @@ from ...training import RunFolder
 from ...training.provenance import flatten_entries
 from ...training.tables import COLUMN_TITLES, Metric, column_title, format_value
 
-GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
-FIGURES = (*GRADIENT_RATIOS, *COSTS)
+FIGURES = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch", *COSTS)
 DESCRIPTION = "comparison.json"
 
 
@@ -45,12 +44,10 @@ class Comparison:
         if not isinstance(variants, dict):
             raise ValueError(f"{folder / DESCRIPTION} is damaged: repeat the compare command")
         folders = {label: variant["folder"] for label, variant in variants.items()}
-        results: dict[str, dict[int, Mapping[str, Any]]] = {label: {} for label in variants}
+        results: dict[str, dict[int, Mapping[str, Any]]] = {}
         for label, variant in variants.items():
-            for seed in variant["seeds"]:
-                run = RunFolder(folder / variant["folder"] / f"seed{seed}")
-                if run.is_finished:
-                    results[label][seed] = run.read_result()
+            runs = {seed: RunFolder(folder / variant["folder"] / f"seed{seed}") for seed in variant["seeds"]}
+            results[label] = {seed: run.read_result() for seed, run in runs.items() if run.is_finished}
         comparison = cls(folders, results, description["tuned"])
         if not comparison.finished:
             raise ValueError(f"{folder} has no finished run: repeat the compare command")

@@ -166,10 +166,9 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
 
 def _learning(run: RunFiles) -> Section:
     metric, chance = run.metric, None if math.isnan(run.chance) else run.metric.scale * run.chance
-
-    def draw(path: Path) -> None:
-        plots.curves(run.metrics, path, metric.name, metric.label(), metric.scale, chance)
-
+    draw = partial(
+        plots.curves, run.metrics, metric=metric.name, metric_label=metric.label(), scale=metric.scale, chance=chance
+    )
     table = all_columns(run.metrics, "all figures of every epoch")
     return Section("Learning", pictures=[picture("Curves over epochs", draw)], tables=[table])
 
