@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .taps import Tap, Unfold
@@ -26,8 +25,6 @@ class Readout:
         path: the keys and indices of the logits in a tuple or a dictionary.
         time_axis: the axis of time to reduce; None for none.
         unfold: splits the batch axis into time and samples first.
-        listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
-        class_axis: the axis of classes, after averaging, where that is not the second.
         steps: what is read of the time steps: their ``"mean"``, the ``"last"`` one, their ``"max"`` or their ``"sum"``.
             With None all are kept, ``[T, N, classes]``.
 
@@ -40,8 +37,6 @@ class Readout:
     path: tuple[Any, ...] = ()
     time_axis: int | None = None
     unfold: Unfold | None = None
-    listed: bool = False
-    class_axis: int | None = None
     steps: str | None = "mean"
 
     def find(self, output: Any) -> Tensor:
@@ -49,10 +44,8 @@ class Readout:
         logits = output
         # Some networks return a tuple in training alone, with the logits of auxiliary classifiers.
         if not isinstance(logits, Tensor):
-            for key in self.path or (() if self.listed else (0,)):
+            for key in self.path or (0,):
                 logits = entries(logits).get(key)
-        if self.listed and isinstance(logits, list | tuple):
-            logits = torch.stack(tuple(logits))
         if not isinstance(logits, Tensor):
             raise ValueError(
                 f"the network returned {type(output).__name__} without the logits at {self}: pass readout=..."
@@ -70,26 +63,21 @@ class Readout:
         if self.time_axis is not None:
             logits = logits.movedim(self.time_axis, 0)
             logits = logits if self.steps is None else _OVER_TIME[self.steps](logits)
-        return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
+        return logits
 
     def add(self, output: Any, logits: Tensor) -> Any:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
-        logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
         if self.time_axis is not None:
             logits = logits.unsqueeze(self.time_axis)
         steps = self.unfolded(output)
         total = steps + (logits / steps.shape[self.time_axis or 0] if self.steps == "sum" else logits)
-        if self.listed:
-            return replaced(output, self.path, list(total))
         return replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
 
     def __str__(self) -> str:
         path = "".join(f"[{key!r}]" for key in self.path)
         words = {"last": "last step over", "max": "maximum over", "sum": "sum over"}
         reduced = "" if self.time_axis is None else f" {words.get(str(self.steps), 'averaged over')}"
-        if self.listed:
-            return f"output{path}, a list of time steps,{reduced} them"
         if self.unfold is not None:
             return f"output{path} of {self.unfold.steps} time steps in the batch axis{reduced and f'{reduced} them'}"
         return f"output{path}" + (reduced and f"{reduced} axis {self.time_axis}")
