@@ -15,7 +15,7 @@ from shortcut_snn._utils.files import WriteError, remove_strays, replacing, writ
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
 from shortcut_snn.training import RunFolder
-from shortcut_snn.training.provenance import entries_of
+from shortcut_snn.training.provenance import task_entries
 from shortcut_snn.training.run_state import Run
 from shortcut_snn.training.trainer import read_checkpoint
 
@@ -154,7 +154,7 @@ def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_that_another_process_trained_meanwhile_is_kept(copy: Path, resume: bool) -> None:
     folder = copy if resume else copy.parent / "new"
-    opened = Run(folder, entries_of(task()), resume=resume, log=lambda line: None)
+    opened = Run(folder, task_entries(task()), resume=resume, log=lambda line: None)
     run(folder, task(), resume=resume)
     before = contents(folder)
     with pytest.raises(ValueError, match=r"another process has trained in .* meanwhile"):

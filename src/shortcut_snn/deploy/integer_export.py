@@ -101,18 +101,18 @@ class Integer(Exporter):
 
     def rounded(self, network: nn.Module, spec: NetworkSpec, example: Tensor) -> IntegerNetwork:
         """Return the integer network, with its firing rates and test vectors; refuse one whose layers fall silent."""
-        means, before = means_of(network, example)
+        means, before = measure_activity(network, example)
 
-        def integers_of(bits: int) -> tuple[IntegerNetwork, dict[str, float], list[str]]:
+        def rounded_to(bits: int) -> tuple[IntegerNetwork, dict[str, float], list[str]]:
             """Return the integer network, its firing rates, and the layers that it silences."""
             integers = IntegerNetwork(*integer_graph(network, spec, bits, means))
             spikes = integers.run(integers.restored(example))[1]
             after = {name: counts.double().mean().item() for name, counts in spikes.items()}
             return integers, after, [name for name in before if before[name] > 0 and not after[name]]
 
-        integers, after, silent = integers_of(self.bits)
+        integers, after, silent = rounded_to(self.bits)
         if silent:
-            enough = next((bits for bits in range(self.bits + 1, MAX_BITS + 1) if not integers_of(bits)[2]), None)
+            enough = next((bits for bits in range(self.bits + 1, MAX_BITS + 1) if not rounded_to(bits)[2]), None)
             remedy = f"use --bits {enough}" if enough else "no number of bits up to 8 changes that"
             raise ValueError(f"{silent[0]} fires with float weights, but never with {self.bits} bits: {remedy}")
         integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
@@ -145,7 +145,7 @@ class Integer(Exporter):
 
 
 @torch.no_grad()
-def means_of(network: nn.Module, example: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
+def measure_activity(network: nn.Module, example: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the mean of each input channel of convolutions and linear layers, and the firing rates of neurons."""
     layers = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     inputs: dict[str, Tensor] = {}

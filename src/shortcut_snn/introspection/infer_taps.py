@@ -102,10 +102,10 @@ class TapInference:
         # A stem and a head need not be in a stage.
         return self._longest_row(names, _MAX_STAGES, outside=2)
 
-    def _spread(self, number: int, least: int) -> list[str]:
+    def _spread(self, number: int, min_length: int) -> list[str]:
         """Return places that can be tapped, evenly spread over the first row that has enough of them."""
         if rows := self._rows():
-            row = next((row for row in rows if len(row) >= least), max(rows, key=len))
+            row = next((row for row in rows if len(row) >= min_length), max(rows, key=len))
             number = min(number, len(row))
             # Two of five places are the second and the fourth.
             depths = [(index + 1) * (len(row) + 1) / (number + 1) for index in range(number)]
@@ -149,7 +149,7 @@ class TapInference:
         inside = _inside(name, self._events)
         return name if name in self._events or not inside else inside[-1]
 
-    def _longest_row(self, names: Sequence[str], most: int, outside: int = 0) -> list[str]:
+    def _longest_row(self, names: Sequence[str], max_length: int, outside: int = 0) -> list[str]:
         """Return the ends of the longest row of numbered siblings, all but the last, which span most layers.
 
         Each holds a layer and, in a network with neurons, a neuron.
@@ -165,7 +165,7 @@ class TapInference:
             row = [name for name in group if not self.neurons or _inside(name, self._called_neurons)]
             held = {name: layers for name in row if (layers := _inside(name, self._layers))}
             spans_most = sum(map(len, held.values())) * 2 >= len(self._layers) - outside
-            if len(longest) < len(held) <= most and len(held) > 1 and spans_most:
+            if len(longest) < len(held) <= max_length and len(held) > 1 and spans_most:
                 longest = list(held)
         ends = set(map(self._called_stand_in, longest))
         return [name for name in self._events if name in ends][:-1]

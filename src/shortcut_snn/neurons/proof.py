@@ -149,11 +149,11 @@ def _factors(x: Tensor, seed: int) -> Tensor:
 
 
 _CASES: dict[str, Callable[..., Case]] = {
-    "batch_statistics": lambda x: _case(x, lambda x, seed: (x,)),
+    "batch_statistics": lambda x: _case(x, lambda example, seed: (example,)),
     "forward": _forward_case,
     "backward": _backward_case,
     "input_grad": lambda grad, x, a, b, c, in_place: _case(
-        x, lambda x, seed: (x.clone(), x, *_factors(x, seed), in_place), (in_place,)
+        x, lambda example, seed: (example.clone(), example, *_factors(example, seed), in_place), (in_place,)
     ),
     "pack": lambda spikes: _case(spikes, lambda x, seed: (x.gt(0).to(x),)),
     "unpack": lambda bits, out: _case(out, lambda x, seed: (plain.pack(x.gt(0).to(x)), torch.zeros_like(x))),

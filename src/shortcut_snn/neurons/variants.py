@@ -317,7 +317,7 @@ class PSN(Neuron):
     Args:
         time_steps: T of the network.
         surrogate: derivative of the spike in the backward pass.
-        detach_membrane: must be false, since there is no membrane potential to detach.
+        detach_membrane: False; True is refused, because a PSN has no membrane potential.
 
     Example:
         >>> PSN(time_steps=4)(torch.randn(4, 2, 3)).shape

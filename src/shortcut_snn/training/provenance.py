@@ -17,7 +17,7 @@ from ..components.entries import write
 from ..method import Method
 
 
-def entries_of(task: Any) -> dict[str, Any]:
+def task_entries(task: Any) -> dict[str, Any]:
     """Return what takes the place of a recipe for a task that was built in Python."""
     method = task.method
     return {

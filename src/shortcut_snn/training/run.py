@@ -21,7 +21,7 @@ from ..initialisation import Initialisation, initialise, set_surrogates
 from .folder import RunFolder
 from .health import Health
 from .loggers import make_loggers
-from .provenance import entries_of, environment
+from .provenance import environment, task_entries
 from .result import finish, metric_of
 from .run_state import History, Run, SaveRun, WeightAverage
 from .steps import FiniteSteps, StepCost
@@ -73,7 +73,7 @@ def fit(
         ['accuracy', 'loss']
     """
     data = as_data(data)
-    run = folder if isinstance(folder, Run) else Run(folder, entries_of(task), resume=resume, log=log)
+    run = folder if isinstance(folder, Run) else Run(folder, task_entries(task), resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
     run.begin(task, data)

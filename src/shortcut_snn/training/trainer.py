@@ -103,8 +103,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         position(checkpoint)
     except Exception as error:
         # torch's own message recommends weights_only=False, which would run code from the file.
-        is_torchs = "weights" in str(error).lower()
-        reason = "it is damaged, or holds more than plain data" if is_torchs else f"{error!r:.100}"
+        is_refusal = "weights" in str(error).lower()
+        reason = "it is damaged, or holds more than plain data" if is_refusal else f"{error!r:.100}"
         raise ValueError(
             f"{path} is not a checkpoint of a run ({reason}); restore it from a copy, or delete it to start again"
         ) from None

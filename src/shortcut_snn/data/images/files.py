@@ -165,7 +165,7 @@ class ImageArchive(StoredSet):
         if ("x_val" in arrays) != ("y_val" in arrays):
             raise ValueError(f"{path} must have both x_val and y_val, or neither")
         names = {"train": "training", "test": "test"} | ({"val": "validation"} if "x_val" in arrays else {})
-        parts = {part: _images_of(path, arrays, part) for part in names}
+        parts = {part: _part_images(path, arrays, part) for part in names}
         train = parts["train"]
         for part, images in parts.items():
             if images.shape != train.shape:
@@ -188,7 +188,7 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]], parts: list[ArrayI
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
 
 
-def _images_of(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> ArrayImages:
+def _part_images(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> ArrayImages:
     pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

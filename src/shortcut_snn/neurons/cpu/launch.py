@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..operators.interface import Buffers
 from ..operators.layout import bit_row
 from . import thread_pool
 from .kernels.build import PARAMS, TILE
@@ -18,7 +19,6 @@ from .kernels.build import PARAMS, TILE
 _MIN_ITEM_SIZE, _MAX_ITEMS = 8192, 64
 
 Field = Tensor | int | None
-Buffers = Mapping[str, Tensor | None]
 _NONE: Buffers = {}
 
 

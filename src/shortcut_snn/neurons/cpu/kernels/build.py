@@ -64,7 +64,7 @@ def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = No
         compiled = numba.cfunc(signature, cache=True, **options)(bound)
     except Exception as error:  # Any, if a file of the cache is damaged; a fault of the kernel is raised again below.
         compiled = numba.cfunc(signature, **options)(bound)
-        # In a folder that is not writable there is no cache; otherwise one warning is enough.
+        # A folder that is not writable has no cache, which is not a fault. Any other reason is told once.
         if not _warned and "no locator" not in str(error):
             _warned = True
             warnings.warn(
