@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 import warnings
+from dataclasses import dataclass
 
 import nir
 import numpy as np
@@ -14,8 +15,12 @@ import onnxruntime
 import pytest
 import torch
 from spikingjelly.activation_based.nir_exchange import import_from_nir
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
+from shortcut_snn import components
 from shortcut_snn.cli import main
+from shortcut_snn.data import as_data
 from shortcut_snn.deploy import card, load
 from shortcut_snn.deploy.card import ENERGY
 from shortcut_snn.deploy.nir_export import DT
@@ -140,6 +145,30 @@ def test_half_precision_is_measured_again(trained, tmp_path, capsys):
         assert torch.equal(weight, folded[name].half().float()), name
     half_size, size = ((folder / "network.safetensors").stat().st_size for folder in (tmp_path, trained))
     assert half_size < 0.75 * size
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_labels_count_as_in_the_run(soft, forgotten, tmp_path):
+    images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8)
+    classes = torch.arange(60) % 2
+    # Probabilities, or classes of which a third is unknown.
+    labels = F.one_hot(classes).float() if soft else classes.where(torch.arange(60) % 3 > 0, torch.tensor(-100))
+    about = {"classes": ["a", "b"], "kind": "static", "mean": [0.5], "std": [0.3]}
+
+    @components.data("labelled")
+    @dataclass(frozen=True)
+    class Labelled:
+        batch_size: int = 20
+
+        def load(self, time_steps=None):
+            return as_data([TensorDataset(images, labels)] * 2, batch_size=self.batch_size, description=about)
+
+    network = ["--data.kind", "labelled", "--network.kind", "resnet8", "--network.width", "4"]
+    assert main(["train", *network, "--training.epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert export(tmp_path / "run", tmp_path / "out", "--to", "safetensors", "--half") == 0
+    hits = load(tmp_path / "out").predict(images) == classes
+    expected = (hits if soft else hits[labels >= 0]).float().mean().item()
+    assert card(tmp_path / "out").accuracy == {"test": pytest.approx(expected)}
 
 
 def test_int8_is_measured_again(trained, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import argparse
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from ..data import Data, ImageData
 from ..deploy import Card, Exporter, NetworkSpec
 from ..deploy.card import CARD, ENERGY, README
 from ..deploy.export import export_with_card
+from ..deploy.exporter import Logits
 from ..deploy.safetensors_files import copy_branches, read_inference, read_network
 from ..deploy.single_step import keep_branches
 from ..deploy.spec import InputSpec, describe_inputs
 from ..recipes import Recipe, open_run
 from ..recipes.runs import keeps_result
-from ..training import RunFolder
+from ..training import RunFolder, Task
 from ._terminal import UsageError, usage_errors
 
 
@@ -48,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
     spec = NetworkSpec(recipe.network, recipe.neuron, dict(data.description) | task.description)
     _check_batch(spec.inputs, batch)
     task.model.strip()
-    test = data.loaders(0).test if task.metric == "accuracy" else ()
     card = _card(options, recipe, data, spec)
     weights = RunFolder(options.run).network(options.weights)
     _, about = read_network(weights)
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if kept is not None and options.streaming:
         keep_branches(task.model.network, kept.branches)
     stated = card.accuracy
+    test = partial(_test_accuracy, task, data)
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
     if kept is not None and options.to == "safetensors":
         copy_branches(weights, path)
@@ -85,6 +87,14 @@ def _check_batch(inputs: InputSpec, batch: Tensor) -> None:
             f"the network takes images [C, H, W] of {expected}, and the data has {shape}: leave data.image_size and "
             "data.size as they are in the run"
         )
+
+
+def _test_accuracy(task: Task, data: Data, logits: Logits) -> dict[str, float]:
+    """Return the accuracy of a file on the test data, as the task measures it."""
+    if task.metric != "accuracy":
+        return {}
+    outputs = [(logits(images), labels) for images, labels in data.loaders(0).test]
+    return {"test": float(task.metrics(*map(torch.cat, zip(*outputs, strict=True)))["accuracy"])}
 
 
 def _card(options: argparse.Namespace, recipe: Recipe, data: Data, spec: NetworkSpec) -> Card:

@@ -4,7 +4,7 @@ The card in a folder lists all files there that hold the same weights.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,13 @@ def export_with_card(
     exporter: Exporter,
     folder: Path,
     card: Card,
-    test: Iterable[tuple[Tensor, Tensor]] = (),
+    test: Callable[[Logits], dict[str, float]],
 ) -> tuple[Path, Agreement, Card]:
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
-    If the file's weights are rounded, accuracy on the batches of ``test`` and energy are measured again. A card in the
-    folder keeps its files if it has the same recipe, weights and accuracy. Another README, or a card that lists files
-    of another recipe or weights, is an error.
+    If the file's weights are rounded, accuracy (by ``test``) and energy are measured again. A card in the folder keeps
+    its files if it has the same recipe, weights and accuracy. Another README, or a card that lists files of another
+    recipe or weights, is an error.
     """
     if (folder / README).is_file() and not (folder / CARD).is_file():
         raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
@@ -212,15 +212,13 @@ def export_with_card(
             )
     path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
     if rounded is not None:
-        right = [rounded(batch).argmax(-1) == labels for batch, labels in test]
-        accuracy = {"test": float(torch.cat(right).double().mean())} if right else {}
         energy = None
         # It is counted where the file can be loaded as a network.
         if isinstance(exporter, Safetensors):
             loaded = load(path)
             report = measure_energy(loaded.network, [loaded.prepare(images)], spec.time_steps)
             energy = {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}
-        card = replace(card, accuracy=accuracy, energy=energy)
+        card = replace(card, accuracy=test(rounded), energy=energy)
     options = [text.format(value) for option, text in OPTIONS.items() if (value := getattr(exporter, option, False))]
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
