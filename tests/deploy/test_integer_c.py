@@ -104,6 +104,17 @@ def test_additions_and_memory_are_counted(tmp_path):
     assert ram > 4 * sum(counts[0, 0].numel() for counts in integers.run(images)[1].values())
 
 
+def test_files_of_the_user_are_not_replaced(tmp_path):
+    network, spec = activated(nets.SpikingResNet([1], CLASSES, 2, width=4)), make_spec()
+    (tmp_path / "Makefile").write_text("all: firmware.bin\n")
+    with pytest.raises(ValueError, match="Makefile was not written by an export"):
+        export_network(network, spec, batch(spec), "c", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
+    (tmp_path / "Makefile").unlink()
+    for _ in range(2):
+        export_network(network, spec, batch(spec), "c", tmp_path)
+
+
 def test_a_wrong_weight_is_found_by_its_layer(tmp_path):
     network = activated(nets.SpikingResNet([1], CLASSES, 2, width=4))
     path, _ = export_network(network, make_spec(), batch(make_spec()), "c", tmp_path)

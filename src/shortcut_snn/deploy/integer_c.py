@@ -18,6 +18,8 @@ from .exporter import Logits
 from .integer_export import Integer
 from .spec import NetworkSpec
 
+_TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in Path(__file__).with_name("c").iterdir()}
+
 
 @components.exporter("c")
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class C(Integer):
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the files and return a function that runs the integer file; see :meth:`.Exporter.export`."""
         integers = path.with_name(Integer.file)
+        for name in _TEMPLATES:
+            old = path.with_name(name)
+            if old.is_file() and "Written by shortcut-snn" not in old.read_text(encoding="utf-8", errors="replace"):
+                raise ValueError(f"{old} was not written by an export, and would be replaced: choose another folder")
         logits = super().export(network, spec, integers)
         for name, text in c_files(*reference.read(integers)).items():
             write_text(path if name == self.file else path.with_name(name), text)
@@ -46,8 +52,7 @@ class C(Integer):
 def c_files(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the C files of an integer network by their names."""
     values = _Source(about, tensors).values()
-    texts = {path.name: path.read_text(encoding="utf-8") for path in Path(__file__).with_name("c").iterdir()}
-    return {name: re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), text) for name, text in texts.items()}
+    return {name: re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), text) for name, text in _TEMPLATES.items()}
 
 
 def _array(kind: str, declaration: str, values: Any) -> str:

@@ -1,3 +1,5 @@
+/* Written by shortcut-snn. */
+
 /* Compare the network with its recorded test vectors, or print the logits of the images in a file of raw bytes. */
 
 #include <stdio.h>

@@ -1,3 +1,5 @@
+/* Written by shortcut-snn. */
+
 #ifndef SNN_NETWORK_H
 #define SNN_NETWORK_H
 
