@@ -17,6 +17,7 @@ from shortcut_snn.data import Digits
 from shortcut_snn.deploy import Exits, Inference, fold, load
 from shortcut_snn.deploy.anytime import all_logits, calibrate_logits, leave, make_runner
 from shortcut_snn.deploy.safetensors_files import read_network, save_network
+from shortcut_snn.deploy.single_step import SingleStep, keep_branches
 from shortcut_snn.energy import measure_energy
 from shortcut_snn.method import Branches, LinearHead, LossSum, Method
 from shortcut_snn.training import Classification, Training, fit
@@ -77,6 +78,24 @@ def test_leaving_changes_nothing_but_the_exit(name, events):
     assert torch.allclose(prediction.confidence, at.softmax(-1).max(-1).values, atol=1e-5)
     assert prediction.steps.tolist() == [exits.exits[exit][0] for exit in prediction.exits.tolist()]
     assert list(prediction.layers) == [exits.exits[exit][1] for exit in prediction.exits.tolist()]
+
+
+def test_exits_are_in_the_order_of_the_network_whatever_the_order_of_their_names():
+    network = with_branches("sew", events=False)
+    images, heads = batch(network.spec, 12), network.branches
+    other = Inference(network.network, network.spec, branches={tap: heads[tap] for tap in reversed(heads)})
+    assert other.exit_runner.exits == network.exit_runner.exits
+    assert [place for _, place in other.exit_runner.exits[:4]] == ["layer1", "layer2", "layer3", "output"]
+    everywhere = Exits(**{**exits_of(other.exit_runner).to_dict(), "thresholds": (0.11,) * 11})
+    assert torch.equal(other.predict(images, everywhere).exits, network.predict(images, everywhere).exits)
+    keep_branches(other.network, other.branches)
+    step = SingleStep(other.network)
+    x = other.model_inputs(images)
+    values = dict(zip(step.taps, step(x)[1:], strict=False))
+    logits = {}
+    network.exit_runner(x, logits.__setitem__, range(4))
+    for number, tap in enumerate(("layer1", "layer2", "layer3")):
+        assert torch.allclose(values[tap], logits[number], atol=1e-5), tap
 
 
 def test_exits_that_no_sample_takes_cost_nothing():

@@ -37,11 +37,19 @@ class ExitRunner(nn.Module):
     """A folded built-in network that runs piece by piece. A sample that leaves is computed no further.
 
     A piece is the time steps up to the next one with an exit. The runner takes a copy that shares the weights.
-    ``heads`` come by the names of their taps, in the order in which the network calls them.
+    ``heads`` come by the names of their taps.
     """
 
     def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module], steps: int) -> None:
         super().__init__()
+        paths = [path for path, _ in network.named_modules(remove_duplicate=False)]
+
+        def end(tap: str) -> tuple[int, int]:
+            """Return a number that rises in the order in which the modules of a network end."""
+            return max(at for at, path in enumerate(paths) if f"{path}.".startswith(f"{tap}.")), -len(tap)
+
+        # A sample takes the first exit that is certain, so their order must be that of the network.
+        heads = {tap: heads[tap] for tap in sorted(heads, key=end)}
         modules = nn.ModuleList([network, *heads.values()])
         tensors = (*modules.parameters(), *modules.buffers())
         network, *copies = copy.deepcopy(modules, {id(tensor): tensor for tensor in tensors})

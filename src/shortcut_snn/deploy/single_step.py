@@ -52,9 +52,9 @@ class SingleStep(nn.Module):
         heads = getattr(network, EXIT_HEADS, {})
         self.taps = [name.replace(":", ".") for name in heads]
         """Places of the branches whose logits a step returns as well."""
-        self._exit_logits: list[Tensor] = []
+        self._exit_logits: dict[str, Tensor] = {}
         for tap, head in zip(self.taps, heads.values(), strict=True):
-            network.get_submodule(tap).register_forward_hook(partial(self._at_tap, head))
+            network.get_submodule(tap).register_forward_hook(partial(self._at_tap, tap, head))
         layers = spiking_layers(network)
         self.names = list(layers)
         """Paths of the layers of neurons, in the order of their membrane potentials."""
@@ -66,13 +66,12 @@ class SingleStep(nn.Module):
         Without membrane potentials ``before`` the step the network starts from 0.
         """
         membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
-        self._exit_logits = []
         logits = self.step(frame, membranes)
         after = (membrane.after for membrane in membranes if membrane.after is not None)
-        return (logits, *self._exit_logits, *after)
+        return (logits, *(self._exit_logits.pop(tap) for tap in self.taps), *after)
 
-    def _at_tap(self, head: nn.Module, module: nn.Module, args: Any, output: Tensor) -> None:
-        self._exit_logits.append(head(pool(output, 0)))
+    def _at_tap(self, tap: str, head: nn.Module, module: nn.Module, args: Any, output: Tensor) -> None:
+        self._exit_logits[tap] = head(pool(output, 0))
 
     def step(self, frame: Tensor, membranes: Sequence[Membrane], steps: int = 1) -> Tensor:
         """Return the mean logits ``[N, num_classes]`` of some steps, and write the membrane potentials after them.
