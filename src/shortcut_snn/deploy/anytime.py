@@ -251,7 +251,10 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
         batch: dict[int, Tensor] = {}
         # It returns None, so no sample leaves.
         runner(runner_inputs(network, x), batch.__setitem__)
-        stacked = torch.stack([batch[exit].float() for exit in sorted(batch)])
+        if list(batch) != sorted(batch):
+            places = ", ".join(dict.fromkeys(runner.exits[exit][1] for exit in batch))
+            raise ValueError(f"the network runs its exits in another order ({places}): attach with taps in that order")
+        stacked = torch.stack([logits.float() for logits in batch.values()])
         if stacked.dim() != 3 or target.shape != stacked.shape[1:2]:
             raise ValueError(
                 "exits are for classes: expected logits [N, classes] and labels [N], got "
