@@ -20,6 +20,7 @@ from shortcut_snn.deploy.safetensors_files import read_network, save_network
 from shortcut_snn.deploy.single_step import SingleStep, keep_branches
 from shortcut_snn.energy import measure_energy
 from shortcut_snn.method import Branches, LinearHead, LossSum, Method
+from shortcut_snn.neurons import PSN
 from shortcut_snn.training import Classification, Training, fit
 
 from ..training.small import train
@@ -359,6 +360,18 @@ def test_what_has_no_exits_is_refused():
         load("nmnist-small").predict(torch.zeros(1, 6, 2, 17, 17), anytime=exits_of(digits_network.exit_runner))
     with pytest.raises(TypeError, match="attach"):
         calibrate(nn.Linear(3, 2), [(images, torch.tensor([1, 2]))])
+    parallel = nets.spiking_resnet8(10, 4, width=4, make_neuron=lambda: PSN(4))
+    with pytest.raises(ValueError, match="exits need another neuron"):
+        calibrate(parallel, [(torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))], drop=0.5)
+
+
+def test_taps_of_another_network_must_be_in_its_order():
+    network = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
+    x, y = torch.rand(20, 64), torch.arange(20) % 10
+    options = {"loop": 4, "readout": "mean", "log": lambda line: None}
+    calibrate(attach(network, ["1", "3"], example=x, labels=y, **options), [(x, y)], drop=0.5)
+    with pytest.raises(ValueError, match=r"another order \(1, 3, output\)"):
+        calibrate(attach(network, ["3", "1"], example=x, labels=y, **options), [(x, y)], drop=0.5)
 
 
 def test_a_wrapped_built_in_network_has_exits_too():
