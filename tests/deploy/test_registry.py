@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import sys
 import time
@@ -32,6 +33,13 @@ def test_a_mistyped_path_is_not_sent_to_the_hub(tmp_path, monkeypatch):
     Path("runs").mkdir()
     with pytest.raises(FileNotFoundError, match="'runs/digts'"):
         load("runs/digts")
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(TRAINED / "digits-resnet18", tmp_path / "mine")
+    assert card("~/mine") == card("digits-resnet18")
+    assert load("~/mine").spec == load("digits-resnet18").spec
 
 
 def test_a_folder_without_a_network_does_not_hide_a_name(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .._utils.files import expanded
 from ..components.registry import suggestion
 from ..nets.options import check_choice
 from .card import CARD, WEIGHTS, Card, read_card
@@ -48,7 +49,7 @@ def find(name: str | Path, file: str, revision: str | None = None) -> Path:
 
     A path to a network comes first, then a name, then any other path, then a repository of the hub.
     """
-    path = Path(name)
+    path = expanded(name)
     if path.is_file() or (path / WEIGHTS).is_file():
         return path
     if str(name) in names():
