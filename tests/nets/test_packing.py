@@ -1,6 +1,7 @@
 """Networks save bits of spikes; outputs and gradients stay bit-identical."""
 
 import copy
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -156,6 +157,16 @@ def test_bits_are_carried_by_spikes_that_have_not_changed() -> None:
     assert bits_of(NormNeuron(nn.BatchNorm2d(3), Graded())(x)) is None
     layer.neuron.register_forward_hook(lambda _module, _args, output: 0.5 * output)
     assert bits_of(layer(x)) is None
+
+
+def test_spikes_that_are_saved_can_be_loaded() -> None:
+    spikes, file = LIF()(torch.rand(2, 3, 64)), io.BytesIO()
+    torch.save(spikes, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert torch.equal(loaded, spikes)
+    assert bits_of(loaded) is None
+    assert bits_of(copy.deepcopy(spikes)) is None
 
 
 class Recorded(Rectangle):

@@ -66,8 +66,8 @@ class _Carried:
     holders: tuple["ref[Tensor]", ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as None: a copy has another memory."""
-        return type(None), ()
+        """Copy and pickle as an empty size, which ``torch.load`` allows: a copy has another memory."""
+        return torch.Size, ()
 
 
 def _address(spikes: Tensor, bits: Tensor) -> int:
@@ -80,7 +80,7 @@ def _carried(spikes: Tensor) -> _Carried | None:
     if torch.compiler.is_compiling() or spikes.is_inference() or torch._C._are_functorch_transforms_active():
         return None
     carried: _Carried | None = getattr(spikes, "_shortcut_snn_bits", None)
-    if carried is None or (carried.version, carried.address) != (spikes._version, _address(spikes, carried.bits)):
+    if not carried or (carried.version, carried.address) != (spikes._version, _address(spikes, carried.bits)):
         return None
     return carried
 
