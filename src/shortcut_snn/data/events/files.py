@@ -90,7 +90,7 @@ class RecordingArchive(EventSet):
             raise DataFileError(
                 f"{file.path}: {count} labels need {count + 1} offsets and, if there is one, is_test [{count}]"
             )
-        if labels.min(initial=0) < 0 or labels.max(initial=0) > count:
+        if labels.max(initial=0) > count:
             raise DataFileError(f"{file.path}: labels must be 0 to K - 1 for K classes, got {labels.max()}")
         events = ArchivedEvents(file.path)
         recordings = [Recording(f"{i:05d}", file, events.read, (i,)) for i in range(count)]
