@@ -237,6 +237,16 @@ def test_wrong_lists_of_gestures_are_named(official_gestures: Path, name: str, c
     assert name in str(caught.value)
 
 
+def test_a_part_without_gestures_is_named(official_gestures: Path, tmp_path: Path) -> None:
+    write(official_gestures / "DvsGesture" / "trials_to_train.txt", b"")
+    with pytest.raises(ValueError, match=f"^{official_gestures}: the training set is empty"):
+        DVSGesture(official_gestures).load(4)
+    for name in DVSGesture.content:
+        (tmp_path / "arrays" / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="arrays: the training set is empty"):
+        DVSGesture(tmp_path / "arrays").load(4)
+
+
 def test_a_gesture_without_events_is_named(official_gestures: Path) -> None:
     path = official_gestures / "DvsGesture" / "user01_led.aedat"
     write(path.with_name("user01_led_labels.csv"), b"class,startTime_usec,endTime_usec\n1,90000000,90000001\n")

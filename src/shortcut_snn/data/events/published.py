@@ -150,8 +150,8 @@ class DVSGesture(PublicEventSet):
         base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
         samples, names = (_trials, _OFFICIAL) if base is not None else (_arrays, self.content)
         base = base or self.find()
-        parts = [zip(*samples(base, base / name), strict=True) for name in names]
-        train, test = (EventImages(recordings, torch.tensor(labels), maker) for recordings, labels in parts)
+        parts = [list(samples(base, base / name)) for name in names]
+        train, test = (EventImages([r for r, _ in part], torch.tensor([n for _, n in part]), maker) for part in parts)
         return Source(train, test, list(GESTURES))
 
 
