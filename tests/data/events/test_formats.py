@@ -279,6 +279,14 @@ def test_an_overflow_of_a_32_bit_clock_is_undone(tmp_path: Path, name: str) -> N
     assert (events.x == sample.x).all()
 
 
+@pytest.mark.parametrize(("dtype", "overflow"), [(">u4", 2**32), ("<i4", 2**31)])
+def test_an_overflow_of_other_32_bit_columns_is_undone(tmp_path: Path, dtype: str, overflow: int) -> None:
+    sample = synthetic(0, 500, DVS128)
+    late = Sample(sample.t + overflow - 100_000, *sample[1:])
+    np.save(tmp_path / "a.npy", structured(late).astype([("x", "i2"), ("y", "i2"), ("t", dtype), ("p", "?")]))
+    assert (np.diff(read(tmp_path / "a.npy", DVS128).t) == np.diff(sample.t)).all()
+
+
 def test_two_recordings_in_one_file_are_refused(tmp_path: Path) -> None:
     sample = synthetic(0, 500, DVS128)
     twice = Sample(*(np.concatenate([column, column]) for column in sample))

@@ -325,6 +325,14 @@ def test_an_archive_without_is_test_gets_a_seeded_split(tmp_path: Path, data: Da
     assert names(first.test) != names(other.test)
 
 
+def test_an_overflow_of_the_clock_in_an_archive_is_undone(tmp_path: Path, data: Data) -> None:
+    early = write_npz(tmp_path / "early.npz", *data, {})
+    with np.load(early) as arrays:
+        late = write_npz(tmp_path / "late.npz", *data, {"t": arrays["t"] + np.uint32(2**32 - 100_000)})
+    first, other = (RecordingArchive(path).load(2).test.fetch(range(5)) for path in (early, late))
+    assert torch.equal(first, other)
+
+
 @pytest.mark.parametrize(
     ("changes", "keyword"),
     [

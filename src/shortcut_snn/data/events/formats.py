@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..reading import DataFileError, one_line, require
-from .recording import Events, Sensor, brightened, unwrap
+from .recording import Events, Sensor, brightened
 
 
 def read_npy(path: Path) -> Events:
@@ -31,8 +31,6 @@ def read_npy(path: Path) -> Events:
             raise DataFileError(f"{path} has a time t that is NaN, infinite or beyond 52 bits")
         # Times are seconds if any has a fraction.
         t = np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
-    elif t.dtype == np.uint32:
-        t = unwrap(t)
     return Events.of(t, array["x"], array["y"], brightened(array["p"], path))
 
 
@@ -112,7 +110,7 @@ def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned:
     y, x = (127 - (address >> shift & 0x7F).astype(np.int64) for shift in (8, 1))
     if turned:
         y, x = x, y
-    return Events.of(unwrap(stamps), x, y, address & 1 == 0)
+    return Events.of(stamps, x, y, address & 1 == 0)
 
 
 # Type, source, bytes of an event, offset of its time, overflows of time, capacity, events, valid events.
@@ -206,7 +204,7 @@ def read_dat(path: Path) -> Events:
     if kind not in ((0x00, 8), (0x0C, 8)):
         raise DataFileError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
     stamps, word = _words(path, content, len(header) + 2, "<u4", 2).T
-    return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
+    return Events.of(stamps, word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
 
 
 def refuse_h5(path: Path) -> Events:

@@ -34,6 +34,8 @@ class Events:
     @classmethod
     def of(cls, t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any]) -> "Events":
         """Convert arrays of any integer types, or of floats with integer values."""
+        if t.dtype.str[1:] in ("i4", "u4"):
+            t = unwrap(t)
         # A time beyond int64 becomes its lowest value, and check_events refuses the duration.
         with np.errstate(invalid="ignore"):
             return cls(t.astype(np.int64), x.astype(np.int64), y.astype(np.int64), p.astype(np.bool_))
@@ -53,7 +55,7 @@ def brightened(p: NDArray[Any], source: Path | str) -> NDArray[np.bool_]:
     return rose
 
 
-def unwrap(stamps: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
+def unwrap(stamps: NDArray[Any]) -> NDArray[np.int64]:
     """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds."""
     t = stamps.astype(np.int64)
     if not (np.diff(t) < -(2**31)).any():
