@@ -472,6 +472,22 @@ def test_a_surrogate_is_set_by_its_width_alone() -> None:
     assert find_neurons(net)["stem.spike"].surrogate == Scaled(Rectangle(1.5), 1.0)
 
 
+def test_a_surrogate_of_ones_own_may_have_a_function() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.function = lambda v, alpha: surrogate.atan.apply(v, alpha)
+
+        def forward(self, v: Tensor) -> Tensor:
+            return self.function(v, 2.0)
+
+    net = nn.Sequential(nn.Linear(64, 16), neuron.LIFNode(surrogate_function=Own(), step_mode="m"), nn.Linear(16, 10))
+    x = torch.rand(2, 16, 64)
+    assert initialise(net, x, torch.arange(16) % 10).skipped == {}
+    set_surrogates(net, {"1": {"factor": 3.0}})
+    assert net(x).isfinite().all()
+
+
 def test_a_small_batch_is_named() -> None:
     report = initialise(resnet("basic", lif, name="resnet8"), *batch(8, 8))
     assert "measured on 8 samples: pass a batch of at least 16" in str(report)

@@ -97,7 +97,8 @@ def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) 
     for name in _FUNCTIONS:
         function: Any = getattr(neuron, name, None)
         if callable(function):
-            setattr(neuron, name, ScaledSpike(getattr(function, "function", function), factor, width))
+            own = function.function if isinstance(function, ScaledSpike) else function
+            setattr(neuron, name, ScaledSpike(own, factor, width))
             return True
     return False
 
