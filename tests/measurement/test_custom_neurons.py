@@ -93,6 +93,25 @@ def test_steps_and_sequences_of_one_neuron_are_measured_alike() -> None:
         examine(Network(Step), [data], F.cross_entropy)
 
 
+class Named(Whole):
+    def forward(self, current: Tensor, v: Tensor | None = None, decay: float = 0.5) -> Tensor:  # type: ignore[override]
+        assert (v, decay) == (None, 0.9)
+        return super().forward(current)
+
+
+class ByName(Network):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, neuron in zip(self.layers, self.neurons, strict=True):
+            x = neuron(layer(x), decay=0.9)
+        return self.readout(x).mean(0)
+
+
+def test_an_input_by_name_stays_with_its_parameter() -> None:
+    net, data = ByName(Named), digits()
+    assert len(diagnose(net, [data], spiking=Named).layers) == 2
+    assert initialise(net, *data, spiking=Named).weights.keys() == {"layers.0", "layers.1"}
+
+
 def test_the_tip_for_custom_neurons_can_be_followed() -> None:
     net, data = Network(Whole), digits()
     with torch.no_grad():

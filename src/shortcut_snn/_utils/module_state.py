@@ -1,5 +1,6 @@
 """Hooks on modules and changes of their state that last for one block."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,14 +20,19 @@ def hooked(
 ) -> Iterator[None]:
     """Hook modules for a block, also if it raises. The functions get a module's name before what torch passes.
 
-    Inputs that a caller passes by keyword follow the positional ones.
+    Inputs that a caller passes by keyword follow the positional ones. ``pre`` returns all inputs, or None.
     """
 
     def before(function: Any, name: str, module: Any, args: Any, keywords: Any) -> Any:
+        if keywords:
+            # By position: the functions may call the module, and a parameter between may have been left out.
+            bound = inspect.signature(module.forward).bind(*args, **keywords)
+            bound.apply_defaults()
+            args, keywords = bound.args, bound.kwargs
         changed = function(name, module, (*args, *keywords.values()))
         if changed is None:
             return None
-        return (changed if isinstance(changed, tuple) else (changed,)), {}
+        return changed[: len(args)], dict(zip(keywords, changed[len(args) :], strict=True))
 
     def after(function: Any, name: str, module: Any, args: Any, keywords: Any, output: Any) -> Any:
         return function(name, module, (*args, *keywords.values()), output)
