@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import norse.torch as norse
 import pytest
 import snntorch
 import torch
@@ -540,6 +541,13 @@ def test_a_neuron_of_steps_keeps_its_states() -> None:
     report = initialise(attach(net, [], example=x, labels=labels, readout="sum", log=len), x, labels)
     assert not report.skipped
     assert report.gradients[1] < 2 * report.gradients[0]
+
+
+def test_a_state_that_the_network_hands_on_is_followed() -> None:
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Linear(64, 32), nn.BatchNorm1d(32), norse.LIFCell(), nn.Linear(32, 10))
+    report = initialise(net, *digits(), loss_of_mean)
+    assert report.rates == pytest.approx((0.2, 0.2), abs=0.05)
 
 
 def test_an_example_of_one_value_is_refused() -> None:

@@ -236,7 +236,13 @@ def _fire(neuron: nn.Module, args: Sequence[Any], calls: int, current: Tensor) -
     """Return the spikes of a neuron for a current, from its initial state, averaged over several calls."""
     trial = neuron if isinstance(neuron, Neuron) else _copied(neuron)
     call = trial.forward if isinstance(neuron, Neuron) else trial
-    spikes = [first_tensor(call(current, *args[1:])) for _ in range(calls)]
+    spikes, state = list[Tensor](), tuple(args[1:])
+    for _ in range(calls):
+        output = call(current, *state)
+        spikes.append(first_tensor(output))
+        if isinstance(output, tuple):
+            # A neuron that takes its state returns the next one.
+            state = (*output[1:], *state[len(output) - 1 :])[: len(state)]
     return spikes[0] if len(spikes) == 1 else torch.stack(spikes).mean(0)
 
 
