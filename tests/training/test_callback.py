@@ -569,6 +569,26 @@ def test_a_failed_run_restores_the_module(loaders: Any, tmp_path: Path) -> None:
     assert hooks(module) == 0
 
 
+class Retrying(Mine):
+    """Calls the network again after a call that failed, as for want of memory."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        with pytest.raises(RuntimeError):
+            self.net(self.sequence(images[..., :3]))
+        functional.reset_net(self.net)
+        return super().logits(images)
+
+
+def test_a_call_that_failed_leaves_nothing_to_the_next(loaders: Any) -> None:
+    trained = []
+    for kind in (Mine, Retrying):
+        torch.manual_seed(0)
+        module = kind()
+        quick(module, few(loaders), ShortcutCallback("net", objective="loss_sum"))
+        trained.append(dict(module.named_parameters()))
+    assert_same(*trained)
+
+
 def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: Path) -> None:
     class Manual(Mine):
         def __init__(self) -> None:

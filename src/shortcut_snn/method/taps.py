@@ -186,6 +186,8 @@ class Taps:
 
     def start(self) -> None:
         """Start listening."""
+        # A call that failed may have left outputs.
+        self.cancel()
         # Conversions such as SyncBatchNorm's replace modules, and sinabs' layers copy themselves without their hooks.
         modules = [self.network.get_submodule(name) for name in self.names]
         # torch.compile cannot represent handles.
