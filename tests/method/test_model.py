@@ -126,6 +126,12 @@ def test_a_replica_of_data_parallel_is_refused() -> None:
         replica(torch.rand(2, 3, 8, 8))
 
 
+def test_a_network_in_data_parallel_is_refused() -> None:
+    net = nn.DataParallel(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+    with pytest.raises(ValueError, match=r"outside DataParallel: wrap its \.module"):
+        attach(net, example=torch.rand(2, 4))
+
+
 @pytest.mark.parametrize("given", [{}, {"labels": torch.rand(5)}])
 def test_one_number_for_each_sample_is_compared_with_one(given: dict[str, Tensor]) -> None:
     layers = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0)]

@@ -64,13 +64,18 @@ class Shortcut(nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
         if isinstance(network, Shortcut):
             raise ValueError("the network is wrapped already: pass what its .strip() returns")
+        if layout.taps and isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            raise ValueError(
+                f"the branches would lie outside {type(network).__name__}: wrap its .module, then put the wrapper in "
+                "DistributedDataParallel"
+            )
         self.network = network
         self.layout = layout
         self.branches = nn.ModuleList(heads)
         self.initialisation: Any = None
         """What :func:`shortcut_snn.initialise` returned for this wrapper; None before."""
         self._readout = layout.readout
-        self._method: Method | None = None
+        self._method = method
         if method is not None:
             self.method = method
         self.taps = Taps(network, layout.taps)
