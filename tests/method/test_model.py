@@ -59,6 +59,14 @@ def test_the_loss_is_of_the_wrappers_output() -> None:
             model.loss(*swapped, 0, 10)
 
 
+def test_a_method_is_set_by_name_but_not_without_its_gradient() -> None:
+    model = wrapped(small(), num_classes=3)
+    model.method = "loss_sum"
+    assert model.method is METHODS["loss_sum"]
+    with pytest.raises(ValueError, match="only attach and wrap can set the gradient mechanism"):
+        model.method = "sltt"
+
+
 def test_layers_frozen_after_wrapping_are_named() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
     model = wrapped(network, ["layer1", "layer2"], num_classes=3, example=x)

@@ -116,7 +116,7 @@ def test_a_method_that_the_wrapper_cannot_have_is_refused() -> None:
             Classification(network, method=name)
         with pytest.raises(ValueError, match="the wrapper has none"):
             wrap(network, network.layout(), name)  # type: ignore[operator]
-    with pytest.raises(ValueError, match="only a wrapper can set"):
+    with pytest.raises(ValueError, match="only attach and wrap can set"):
         Classification(network, method="sltt")
     assert Classification(wrap(network, network.layout(), "sltt")).method == METHODS["sltt"]  # type: ignore[operator]
     assert not any(module._forward_hooks for module in network.modules())

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .._utils.calls import call_on, detached_states, evaluation, inputs_of, primary
 from .heads import fit_prediction, fit_steps
 from .layout import Layout, Readout
-from .method import Method
+from .method import Method, method_named
 from .objectives import ShortcutOutput
 from .taps import Taps, batch_of, splits_batch
 from .targets import Criterion, are_classes, refuse_broadcasting
@@ -88,7 +88,12 @@ class Shortcut(nn.Module):
         return self._method
 
     @method.setter
-    def method(self, method: Method) -> None:
+    def method(self, method: Method | str) -> None:
+        method = cast(Method, method_named(method))
+        if method != self._method and method.gradient != Method().gradient:
+            raise ValueError(
+                f"only attach and wrap can set the gradient mechanism ({method}): pass this method to one of them"
+            )
         if method.needs_every_step and self.layout.step_axis is not None:
             raise ValueError(
                 "labels of every time step have a loss at each step already: use a method such as loss_sum, or pass "

@@ -107,10 +107,6 @@ class Task(pl.LightningModule):
         self.model = model if isinstance(model, Shortcut) else Shortcut(model, Layout())
         has_branches = len(self.model.branches) > 0
         given = method_named(method)
-        if self.model.method is None and given is not None and given.gradient != Method().gradient:
-            raise ValueError(
-                f"only a wrapper can set the gradient mechanism ({given}): pass this method to attach or wrap"
-            )
         self.model.method = combine(self.model.method, given, objective, branch_weight, has_branches=has_branches)
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
         self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
