@@ -111,6 +111,7 @@ def test_options_belong_to_one_component():
         ({"method": {"objective": "tet", "branches": {}}}, r"method\.branches.*tet"),
         ({"method": {"branches": {"taps": 0}}}, r"method\.branches\.taps"),
         ({"lr_schedule": "onecycle", "training": {"warmup": 0.1}}, r"training\.warmup: onecycle"),
+        ({"lr_schedule": {"kind": "onecycle", "pct_start": 1}}, r"lr_schedule\.pct_start should be less than 1"),
         ({"data": None}, "data must have a value"),
         ({"data": {"kind": "cifar10"}}, "data.*root"),
     ],

@@ -231,6 +231,12 @@ def test_one_cycle_rises_and_falls() -> None:
     assert found[TOTAL - 1] == pytest.approx(0.002)
 
 
+def test_one_cycle_may_rise_in_a_single_step() -> None:
+    found = curve("onecycle", pct_start=1 / TOTAL, div_factor=10.0)
+    assert found[0] == pytest.approx(0.1 * max(found), rel=0.01)
+    assert found[1] == max(found)
+
+
 def test_one_cycle_after_a_warm_up() -> None:
     found = curve("onecycle", 0.2, pct_start=0.25, div_factor=10.0)
     assert max(found) == pytest.approx(2.0)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
@@ -213,7 +213,7 @@ def onecycle(
     optimizer: Optimizer,
     total: int,
     *,
-    pct_start: Annotated[float, Gt(0), Le(1)] = 0.3,
+    pct_start: Annotated[float, Gt(0), Lt(1)] = 0.3,
     div_factor: Annotated[float, Ge(1)] = 25.0,
     final_div_factor: Annotated[float, Ge(1)] = 1e4,
     anneal_strategy: Literal["cos", "linear"] = "cos",
@@ -226,10 +226,13 @@ def onecycle(
         final_div_factor: the initial value divided by the final one.
         anneal_strategy: cos or linear.
     """
+    total = max(total, 2)
+    # Torch divides by zero if the rise is one step.
+    pct_start = 1.001 / total if pct_start * total == 1 else pct_start
     return OneCycleLR(
         optimizer,
         [group["lr"] for group in optimizer.param_groups],
-        total_steps=max(total, 2),
+        total_steps=total,
         pct_start=pct_start,
         anneal_strategy=anneal_strategy,
         cycle_momentum=False,
