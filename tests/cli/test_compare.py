@@ -72,6 +72,9 @@ def test_labels_and_folders_are_unique(tmp_path):
     with pytest.raises(ValueError, match="rename"):
         plan({}, [files[0], str(tmp_path / "b" / "MINE.yaml")])
     assert labels(["vanilla,vanilla"], 1, ["network.width=4,4"]) == ["vanilla network.width=4"]
+    repeated = ["network.width=4,4", "network.width=2,4"]
+    assert labels(["vanilla"], 1, repeated) == ["vanilla network.width=4", "vanilla network.width=2"]
+    assert plan({}, ["vanilla"], 1, tune=repeated).variants[0].tuned == {"network.width": [4, 2]}
     made = plan({}, ["evolutionary"], 1, ["method.branches.taps=[layer1],[layer1,layer2],stages"]).variants
     assert [variant.recipe.method.branches.taps for variant in made] == [("layer1",), ("layer1", "layer2"), "stages"]
     assert made[1].label == "evolutionary method.branches.taps=[layer1, layer2]"
@@ -87,6 +90,7 @@ def test_labels_and_folders_are_unique(tmp_path):
         (["tet method.branches.taps=blocks"], 1, [], "branches"),
         (["vanilla"], 0, [], "--seeds"),
         (["vanilla"], 1, ["taps"], "KEY=A,B"),
+        (["vanilla"], 1, ["network.width= "], "KEY=A,B"),
         (["vanilla"], 1, ["network.width=[1"], "YAML"),
         (["vanilla"], 1, ["network.width=wide"], "width"),
         (["vanilla"], 1, ["training.seed=0,10"], "--seeds"),

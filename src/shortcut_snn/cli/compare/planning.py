@@ -95,8 +95,7 @@ def plan(
     specs = [spec for text in methods for spec in ([text] if "=" in text else text.split(",")) if spec.strip()]
     if not specs:
         raise ValueError("--methods is empty: name presets, as in --methods vanilla evolutionary")
-    varied = dict(_values("--grid", text) for text in grid)
-    tuned = dict(_values("--tune", text) for text in tune)
+    varied, tuned = _values("--grid", grid), _values("--tune", tune)
     if both := varied.keys() & tuned.keys():
         raise ValueError(f"{both.pop()} is both in --grid and in --tune: use one of the two")
     if tune_epochs is not None and not tuned:
@@ -119,15 +118,18 @@ def plan(
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports), tune_epochs)
 
 
-def _values(option: str, text: str) -> tuple[str, list[Any]]:
-    """Return the key and the values of an option ``KEY=A,B``."""
-    key, _, values = text.partition("=")
-    if not values:
-        raise ValueError(f"{option} takes KEY=A,B as in method.branches.taps=stages,blocks, got {text!r}")
-    try:
-        return key.strip(), parse(f"[{values}]")
-    except ValueError as error:
-        raise ValueError(f"{option} {text}: {error}") from None
+def _values(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the different values of each key of options ``KEY=A,B``; a key may be repeated."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        key, _, values = text.partition("=")
+        if not values.strip():
+            raise ValueError(f"{option} takes KEY=A,B as in method.branches.taps=stages,blocks, got {text!r}")
+        try:
+            found.setdefault(key.strip(), []).extend(parse(f"[{values}]"))
+        except ValueError as error:
+            raise ValueError(f"{option} {text}: {error}") from None
+    return {key: [value for i, value in enumerate(each) if value not in each[:i]] for key, each in found.items()}
 
 
 def _variant(
