@@ -123,6 +123,7 @@ TRAIN = ["train", "--out", "x"]
         (["demo", "--epochs", "0"], "--epochs"),
         (["doctor", "--device", "cudaa"], "'cudaa'"),
         (["train", "--out", ""], "--out is empty"),
+        ([*TRAIN, "--start-from", ""], "--start-from is empty"),
         (["components", "surogate"], "(did you mean surrogate?)"),
         (["compare", "--out", "x", "--methods", "vanila"], "(did you mean vanilla?)"),
         (["compare", "--out", "x", "--grid", "lr=1,2"], "(did you mean optimizer.lr?)"),

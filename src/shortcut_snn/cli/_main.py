@@ -109,9 +109,10 @@ def _run(words: list[str]) -> int:
     else:
         # It exits if the command is missing.
         options = parser.parse_args(words)
-    # As "$FOLDER" is in a shell that has no such variable; it would be the current folder.
-    if getattr(options, "out", None) == "":
-        raise UsageError("--out is empty: name a folder")
+    # As "$FOLDER" is in a shell that has no such variable; it would be the current folder, or no folder.
+    for folder in ("out", "start_from"):
+        if getattr(options, folder, None) == "":
+            raise UsageError(f"--{folder.replace('_', '-')} is empty: name a folder")
     with loading():
         module = importlib.import_module(f".{name}", __package__)
     status: int = module.run(options)
