@@ -105,6 +105,7 @@ TRAIN = ["train", "--out", "x"]
         ([*TRAIN, "--config", "digit"], "(did you mean digits?)"),
         ([*TRAIN, "--import", "nowhere.py"], "nowhere.py"),
         (["train", "--help-recipe", "netwrok"], "'netwrok'"),
+        (["train", "--resume", "--print-recipe", "--network.widht", "3"], "(did you mean width?)"),
         (["export", "x"], "--to and one of: "),
         (["export", "x", "--to", "onxx"], "--to onxx (did you mean onnx?)"),
         ([*TRAIN, "--preset", "calibrated"], "(it is now initialised)"),

@@ -45,7 +45,7 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
         if run is None:
             options.recipe = from_dict(overrides)
     except ValueError as error:
-        resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()
+        resumed = RunFolder(options.out).imports() if options.out and getattr(options, "resume", False) else ()
         raise UsageError(f"{error}{missing_imports(resumed)}") from None
     if run is not None:
         options.recipe = _changed_recipe(run, overrides)
