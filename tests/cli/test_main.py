@@ -265,6 +265,16 @@ def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, er
     assert "torchvisual cannot be imported (operator nms does not exist): install it again" in error_line(capsys)
 
 
+@pytest.mark.parametrize("command", ["train", "components"])
+def test_a_traceback_shows_the_line_of_an_imported_file(tmp_path, capsys, command):
+    (tmp_path / "mine.py").write_text("import json\njson.dump_it()\n")
+    words = [command, "--import", str(tmp_path / "mine.py"), *(["--out", "x"] if command == "train" else [])]
+    assert main(words) == 2
+    assert "mine.py cannot be imported: AttributeError" in error_line(capsys)
+    assert main([*words, "--traceback"]) == 2
+    assert f'"{tmp_path / "mine.py"}", line 2' in capsys.readouterr().err
+
+
 def test_control_characters_do_not_reach_the_terminal(capsys):
     assert main(["predict", "\x1b]0;title\x07\u202e", "image.png"]) == 1
     assert r"\x1b]0;title\x07\u202e" in error_line(capsys)

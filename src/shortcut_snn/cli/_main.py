@@ -57,9 +57,11 @@ def _run_and_report(words: list[str]) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
+        if show_traceback and error.__cause__:
+            traceback.print_exc()
         return _fail(one_line(error), 2)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("shortcut_snn"):
+        if show_traceback or (error.name or "").startswith("shortcut_snn"):
             raise
         return _fail(f"{error.name} is not installed: {_how_to_install(error)}", 1)
     except Exception as error:

@@ -46,7 +46,7 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
             options.recipe = from_dict(overrides)
     except ValueError as error:
         resumed = RunFolder(options.out).imports() if options.out and getattr(options, "resume", False) else ()
-        raise UsageError(f"{error}{missing_imports(resumed)}") from None
+        raise UsageError(f"{error}{missing_imports(resumed)}") from error
     if run is not None:
         options.recipe = _changed_recipe(run, overrides)
     if not (options.print_recipe or options.help_recipe):

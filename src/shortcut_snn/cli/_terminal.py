@@ -91,7 +91,7 @@ def usage_errors(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UsageError(f"{prefix}{error}") from None
+        raise UsageError(f"{prefix}{error}") from error
 
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
