@@ -239,6 +239,8 @@ def test_the_command_writes_a_page_or_says_why_not(comparison, tmp_path, capsys)
     assert "neither a run" in capsys.readouterr().err
     assert main(["report", str(comparison), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == f"written: {tmp_path / 'page.html'}\n"
+    assert main(["report", str(comparison), "--out", "."]) == 1
+    assert ". is a folder: name a file for the page, as in report.html\n" in capsys.readouterr().err
     shutil.copytree(comparison / "vanilla" / "seed0", tmp_path / "run")
     (tmp_path / "run" / "metrics.csv").unlink()
     with pytest.raises(FileNotFoundError, match="epoch"):

@@ -22,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
 def write_page(folder: Path, path: Path | None = None) -> Path:
     """Write the page of a run, finished or not, or of a comparison, by default as ``report.html`` in its folder."""
     run = RunFolder(folder)
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file for the page, as in {path / 'report.html'}")
     if not run.is_run and not (folder / DESCRIPTION).is_file():
         raise FileNotFoundError(
             f"{folder} holds neither a run (no {run.recipe.name}) nor a comparison (no {DESCRIPTION})"
