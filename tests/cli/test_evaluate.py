@@ -95,6 +95,12 @@ def test_damaged_surrogates_are_named(run, tmp_path, capsys):
     assert "surrogates.json is damaged" in error_line(capsys)
 
 
+@pytest.mark.parametrize("change", ["data.seed=1", "data.validation=0.5", "data.train_limit=200"])
+def test_training_samples_are_not_evaluated(run, capsys, change):
+    assert main(["evaluate", str(run), "--set", change]) == 1
+    assert f"{change.partition('=')[0]} decides which samples trained" in error_line(capsys)
+
+
 def test_invalid_changes_do_not_blame_the_recipe_file(run, capsys):
     assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 2
     message = capsys.readouterr().err

@@ -12,7 +12,7 @@ from ..deploy.safetensors_files import load_into
 from ..initialisation import set_surrogates
 from ..method import Method
 from ..training import RunFolder, Task
-from ..training.provenance import MAY_CHANGE_ON_RESUME, flatten_entries
+from ..training.provenance import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
 from .building import build_network, build_task, load_data
 from .entries import Recipe, from_dict, merged
 from .imports import missing_imports
@@ -49,9 +49,17 @@ def open_run(
         FileNotFoundError: the folder holds no finished run, or its data is missing.
         ValueError: damaged files, or data that differs from the run's.
     """
+    run = RunFolder(folder)
     network, recipe, description = load_run(folder, weights, changes)
+    differences = recipe_differences(run_recipe(run).to_dict(), recipe.to_dict())
+    for key in ("data.seed", "data.validation", "data.train_limit"):
+        if key in differences and "data.kind" not in differences:
+            raise ValueError(
+                f"{key} decides which samples trained the network of {run}, and with another value they would be among "
+                "those evaluated: leave it out"
+            )
     data = load_data(recipe)
-    check_data(RunFolder(folder), description, data)
+    check_data(run, description, data)
     without_branches = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))
     # The normalisation constants are those of the training data.
     return build_task(without_branches, data, network, description), data, recipe
