@@ -275,6 +275,14 @@ def test_a_full_disk_is_no_bad_value(tmp_path, runs, capsys):
     assert not list(tmp_path.glob("c/*/seed*"))
 
 
+def test_a_run_of_another_recipe_is_no_bad_value(tmp_path, runs, capsys):
+    assert compare(tmp_path / "c", "--tune", "optimizer.lr=0.01,0.1", "--tune-epochs", "2") == 0
+    runs.trained.clear()
+    assert compare(tmp_path / "c", "--tune", "optimizer.lr=0.01,0.1,0.5", "--tune-epochs", "3") == 1
+    assert "has another recipe (training.epochs was 2 and is 3)" in capsys.readouterr().err
+    assert [recipe.optimizer.lr for _, recipe in runs.trained] == [0.5]
+
+
 @pytest.mark.parametrize(
     ("words", "keyword"),
     [

@@ -177,6 +177,8 @@ def tune(plan: Plan, folder: Path, pool: RunPool) -> dict[Variant, tuple[Recipe,
         # Such a run would count as a bad combination.
         if any(os.strerror(number) in run.error for number in (errno.ENOSPC, errno.EDQUOT)):
             raise ValueError(f"{run.label}: {run.error}; make room and repeat the command")
+        if "has another recipe" in run.error:
+            raise ValueError(f"{run.label}: {run.error}")
     tuned = {}
     for variant, pairs in trials.items():
         scored, rows = [], []
