@@ -4,6 +4,7 @@
 """
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_help_describes_options_of_a_custom_component(tmp_path, capsys):
 def custom(tmp_path_factory):
     """The file of a custom network and data, the options of its recipe, and a run."""
     forget()
-    folder = tmp_path_factory.mktemp("network")
+    folder = tmp_path_factory.mktemp("my network")
     file = folder / "custom.py"
     file.write_text(NETWORK + DATA)
     options = [*recipe_options(CUSTOM_NETWORK | CUSTOM_DATA | {"training.epochs": "2"}), "--import", str(file)]
@@ -172,7 +173,7 @@ def test_a_custom_network_predicts(custom, tmp_path, capsys):
     assert prediction["probability"] == pytest.approx(expected.max().item())
     forget()
     assert main(["predict", str(run), str(tmp_path / "bar.png")]) == 1
-    assert f"add --import {file}" in error_line(capsys)
+    assert f"add --import {shlex.quote(str(file))}" in error_line(capsys)
 
 
 def test_a_custom_network_has_the_branches_that_are_asked_for(custom, capsys):
@@ -219,7 +220,7 @@ def test_a_custom_network_resumes_bit_identically(custom, tmp_path, monkeypatch,
     forget()
     capsys.readouterr()
     assert main(["train", "--out", str(tmp_path / "parts"), *options[:-2], "--resume"]) == 2
-    assert f"add --import {file}" in error_line(capsys)
+    assert f"add --import {shlex.quote(str(file))}" in error_line(capsys)
     assert main(["train", "--config", str(tmp_path / "parts" / "recipe.yaml"), "--out", str(tmp_path / "parts"),
                  "--resume", "--import", str(file)]) == 0  # fmt: skip
     assert_same_run(tmp_path / "parts", run)
@@ -264,7 +265,7 @@ def test_commands_need_the_import(custom, tmp_path, capsys, command, expected):
     assert main(words) == 1
     message = error_line(capsys)
     assert "'my_data'" in message
-    assert f"add --import {file}" in message
+    assert f"add --import {shlex.quote(str(file))}" in message
     assert main([*words, "--import", str(file)]) == 0
     assert expected in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ A recipe names components and never imports anything. The run's folder records w
 import hashlib
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -81,4 +82,5 @@ def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
     missing = [name for name, module in zip(names, modules, strict=True) if module not in sys.modules]
     if not missing:
         return ""
-    return f"; the run imported {', '.join(missing)}: add " + " ".join(f"--import {name}" for name in missing)
+    options = " ".join(f"--import {shlex.quote(name)}" for name in missing)
+    return f"; the run imported {', '.join(missing)}: add {options}"
