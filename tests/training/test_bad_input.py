@@ -150,6 +150,11 @@ def test_a_lack_of_memory_is_one_line(tmp_path: Path, capsys: Say, monkeypatch: 
         main(["recipes"])
 
 
+def test_a_batch_too_small_for_a_norm(tmp_path: Path, capsys: Say) -> None:
+    lone = options(network__kind="vgg11", network__time_steps=1, data__batch_size=1)
+    assert "larger data.batch_size" in refused(capsys, tmp_path / "out", "train", "--out", str(tmp_path / "run"), *lone)
+
+
 def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     run, work = tmp_path / "whole", tmp_path / "work"
     assert main(["train", "--out", str(run), *options(training__epochs=1)]) == 0
