@@ -45,6 +45,9 @@ def test_classes_that_do_not_occur_may_be_a_population_code() -> None:
     assert attach(Population(), readout=votes, **VOTES).layout.num_classes == 4
     with pytest.raises(ValueError, match=r"20 values per sample, not num_classes=4.*unflatten\(1, \(4, 5\)\)"):
         attach(Population(), num_classes=4, **VOTES)
+    for classes in (3, 21):
+        with pytest.raises(ValueError, match=f"not num_classes={classes}: leave num_classes out$"):
+            attach(Population(), num_classes=classes, **VOTES)
 
 
 def test_few_labels_may_show_that_outputs_are_no_classes() -> None:

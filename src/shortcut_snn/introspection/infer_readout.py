@@ -345,7 +345,7 @@ def _compare_classes(question: Question, prediction: Layout, tensor: Tensor) -> 
     if question.num_classes not in (None, width) and prediction.shape is None:
         raise OpenQuestion(
             f"the prediction has {width} values per sample, not num_classes={question.num_classes}: leave num_classes "
-            f"out, or pass readout=..., as in {_votes(question, width, question.num_classes or width)}"
+            f"out{_votes(', or pass readout=..., as in ', question, width, question.num_classes or width)}"
         )
     if labels is None or not question.labels_are_classes or labels.dim() != 1 or width == 1:
         return ""
@@ -363,10 +363,13 @@ def _compare_classes(question: Question, prediction: Layout, tensor: Tensor) -> 
         return ""
     return (
         f"{len(known)} labels use {largest} of {width} outputs: pass num_classes={width} if each output is a class, or "
-        f"readout=... if several outputs vote for a class, as in {_votes(question, width, largest)}"
+        f"readout=... if several outputs vote for a class{_votes(', as in ', question, width, largest)}"
     )
 
 
-def _votes(question: Question, width: int, classes: int) -> str:
+def _votes(words: str, question: Question, width: int, classes: int) -> str:
+    """Return words and a readout that adds the votes for each class; nothing if the classes have no equal shares."""
+    if width % classes:
+        return ""
     mean = ".mean(0)" if isinstance(question.output, Tensor) and question.output.dim() > 2 else ""
-    return f"lambda output: output{mean}.unflatten(1, ({classes}, {width // classes})).sum(2)"
+    return f"{words}lambda output: output{mean}.unflatten(1, ({classes}, {width // classes})).sum(2)"
