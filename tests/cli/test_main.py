@@ -267,12 +267,12 @@ def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, er
 
 @pytest.mark.parametrize("command", ["train", "components"])
 def test_a_traceback_shows_the_line_of_an_imported_file(tmp_path, capsys, command):
-    (tmp_path / "mine.py").write_text("import json\njson.dump_it()\n")
-    words = [command, "--import", str(tmp_path / "mine.py"), *(["--out", "x"] if command == "train" else [])]
+    (tmp_path / "faulty.py").write_text("import json\njson.dump_it()\n")
+    words = [command, "--import", str(tmp_path / "faulty.py"), *(["--out", "x"] if command == "train" else [])]
     assert main(words) == 2
-    assert "mine.py cannot be imported: AttributeError" in error_line(capsys)
+    assert "faulty.py cannot be imported: AttributeError" in error_line(capsys)
     assert main([*words, "--traceback"]) == 2
-    assert f'"{tmp_path / "mine.py"}", line 2' in capsys.readouterr().err
+    assert f'"{tmp_path / "faulty.py"}", line 2' in capsys.readouterr().err
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys):
