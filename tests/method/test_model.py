@@ -6,6 +6,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, attach
+from shortcut_snn.method import Layout, Shortcut
 from shortcut_snn.method.heads import pool
 from shortcut_snn.method.method import METHODS
 
@@ -65,6 +66,9 @@ def test_a_method_is_set_by_name_but_not_without_its_gradient() -> None:
     assert model.method is METHODS["loss_sum"]
     with pytest.raises(ValueError, match="only attach and wrap can set the gradient mechanism"):
         model.method = "sltt"
+    truncated = Shortcut(small(), Layout(), method=METHODS["sltt"])
+    with pytest.raises(ValueError, match="only attach and wrap can set the gradient mechanism"):
+        truncated.method = "vanilla"
 
 
 def test_layers_frozen_after_wrapping_are_named() -> None:

@@ -29,6 +29,20 @@ Visit = Callable[[int, Tensor], Tensor | None]
 """Takes the number of an exit and the logits there; returns the rows of the samples that go on, or None for all."""
 
 
+def _in_network_order(network: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return heads in the order in which the modules of their taps end.
+
+    A sample takes the first exit that is certain, whatever the order in which the taps are named.
+    """
+    paths = [path for path, _ in network.named_modules(remove_duplicate=False)]
+
+    def end(tap: str) -> tuple[int, int]:
+        # Of a module and its last child, the child ends first.
+        return max(at for at, path in enumerate(paths) if f"{path}.".startswith(f"{tap}.")), -len(tap)
+
+    return {tap: heads[tap] for tap in sorted(heads, key=end)}
+
+
 class AllLeft(Exception):
     """Every sample of the batch has left."""
 
@@ -42,14 +56,7 @@ class ExitRunner(nn.Module):
 
     def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module], steps: int) -> None:
         super().__init__()
-        paths = [path for path, _ in network.named_modules(remove_duplicate=False)]
-
-        def end(tap: str) -> tuple[int, int]:
-            """Return a number that rises in the order in which the modules of a network end."""
-            return max(at for at, path in enumerate(paths) if f"{path}.".startswith(f"{tap}.")), -len(tap)
-
-        # A sample takes the first exit that is certain, so their order must be that of the network.
-        heads = {tap: heads[tap] for tap in sorted(heads, key=end)}
+        heads = _in_network_order(network, heads)
         modules = nn.ModuleList([network, *heads.values()])
         tensors = (*modules.parameters(), *modules.buffers())
         network, *copies = copy.deepcopy(modules, {id(tensor): tensor for tensor in tensors})

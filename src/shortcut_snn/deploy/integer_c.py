@@ -18,7 +18,7 @@ from .exporter import Logits
 from .integer_export import Integer
 from .spec import NetworkSpec
 
-_TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in Path(__file__).with_name("c").iterdir()}
+_TEMPLATES = Path(__file__).with_name("c")
 
 
 @components.exporter("c")
@@ -35,8 +35,8 @@ class C(Integer):
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the files and return a function that runs the integer file; see :meth:`.Exporter.export`."""
         integers = path.with_name(Integer.file)
-        for name in _TEMPLATES:
-            old = path.with_name(name)
+        for template in _TEMPLATES.iterdir():
+            old = path.with_name(template.name)
             if old.is_file() and "Written by shortcut-snn" not in old.read_text(encoding="utf-8", errors="replace"):
                 raise ValueError(f"{old} was not written by an export, and would be replaced: choose another folder")
         logits = super().export(network, spec, integers)
@@ -52,7 +52,8 @@ class C(Integer):
 def c_files(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the C files of an integer network by their names."""
     values = _Source(about, tensors).values()
-    return {name: re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), text) for name, text in _TEMPLATES.items()}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in _TEMPLATES.iterdir()}
+    return {name: re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), text) for name, text in texts.items()}
 
 
 def _array(kind: str, declaration: str, values: Any) -> str:

@@ -75,6 +75,7 @@ class Shortcut(nn.Module):
         self.initialisation: Any = None
         """What :func:`shortcut_snn.initialise` returned for this wrapper; None before."""
         self._readout = layout.readout
+        # Whoever makes the wrapper has applied the gradient mechanism to the network.
         self._method = method
         if method is not None:
             self.method = method
@@ -90,7 +91,7 @@ class Shortcut(nn.Module):
     @method.setter
     def method(self, method: Method | str) -> None:
         method = cast(Method, method_named(method))
-        if method != self._method and method.gradient != Method().gradient:
+        if method.gradient != (self._method or Method()).gradient:
             raise ValueError(
                 f"only attach and wrap can set the gradient mechanism ({method}): pass this method to one of them"
             )

@@ -51,7 +51,7 @@ def open_run(
     """
     run = RunFolder(folder)
     network, recipe, description = load_run(folder, weights, changes)
-    differences = recipe_differences(run_recipe(run).to_dict(), recipe.to_dict())
+    differences = recipe_differences(run_recipe(run).to_dict(), recipe.to_dict()) if changes else {}
     for key in ("data.seed", "data.validation", "data.train_limit"):
         if key in differences and "data.kind" not in differences:
             raise ValueError(

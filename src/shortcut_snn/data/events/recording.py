@@ -34,7 +34,7 @@ class Events:
     @classmethod
     def of(cls, t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any]) -> "Events":
         """Convert arrays of any integer types, or of floats with integer values."""
-        if t.dtype.str[1:] in ("i4", "u4"):
+        if t.dtype.kind in "iu" and t.dtype.itemsize == 4:
             t = unwrap(t)
         # A time beyond int64 becomes its lowest value, and check_events refuses the duration.
         with np.errstate(invalid="ignore"):
