@@ -3,7 +3,8 @@
 import copy
 import pickle
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -14,6 +15,8 @@ from shortcut_snn.components import Kind, component_of
 from shortcut_snn.components.entries import merge, read, write
 from shortcut_snn.components.help import option_help, type_text
 from shortcut_snn.components.registry import KINDS
+from shortcut_snn.nets import SpikingResNet
+from shortcut_snn.neurons import LIF
 
 shape = Kind("shape", context=("v",))
 body = Kind("body", context=("mass", "colour"))
@@ -164,6 +167,12 @@ def test_invalid_entries_are_named(entries, words):
 def test_a_name_can_be_registered_once_unless_its_file_is_imported_again():
     with pytest.raises(ValueError, match="'box' exists already"):
         shape("box")(bell)
+    for kind, variant in ((components.network, partial(SpikingResNet, (1,))), (components.neuron, partial(LIF, 0.9))):
+        name = {"network": "resnet18", "neuron": "lif"}[kind.name]
+        before = kind.find(name).factory
+        with pytest.raises(ValueError, match=f"'{name}' exists already, in shortcut_snn"):
+            kind(name)(variant)
+        assert kind.find(name).factory is before
     for height in (1.0, 2.0):
 
         @shape("again")

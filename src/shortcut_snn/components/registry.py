@@ -5,6 +5,7 @@ import difflib
 import functools
 import inspect
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,12 +39,14 @@ class Component:
         factory: the class or function, or a variant of one: a ``functools.partial``.
     """
 
+        origin: the module that registered it, and the name of the class or function.
     kind: str
     name: str
     factory: Callable[..., Any] = field(compare=False)
     options: Mapping[str, Option] = field(compare=False)
 
     def configure(self, **values: Any) -> Any:
+    origin: tuple[str, str] = field(compare=False)
         """Return the component with values for some of its options: a dataclass instance, or a :class:`Config`."""
         if dataclasses.is_dataclass(self.factory):
             return self.factory(**values)
@@ -152,15 +155,18 @@ class Kind:
         """
 
         def register(factory: T) -> T:
-            component = Component(self.name, name, factory, options_of(factory, self.context))  # type: ignore[arg-type]
+            # Of the module that registers: a variant's definition may be one of this package.
+            origin = sys._getframe(1).f_globals["__name__"], _definition(factory).__qualname__
+            options = options_of(factory, self.context)
             previous = self.components.get(name)
             # A file that is imported a second time replaces its own components.
-            if previous is not None and _origin(previous.factory) != _origin(factory):
+            if previous is not None and previous.origin != origin:
                 raise ValueError(
-                    f"the {self.name} {name!r} exists already, in {_origin(previous.factory)[0]}: choose another name"
+                    f"the {self.name} {name!r} exists already, in {previous.origin[0]}: choose another name"
                 )
             self.components[name] = component
             if dataclasses.is_dataclass(factory):
+            component = Component(self.name, name, factory, options, origin)  # type: ignore[arg-type]
                 DATACLASSES[factory] = component  # type: ignore[index]
             return factory
 
@@ -245,11 +251,6 @@ def _in_yaml(value: Any) -> bool:
 
 def _definition(factory: Any) -> Any:
     return factory.func if isinstance(factory, functools.partial) else factory
-
-
-def _origin(factory: Any) -> tuple[str, str]:
-    definition = _definition(factory)
-    return definition.__module__, definition.__qualname__
 
 
 REPLACED = {
