@@ -182,6 +182,17 @@ def test_a_name_can_be_registered_once_unless_its_file_is_imported_again():
     assert shape.make("again")(1.0) == 2.0
 
 
+def test_what_is_written_is_read_again():
+    @body("bag")
+    @dataclass
+    class Bag:
+        colours: set[str] = field(default_factory=lambda: {"red", "blue"})
+        opened: list[str] = field(init=False, default_factory=list)
+
+    assert write(Bag()) == {"kind": "bag", "colours": ["blue", "red"]}
+    assert read(body, write(Bag()), "body") == Bag()
+
+
 def test_merging_keeps_the_options_that_the_new_component_has_too():
     base = {"kind": "ball", "count": 5, "thickness": 7, "sizes": [1]}
     assert merge(body, base, {"kind": "shell"}) == {"kind": "shell", "thickness": 7}

@@ -198,6 +198,9 @@ def write(value: Any) -> Any:
         return {str(key): write(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [write(item) for item in value]
+    if isinstance(value, set):
+        # Sorted, since texts come in another order in each process.
+        return sorted(map(write, value), key=str)
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -214,7 +214,7 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     """
     if dataclasses.is_dataclass(target):
         hints = _hints(target)
-        defaults = [(field.name, field.default, field.default_factory) for field in dataclasses.fields(target)]
+        defaults = [(each.name, each.default, each.default_factory) for each in dataclasses.fields(target) if each.init]
     else:
         definition = _definition(target)
         hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
