@@ -193,6 +193,18 @@ def test_what_is_written_is_read_again():
     assert read(body, write(Bag()), "body") == Bag()
 
 
+def test_an_option_cannot_have_the_name_of_a_part_of_every_component():
+    with pytest.raises(ValueError, match=r"'disc' has the option 'kind'.*rename"):
+
+        @body("disc")
+        def disc(*, kind: str = "flat") -> str:
+            return kind
+
+    with pytest.raises(ValueError, match="'disc' has the option 'build'"):
+        body("disc")(lambda build=True: build)
+    assert "disc" not in body.components
+
+
 def test_merging_keeps_the_options_that_the_new_component_has_too():
     base = {"kind": "ball", "count": 5, "thickness": 7, "sizes": [1]}
     assert merge(body, base, {"kind": "shell"}) == {"kind": "shell", "thickness": 7}

@@ -14,6 +14,8 @@ from typing import Annotated, Any, TypeVar
 T = TypeVar("T")
 REQUIRED = dataclasses.MISSING
 """The default of an option that has none."""
+_RESERVED = {"kind", "component", "options", "accepts", "build", "call"}
+"""Names that an entry or a :class:`Config` has itself."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,16 @@ class Component:
 
     Args:
         factory: the class or function, or a variant of one: a ``functools.partial``.
+        origin: the module that registered it, and the name of the class or function.
     """
 
-        origin: the module that registered it, and the name of the class or function.
     kind: str
     name: str
     factory: Callable[..., Any] = field(compare=False)
     options: Mapping[str, Option] = field(compare=False)
+    origin: tuple[str, str] = field(compare=False)
 
     def configure(self, **values: Any) -> Any:
-    origin: tuple[str, str] = field(compare=False)
         """Return the component with values for some of its options: a dataclass instance, or a :class:`Config`."""
         if dataclasses.is_dataclass(self.factory):
             return self.factory(**values)
@@ -158,15 +160,20 @@ class Kind:
             # Of the module that registers: a variant's definition may be one of this package.
             origin = sys._getframe(1).f_globals["__name__"], _definition(factory).__qualname__
             options = options_of(factory, self.context)
+            taken = options.keys() & ({"kind"} if dataclasses.is_dataclass(factory) else _RESERVED)
+            if taken:
+                raise ValueError(
+                    f"the {self.name} {name!r} has the option {min(taken)!r}, a word of recipes: rename this parameter"
+                )
             previous = self.components.get(name)
             # A file that is imported a second time replaces its own components.
             if previous is not None and previous.origin != origin:
                 raise ValueError(
                     f"the {self.name} {name!r} exists already, in {previous.origin[0]}: choose another name"
                 )
+            component = Component(self.name, name, factory, options, origin)  # type: ignore[arg-type]
             self.components[name] = component
             if dataclasses.is_dataclass(factory):
-            component = Component(self.name, name, factory, options, origin)  # type: ignore[arg-type]
                 DATACLASSES[factory] = component  # type: ignore[index]
             return factory
 
