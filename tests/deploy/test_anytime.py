@@ -337,6 +337,11 @@ def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):
     assert torch.equal(before.exits, after.exits)
     assert main(["export", str(kept), "--to", "torch-export", "--out", str(tmp_path / "out"), "--images", "16"]) == 0
     assert "Anytime inference: " in (tmp_path / "out" / "README.md").read_text(), "also after another export"
+    words = ["--set", "network.time_steps=3", "--to", "safetensors", "--out", str(tmp_path / "long"), "--images", "16"]
+    assert main(["export", str(kept), *words]) == 0
+    assert load(tmp_path / "long").exits is None, "thresholds are those of the run's time steps"
+    assert list(load(tmp_path / "long").branches)
+    assert "Anytime inference: " not in (tmp_path / "long" / "README.md").read_text()
 
 
 def test_the_command_never_calibrates_on_test_data(tmp_path, capsys):

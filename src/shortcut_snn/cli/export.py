@@ -54,15 +54,17 @@ def run(options: argparse.Namespace) -> int:
     weights = RunFolder(options.run).network(options.weights)
     _, about = read_network(weights)
     kept = read_inference(weights) if {"branches", "exits"} & about.keys() else None
-    if kept is not None and kept.exits is not None and (options.to == "safetensors" or options.streaming):
-        card = replace(card, exits=kept.exits.to_dict())
+    # Of another number of time steps or other data the thresholds do not hold.
+    exits = kept.exits if kept is not None and keeps_result(options.changes) else None
+    if exits is not None and (options.to == "safetensors" or options.streaming):
+        card = replace(card, exits=exits.to_dict())
     if kept is not None and options.streaming:
         keep_branches(task.model.network, kept.branches)
     stated = card.accuracy
     test = partial(_test_accuracy, task, data)
     path, agreement, card = export_with_card(task.model, spec, batch, exporter, folder, card, test)
     if kept is not None and options.to == "safetensors":
-        copy_branches(weights, path)
+        copy_branches(weights, path, with_exits=exits is not None)
     print(f"{path}: {first_sentence(component_of(exporter))}\n{agreement}\ncard: {folder / CARD} and {README}")
     bits = getattr(exporter, "bits", None)
     precision = "half precision" if options.half else "int8" if options.int8 else f"{bits}-bit integers" if bits else ""

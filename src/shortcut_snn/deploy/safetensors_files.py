@@ -189,11 +189,11 @@ def store_exits(path: Path, exits: Exits) -> None:
     save_tensors(state, path, {**about, _EXITS: exits.to_dict()})
 
 
-def copy_branches(source: Path, target: Path) -> None:
-    """Write the branches and thresholds in one network's file into another file of the network."""
+def copy_branches(source: Path, target: Path, with_exits: bool) -> None:
+    """Write the branches, and on demand the thresholds, in one network's file into another file of the network."""
     (kept, about), (state, own) = _read(source), _read(target)
     kept = {name: tensor for name, tensor in kept.items() if name.startswith(_BRANCH)}
-    entries = {name: about[name] for name in (_BRANCHES, _EXITS) if name in about}
+    entries = {name: about[name] for name in (_BRANCHES, _EXITS)[: 1 + with_exits] if name in about}
     save_tensors({**state, **kept}, target, {**own, **entries})
 
 
