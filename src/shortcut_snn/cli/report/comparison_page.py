@@ -160,7 +160,7 @@ def _recipes(runs: Mapping[str, Sequence[RunFolder]]) -> list[Section]:
     """Return the entries in which the recipes of the methods' first runs differ."""
     recipes = {method: dict(entry_texts(folders[0].read_entries())) for method, folders in runs.items()}
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
-    varied = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) > 1]
+    varied = [key for key in keys if len({recipe.get(key, "-") for recipe in recipes.values()}) > 1]
     # Entries are many and methods few: a row for each entry keeps the table within the page.
     rows = [[key, *(recipe.get(key, "-") for recipe in recipes.values())] for key in varied]
     return [Section("Recipes: differences", tables=[Table(["entry", *recipes], rows)])] if varied else []
