@@ -224,6 +224,18 @@ def test_help_describes_options():
     assert annotations["texture"] == "hard, soft"
 
 
+def test_help_needs_no_annotations_that_are_imported_for_type_checking_only():
+    @shape("hinted")
+    def hinted(v: "Absent", *, height: float = 1.0) -> "Absent":  # noqa: F821
+        """Return a shape.
+
+        Args:
+            height: the height.
+        """
+
+    assert option_help(shape.find("hinted")) == {"height": "the height."}
+
+
 def test_every_built_in_option_has_help():
     import shortcut_snn.recipes  # noqa: F401
 

@@ -220,11 +220,11 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     default is a component holds components of that kind.
     """
     if dataclasses.is_dataclass(target):
-        hints = _hints(target)
+        hints = hints_of(target)
         defaults = [(each.name, each.default, each.default_factory) for each in dataclasses.fields(target) if each.init]
     else:
         definition = _definition(target)
-        hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
+        hints = hints_of(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
         defaults = [
             (name, parameter.default, REQUIRED)
             for name, parameter in inspect.signature(target).parameters.items()
@@ -240,7 +240,8 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     return options
 
 
-def _hints(target: Any) -> dict[str, Any]:
+def hints_of(target: Any) -> dict[str, Any]:
+    """Return the annotations of a class or a function; none if one of them cannot be evaluated."""
     try:
         return typing.get_type_hints(target, include_extras=True)
     except (NameError, TypeError, AttributeError):
