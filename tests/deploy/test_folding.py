@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import Inference, fold
@@ -60,6 +61,17 @@ def test_folding_does_not_change_the_network():
             parameter.add_(1.0)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_pruned_weights_have_to_be_permanent():
+    network = nets.spiking_resnet8(10, 2, width=4)
+    layer, images = network.layer1[0].conv1, torch.rand(2, 3, 8, 8)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    network(images).sum().backward()
+    with pytest.raises(ValueError, match=r"SpikingResNet cannot be copied.*prune\.remove"):
+        fold(network)
+    prune.remove(layer, "weight")
+    assert torch.allclose(fold(network)(images), network.eval()(images), atol=1e-5)
 
 
 def test_a_network_without_an_example_needs_one():

@@ -38,8 +38,8 @@ def fold(network: M, example: Tensor | None = None) -> M:
             this package have an example of their own.
 
     Raises:
-        ValueError: the example is missing, the network has no neurons of this package, or a batch norm cannot be
-            folded; the message names it.
+        ValueError: the example is missing, the network has no neurons of this package or cannot be copied, or a batch
+            norm cannot be folded; the message names it.
 
     Example:
         >>> import torch
@@ -55,7 +55,14 @@ def fold(network: M, example: Tensor | None = None) -> M:
             f"{type(network).__name__} has no neurons of this package, which folding and exports need: for an export "
             "wrap it, attach(net, [], example=...)"
         )
-    folded = copy.deepcopy(network).eval()
+    try:
+        folded = copy.deepcopy(network).eval()
+    except RuntimeError as error:
+        # torch copies no weight that a hook computes, as that of a pruned layer.
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied: make pruned or normalised weights permanent first, as by "
+            "torch.nn.utils.prune.remove(layer, 'weight')"
+        ) from error
     norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
