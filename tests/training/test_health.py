@@ -103,12 +103,14 @@ def test_neurons_of_spikingjelly_are_measured() -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_run_warns_of_a_silent_layer_and_has_its_rows(tmp_path: Path) -> None:
+def test_a_run_warns_of_a_silent_layer_and_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     net = network()
     net.norm1.bias.data.fill_(-50.0)
     lines: list[str] = []
-    run(tmp_path / "run", task(net=net), log=lines.append)
+    run(Path("run"), task(net=net), log=lines.append)
     line, summary = (line for line in lines if "spike1 on" in line)
+    assert re.search(r"\n  deployed network +run/network.safetensors: no branches", summary), "not as it was typed"
     assert line.startswith("epoch 1, step 1: silent from spike1 on")
     # Of the last epoch the run's page says the same.
     (sentence,) = re.findall(r"gradient in the last epoch +(silent .*?)\n  [a-z]", summary, re.DOTALL)

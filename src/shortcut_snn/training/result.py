@@ -198,7 +198,7 @@ def summary_text(
     lines += [
         ("time", f"{result['seconds_per_epoch']:.1f} s an epoch{step}"),
         ("plots", f"curves.png and gradients.png in {folder}"),
-        ("deployed network", f"{folder.network('last')}: {branches}, the same outputs bit for bit"),
+        ("deployed network", f"{folder}/{folder.network('last').name}: {branches}, the same outputs bit for bit"),
     ]
     width = max(len(name) for name, _ in lines)
     text = "\n".join(_wrap(value, f"  {name:{width}}  ", " " * (width + 4)) for name, value in lines)
