@@ -175,7 +175,8 @@ def calibrate(
         measure: of certainty.
 
     Raises:
-        ValueError: no data or too few, labels that do not fit, or a network with a single exit.
+        TypeError: a network of another library that is not wrapped.
+        ValueError: no data or too few, labels that do not fit, a drop out of range, or a network with a single exit.
 
     Example:
         >>> import torch

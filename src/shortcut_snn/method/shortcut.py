@@ -131,7 +131,7 @@ class Shortcut(nn.Module):
         Raises:
             TypeError: the output is not that of a wrapper.
             ValueError: the wrapper has no method, its network was not initialised as the method says, or the method
-                rounds weights.
+                rounds weights or has a penalty.
         """
         if self._method is not None and self._method.initialise and self.initialisation is None:
             raise ValueError(
