@@ -94,19 +94,19 @@ def test_top_level_names_are_there():
 
 
 def test_library_needs_little_more_than_torch(nothing_imported, kernels):
-    """The method, neurons and networks work without the `train` extra, and change neither path nor environment."""
+    """Method, neurons, networks and `load` work without the `train` extra, and change neither path nor environment."""
     code = """
 import os, sys
 before = list(sys.path), dict(os.environ)
 for name in ("lightning", "torchvision", "sklearn", "matplotlib", "scipy", "yaml", "numba"):
     sys.modules[name] = None  # importing it now fails
 import torch
-from shortcut_snn import attach, nets
+from shortcut_snn import attach, load, nets
 assert before == (list(sys.path), dict(os.environ))
 model = attach(nets.spiking_resnet8(10, 2, width=4), method="evolutionary", log=lambda line: None)
 loss = model.loss(model(torch.randn(2, 3, 16, 16)), torch.tensor([1, 2]), 0, 10)
 loss.backward()
-print(float(loss))
+load("digits-resnet18").predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

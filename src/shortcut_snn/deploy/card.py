@@ -9,7 +9,6 @@ from typing import Any
 
 from .._utils.files import write_text
 from .._utils.markdown import escaped, shortened
-from .._utils.yaml_text import as_yaml
 from ..components.entries import read
 from ..energy.report import with_unit
 
@@ -78,6 +77,9 @@ def read_card(folder: Path) -> Card:
 
 def readme(card: Card, name: str = "path/of/this/folder") -> str:
     """Return the README of a card, with metadata for the Hugging Face hub; ``name`` is what ``load`` takes."""
+    # PyYAML comes with the extra ``train``, which loading a network does not need.
+    from .._utils.yaml_text import as_yaml
+
     network = {"kind": "network", "time_steps": "?"} | card.recipe.get("network", {})
     data = {"name": "images", "classes": (), "samples": {}} | card.data
     energy = {ENERGY.get(key, key): value for key, value in (card.energy or {}).items()}
