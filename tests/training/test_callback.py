@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
 from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
@@ -541,6 +541,24 @@ def test_an_average_of_weights_comes_after_the_callback(loaders: Any, tmp_path: 
     # Lightning swaps the weights with its average, which must not have branches either.
     assert trainer.validate(module, loaders[1], verbose=False)
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
+def test_a_search_for_a_learning_rate_has_no_branches(objective: str, loaders: Any, tmp_path: Path) -> None:
+    module = same_start()
+    module.lr = 0.1
+    finder = LearningRateFinder(num_training_steps=3)
+    fit(module, loaders, tmp_path, ShortcutCallback("net", objective=objective), finder, epochs=1)
+    assert finder.optimal_lr is not None
+    plain, search = same_start(), LearningRateFinder(num_training_steps=3)
+    plain.lr = 0.1
+
+    class Reset(pl.Callback):
+        def on_fit_start(self, trainer: pl.Trainer, module: Any) -> None:
+            module.net.register_forward_pre_hook(lambda net, _: functional.reset_net(net))
+
+    fit(plain, loaders, tmp_path / "plain", Reset(), search, epochs=1)
+    assert finder.optimal_lr.results == search.optimal_lr.results
 
 
 def test_a_module_in_double_precision_is_trained_again(loaders: Any, tmp_path: Path) -> None:

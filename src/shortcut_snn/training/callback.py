@@ -197,9 +197,8 @@ class ShortcutCallback(Callback):
         self._undo.callback(network.register_forward_hook(self._after_call).remove)
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.callback(delattr, pl_module, self._branches_name)
-        if self._adds_loss:
-            step = self._with_branch_loss(pl_module.training_step)
-            self._undo.callback(override(pl_module, "training_step", step))
+        step = self._with_branches(pl_module.training_step)
+        self._undo.callback(override(pl_module, "training_step", step))
 
     def _prepare_evaluation(self, pl_module: pl.LightningModule, network: nn.Module) -> None:
         """Find what resets the network's state, and let the module load checkpoints with branches."""
@@ -329,21 +328,24 @@ class ShortcutCallback(Callback):
         assert isinstance(self._readout, Readout)
         return self._readout.add(output, self._lambda * sum(branches[1:], branches[0]))
 
-    def _with_branch_loss(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_branches(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return a module's step with the branches' part of the objective added to its loss, unless it returns None."""
 
         @functools.wraps(step)
-        def with_branch_loss(batch: Any, *args: Any, **kwargs: Any) -> Any:
+        def with_branches(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._is_training:
+                # A search of Lightning, which skips the callback's hooks, trains without branches.
+                self._reset_state()
             outcome = step(batch, *args, **kwargs)
-            if outcome is None:
-                return None
+            if outcome is None or not (self._is_training and self._adds_loss):
+                return outcome
             loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
             if not isinstance(loss, Tensor):
                 raise ValueError("training_step must return its loss, so that the branches' loss can be added")
             loss = loss + self._branch_loss(batch)
             return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
 
-        return with_branch_loss
+        return with_branches
 
     def _branch_loss(self, batch: Any) -> Tensor:
         # An optimizer's closure may run several times in a batch.
