@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
+from shortcut_snn import components
 from shortcut_snn._utils.files import WriteError, remove_strays, replacing, write_text
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
@@ -219,6 +222,26 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
         run(folder, task(), callbacks=[AfterFirstEpoch(fill)])
     assert read_checkpoint(folder / "checkpoint.ckpt")["epoch"] == 0
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_schedule_of_numpy_numbers_resumes(tmp_path: Path) -> None:
+    kind = components.lr_schedule
+    kind("numpy_cosine")(lambda optimizer, total: LambdaLR(optimizer, lambda step: np.cos(step / total)))
+    try:
+        chosen = kind.make("numpy_cosine")
+        with pytest.raises(RuntimeError, match="the power failed"):
+            run(tmp_path, task(lr_schedule=chosen), callbacks=[AfterFirstEpoch(fail)])
+        assert run(tmp_path, task(lr_schedule=chosen), resume=True)["epochs"] == 2
+    finally:
+        del kind.components["numpy_cosine"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_refused_when_it_is_written(tmp_path: Path) -> None:
+    mine = task()
+    mine.save_hyperparameters({"network": mine.model.network})
+    with pytest.raises(ValueError, match=r"no run could resume from a checkpoint with tests\.training\.tiny\.Net"):
+        run(tmp_path, mine)
+    assert not (tmp_path / "checkpoint.ckpt").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

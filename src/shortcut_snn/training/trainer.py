@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+import re
 import sys
 import time
 import warnings
@@ -10,11 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
@@ -81,10 +85,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint under a temporary name and rename it."""
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             try:
-                torch.save(checkpoint, file)
+                # Schedules that compute with NumPy leave its numbers, which are not plain data.
+                torch.save(apply_to_collection(checkpoint, np.generic, np.generic.item), file)
             except RuntimeError as error:
                 # torch hides the operating system's error behind one of its archive writer.
                 raise (_os_error(error) or error) from error
+            file.flush()
+            try:
+                torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)
+            except UnpicklingError as error:
+                found = re.search(r"GLOBAL (\S+)", str(error))
+                raise ValueError(
+                    f"no run could resume from a checkpoint with {found[1] if found else 'such objects'}: keep plain "
+                    "values and tensors in hyperparameters, and in the states of callbacks and schedules"
+                ) from None
 
 
 def _os_error(error: BaseException) -> OSError | None:
