@@ -10,8 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -155,6 +157,36 @@ def test_a_task_starts_again_after_a_run_that_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         run(tmp_path / "failed", classification, (Sides(40), Sides(12)), callbacks=[Stop(1)])
     run(tmp_path / "run", classification, (Sides(80), Sides(12)))
+
+
+class Fails(pl.Callback):
+    """Fails when the last epoch is saved."""
+
+    def on_train_end(self, *_: Any) -> None:
+        raise RuntimeError("stopped")
+
+
+def test_a_run_that_has_stopped_early_trains_no_further(tmp_path: Path) -> None:
+    def again(folder: Path, *more: pl.Callback, resume: bool = False) -> None:
+        callbacks = [EarlyStopping("validation_loss", min_delta=100.0, patience=1), *more]
+        run(folder, task(epochs=5, ema_decay=0.5), callbacks=callbacks, resume=resume)
+
+    again(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="stopped"):
+        again(tmp_path / "run", Fails())
+    again(tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["criterion", "metrics"])
+def test_losses_and_metrics_of_single_samples_are_refused(tmp_path: Path, name: str) -> None:
+    mine = task(epochs=1)
+    mine.criterion = lambda prediction, target: cross_entropy(
+        prediction, target, reduction="none" if name == "criterion" else "mean"
+    )
+    mine.metrics = lambda prediction, target: {"accuracy": (prediction.argmax(1) == target).float()}
+    with pytest.raises(ValueError, match=r"train_.* has the shape \[8\]: return the mean over the batch"):
+        run(tmp_path, mine)
 
 
 def test_the_energy_is_measured_in_small_batches(tmp_path: Path) -> None:

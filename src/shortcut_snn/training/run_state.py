@@ -295,6 +295,14 @@ class SaveRun(Checkpoint):
         if signal := self.run.interruption.agreed(trainer):
             raise Interrupted(signal, trainer.is_global_zero)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Record whether a callback has ended training early."""
+        checkpoint["stopped"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Train no further if training had ended; an epoch that was left within goes on."""
+        trainer.should_stop = checkpoint.get("stopped", False) and not self.run.batches_done
+
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Let signals end the process at once: the test after training can be repeated."""
         self.run.interruption.can_save = False
