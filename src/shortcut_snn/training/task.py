@@ -31,6 +31,8 @@ class EpochMeans:
         """Add 0-dimensional means over ``samples`` samples; names may differ from call to call."""
         for name, value in values.items():
             mean = torch.as_tensor(value).detach().float()
+            if mean.dim():
+                raise ValueError(f"{name} has the shape {list(mean.shape)}: return the mean over the batch, one number")
             count = torch.as_tensor(samples, dtype=mean.dtype, device=mean.device)
             # The mean of no samples is not a number.
             total = torch.stack([torch.where(count > 0, mean * count, 0.0), count])
