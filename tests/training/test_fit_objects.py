@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -30,6 +31,7 @@ from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.nets import spiking_resnet8
 from shortcut_snn.recipes import build, recipe_of, train
 from shortcut_snn.recipes.building import load_data
+from shortcut_snn.training import Classification
 
 from ..method.wrapped import wrapped
 from ..stateful import Stateful
@@ -157,6 +159,26 @@ def test_a_task_starts_again_after_a_run_that_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         run(tmp_path / "failed", classification, (Sides(40), Sides(12)), callbacks=[Stop(1)])
     run(tmp_path / "run", classification, (Sides(80), Sides(12)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"optimizer": "sgd"}, r"optimizer: pass components\.optimizer\.make\(name, .*got 'sgd'"),
+        ({"lr_schedule": components.optimizer.make("sgd")}, r"lr_schedule: pass components\.lr_schedule\.make"),
+        ({"training": {"epochs": 1}}, r"training: pass Training\("),
+    ],
+)
+def test_a_task_takes_components(wrong: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Classification(network(), **wrong)
+
+
+def test_fit_takes_a_task_and_components(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"fit takes a task, .*got a Net"):
+        run(tmp_path, network())
+    with pytest.raises(TypeError, match=r"logger: pass components\.logger\.make"):
+        run(tmp_path, task(), loggers=[CSVLogger(tmp_path)])
 
 
 class Fails(pl.Callback):

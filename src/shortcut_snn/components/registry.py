@@ -189,6 +189,16 @@ class Kind:
             raise ValueError(f"unknown {self.name} {name!r:.80}{suggestion(name, self)}; available: {', '.join(self)}")
         return component
 
+    def check(self, value: Any) -> Any:
+        """Return what :meth:`make` returned.
+
+        Raises:
+            TypeError: the value is something else, such as a name.
+        """
+        if not isinstance(value, Config) or value.component.kind != self.name:
+            raise TypeError(f"{self.name}: pass components.{self.name}.make(name, ...), got {value!r:.60}")
+        return value
+
     def make(self, name: str, **options: Any) -> Any:
         """Return a component with values for some of its options."""
         return self.find(name).configure(**options)

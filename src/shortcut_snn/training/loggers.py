@@ -103,7 +103,7 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
     loggers = []
     for component in chosen:
         try:
-            loggers.append(component.build(save_dir=folder))
+            loggers.append(components.logger.check(component).build(save_dir=folder))
         except ModuleNotFoundError as error:
             name = components.component_of(component).name
             message = f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"

@@ -72,6 +72,8 @@ def fit(
         >>> sorted(result["test_last"])
         ['accuracy', 'loss']
     """
+    if not isinstance(task, Task):
+        raise TypeError(f"fit takes a task, such as Classification(network), got a {type(task).__name__}")
     data = as_data(data)
     run = folder if isinstance(folder, Run) else Run(folder, task_entries(task), resume=resume, log=log)
     if run.is_finished:

@@ -110,9 +110,12 @@ class Task(pl.LightningModule):
         has_branches = len(self.model.branches) > 0
         given = method_named(method)
         self.model.method = combine(self.model.method, given, objective, branch_weight, has_branches=has_branches)
-        self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
-        self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
+        optimizer = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
+        self.optimizer_options = components.optimizer.check(optimizer)
+        self.lr_schedule = components.lr_schedule.check(lr_schedule or components.lr_schedule.make("cosine"))
         self.training_options = training or Training()
+        if not isinstance(self.training_options, Training):
+            raise TypeError(f"training: pass Training(epochs=..., ...), got {training!r:.60}")
         self.describe(description or {})
         self.total_steps = self._steps_of_checkpoint = 0
         self.is_restored = False
