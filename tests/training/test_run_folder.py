@@ -200,6 +200,14 @@ def test_surrogates_of_a_run_that_failed_do_not_outlive_it(tmp_path: Path) -> No
     assert not (tmp_path / "surrogates.json").exists()
 
 
+def test_surrogates_that_were_removed_are_not_replaced_by_the_networks(copy: Path) -> None:
+    folder = RunFolder(copy)
+    folder.begin(folder.read_entries(), "", {"spike1": {"factor": 2.0}}, {})
+    folder.surrogates.unlink()
+    with pytest.raises(ValueError, match=r"surrogates\.json was removed, .*restore it"):
+        run(copy, task(), resume=True)
+
+
 def test_a_removed_folder_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(ValueError, match=r"folder .*run was removed"):

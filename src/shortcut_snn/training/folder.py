@@ -172,7 +172,8 @@ class RunFolder:
         self, entries: Mapping[str, Any], split: str, surrogates: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> None:
         """Write everything that is known before the first step."""
-        write_text(self.environment, json.dumps({"format": FORMAT, **environment}, indent=2) + "\n")
+        origin = {"format": FORMAT, "has_surrogates": bool(surrogates), **environment}
+        write_text(self.environment, json.dumps(origin, indent=2) + "\n")
         if split:
             write_text(self.split, split)
         if surrogates:
@@ -185,6 +186,11 @@ class RunFolder:
 
     def read_surrogates(self) -> dict[str, dict[str, float]]:
         """Return the surrogates that were set before the first step, by layer."""
+        if not self.surrogates.is_file() and read_json(self.environment).get("has_surrogates"):
+            raise ValueError(
+                f"{self.surrogates} was removed, and the run's gradient depends on it: restore it, or train again in "
+                "another folder"
+            )
         return read_json(self.surrogates)
 
     def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
