@@ -9,7 +9,12 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EMAWeightAveraging,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
 from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
@@ -324,6 +329,19 @@ def test_a_branch_weight_by_epoch_stays_within_an_epoch(loaders: Any, tmp_path: 
     assert seen == [0.25] * 4 + [0.125] * 4
 
 
+def test_lambda_follows_the_steps_if_accumulation_changes(loaders: Any) -> None:
+    seen = []
+
+    class Recorder(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            seen.append((trainer.global_step, callback._lambda))
+
+    callback = ShortcutCallback("net")
+    quick(same_start(), loaders[0], callback, GradientAccumulationScheduler({0: 2, 1: 1}), Recorder(), max_epochs=2)
+    assert [step for step, _ in seen] == [0, 0, 1, 1, 2, 3, 4, 5]
+    assert [weight for _, weight in seen] == pytest.approx([0.25 * (1 - step / 6) for step, _ in seen])
+
+
 def test_membranes_are_detached_in_training_alone(loaders: Any) -> None:
     module, seen = same_start(), []
     module.net = nets.spiking_resnet8(10, 2, width=4, in_channels=1)
@@ -552,12 +570,8 @@ def test_a_search_for_a_learning_rate_has_no_branches(objective: str, loaders: A
     assert finder.optimal_lr is not None
     plain, search = same_start(), LearningRateFinder(num_training_steps=3)
     plain.lr = 0.1
-
-    class Reset(pl.Callback):
-        def on_fit_start(self, trainer: pl.Trainer, module: Any) -> None:
-            module.net.register_forward_pre_hook(lambda net, _: functional.reset_net(net))
-
-    fit(plain, loaders, tmp_path / "plain", Reset(), search, epochs=1)
+    plain.net.register_forward_pre_hook(lambda net, _: functional.reset_net(net))
+    fit(plain, loaders, tmp_path / "plain", search, epochs=1)
     assert finder.optimal_lr.results == search.optimal_lr.results
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -60,6 +61,13 @@ def test_the_learning_rate_rises_and_falls_step_by_step(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     # The rate after an epoch is that of the next step.
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.1 * (1 - 1 / 6), 0.0], abs=1e-9)
+
+
+def test_schedules_know_the_steps_if_accumulation_changes(tmp_path: Path) -> None:
+    recorder, linear = Recorder(), components.lr_schedule.make("linear")
+    what, accumulation = task(optimizer=SGD, lr_schedule=linear), GradientAccumulationScheduler({0: 2, 1: 1})
+    run(tmp_path, what, sides(8, train=32), callbacks=[recorder, accumulation])
+    assert recorder.rates == pytest.approx([0.1 * (1 - step / 6) for step in range(6)])
 
 
 def test_the_norm_of_the_gradients_is_limited(tmp_path: Path) -> None:

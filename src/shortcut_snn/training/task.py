@@ -17,7 +17,7 @@ from ..method.branch_weight import BranchWeight
 from ..method.method import combine
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training
-from .trainer import progress
+from .trainer import count_steps, progress
 
 
 class EpochMeans:
@@ -196,7 +196,7 @@ class Task(pl.LightningModule):
                 "the method starts with a measured initialisation: train with fit, or call "
                 "initialise(task.model, inputs, target) on a real batch first"
             )
-        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        self.total_steps = int(count_steps(self.trainer))
         before, self._steps_of_checkpoint = self._steps_of_checkpoint, 0
         if before not in (0, self.total_steps):
             raise ValueError(
@@ -309,7 +309,7 @@ class Task(pl.LightningModule):
         options = self.training_options
         groups = parameter_groups(self.model, decay_all=options.weight_decay_on == "all")
         optimizer = make_optimizer(self.optimizer_options, groups)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = int(count_steps(self.trainer))
         scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

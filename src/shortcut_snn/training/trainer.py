@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
@@ -240,13 +240,26 @@ def check_has_end(trainer: pl.Trainer) -> None:
         raise ValueError("lambda needs the number of training steps: give the Trainer max_epochs or max_steps")
 
 
+def count_steps(trainer: pl.Trainer) -> float:
+    """Return the number of training steps; Lightning takes one number of accumulated batches for all epochs."""
+    total, epochs, batches = trainer.estimated_stepping_batches, trainer.max_epochs or 0, trainer.num_training_batches
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler) and math.isfinite(batches) and epochs > 0:
+            accumulated = map(callback.get_accumulate_grad_batches, range(epochs))
+            total = sum(math.ceil(batches / each) for each in accumulated)
+            total = total if trainer.max_steps == -1 else min(total, trainer.max_steps)
+    return total
+
+
 def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = False) -> tuple[int, int]:
     """Return the number of steps that are done and of all steps: optimizer steps, or batches if a module steps itself.
 
     With ``by_epoch`` the numbers are those of epochs, if the training data have a length.
     """
-    total = max(int(trainer.estimated_stepping_batches), 1)
+    total = max(int(count_steps(trainer)), 1)
     if by_epoch and math.isfinite(trainer.num_training_batches):
+        if trainer.max_steps == -1:
+            return trainer.current_epoch, trainer.max_epochs or 1
         # Training may end with max_steps.
         steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         return trainer.current_epoch, math.ceil(total / max(steps_per_epoch, 1))
