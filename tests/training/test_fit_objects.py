@@ -31,7 +31,7 @@ from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.nets import spiking_resnet8
 from shortcut_snn.recipes import build, recipe_of, train
 from shortcut_snn.recipes.building import load_data
-from shortcut_snn.training import Classification
+from shortcut_snn.training import Classification, Health
 
 from ..method.wrapped import wrapped
 from ..stateful import Stateful
@@ -179,6 +179,8 @@ def test_fit_takes_a_task_and_components(tmp_path: Path) -> None:
         run(tmp_path, network())
     with pytest.raises(TypeError, match=r"logger: pass components\.logger\.make"):
         run(tmp_path, task(), loggers=[CSVLogger(tmp_path)])
+    with pytest.raises(ValueError, match=r"^callbacks: .*`Health`"):
+        run(tmp_path, task(), callbacks=[Health()])
 
 
 class Fails(pl.Callback):

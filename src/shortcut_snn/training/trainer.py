@@ -191,7 +191,9 @@ def make_trainer(
     # The type of the error depends on the strategy that does not suit.
     except (MisconfigurationException, TypeError, ImportError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"training.accelerator, devices, nodes or strategy: {reason}") from None
+        # A run has a Health of its own, and Lightning refuses a second one.
+        where = "callbacks" if "callback" in reason else "training.accelerator, devices, nodes or strategy"
+        raise ValueError(f"{where}: {reason}") from None
     if training.processes > 1 and hasattr(trainer.strategy, "_timeout"):
         trainer.strategy._timeout = TIMEOUT
     if trainer.world_size != training.processes:
