@@ -156,6 +156,13 @@ def test_weight_decay_and_muon_apply_to_weights_of_layers() -> None:
     assert "exp_avg" in optimizer.state[net[2].weight], "Muon orthogonalised the weights of a neuron"
 
 
+def test_norms_over_several_axes_are_no_weights() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm([4, 2, 2]), nn.RMSNorm([2, 2]))
+    weights, others = ({id(p) for p in group["params"]} for group in parameter_groups(net))
+    assert weights == {id(net[0].weight)}
+    assert {id(net[1].weight), id(net[1].bias), id(net[2].weight)} <= others
+
+
 def test_matrices_of_third_party_neurons_are_no_weights() -> None:
     psn, leaky = neuron.PSN(T=4), snntorch.Leaky(torch.rand(3, 4), learn_beta=True)
     recurrent, cell = snntorch.RLeaky(0.9, linear_features=3), norse.LIFRecurrentCell(3, 3)

@@ -266,10 +266,13 @@ def parameter_groups(model: nn.Module, decay_all: bool = False) -> list[dict[str
 
     The others are norms, biases and all parameters of neurons, whose scale does not measure the function's complexity.
     """
-    of_neurons = {id(parameter) for parameter in learned_by_neurons(model)}
+    # Norms over several axes have weights of several axes.
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
+    unscaled = [*learned_by_neurons(model), *(parameter for norm in norms for parameter in norm.parameters())]
+    of_neurons_and_norms = {id(parameter) for parameter in unscaled}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    weights = [p for p in parameters if p.dim() > 1 and id(p) not in of_neurons]
-    others = [p for p in parameters if p.dim() <= 1 or id(p) in of_neurons]
+    weights = [p for p in parameters if p.dim() > 1 and id(p) not in of_neurons_and_norms]
+    others = [p for p in parameters if p.dim() <= 1 or id(p) in of_neurons_and_norms]
     groups: list[dict[str, Any]] = [
         {"params": weights},
         {"params": others, "use_muon": False} | ({} if decay_all else {"weight_decay": 0.0}),
