@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from shortcut_snn import Constant, LossSum, components, initialise, nets, wrap
 from shortcut_snn.method import Branches, Method
@@ -169,6 +169,21 @@ def test_a_task_in_ones_own_trainer_takes_epochs_and_steps_from_it() -> None:
     assert lambdas == pytest.approx([0.25 * (1 - epoch / 4) for epoch in range(4)])
     # The same task once more, for another number of steps.
     assert trained_alone(what, 5).global_step == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"max_epochs": 2}, "no length: give the Trainer max_steps"), ({"max_epochs": -1}, "give the Trainer max_epochs")],
+)
+def test_a_task_in_ones_own_trainer_needs_an_end(options: Any, message: str) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter([Sides(8)[index] for index in range(8)])
+
+    data = DataLoader(Stream() if options["max_epochs"] > 0 else Sides(8), 4)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    with pytest.raises(ValueError, match=message):
+        pl.Trainer(**quiet, **options).fit(task(), data)
 
 
 def test_the_average_is_on_the_device_of_training() -> None:

@@ -24,7 +24,7 @@ from ..method.targets import Criterion
 from .trainer import (
     add_to_optimizers,
     check_callbacks,
-    check_has_end,
+    count_steps,
     override,
     progress,
     remove_from_averages,
@@ -227,7 +227,7 @@ class ShortcutCallback(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers train the branches if the module gave them the network's parameters only."""
-        check_has_end(trainer)
+        count_steps(trainer)
         assert self._shortcut is not None
         # Lightning loads the optimizers' state after this.
         add_to_optimizers(trainer.optimizers, self._shortcut.branches, self._shortcut.network)

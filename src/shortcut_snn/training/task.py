@@ -196,7 +196,7 @@ class Task(pl.LightningModule):
                 "the method starts with a measured initialisation: train with fit, or call "
                 "initialise(task.model, inputs, target) on a real batch first"
             )
-        self.total_steps = int(count_steps(self.trainer))
+        self.total_steps = count_steps(self.trainer)
         before, self._steps_of_checkpoint = self._steps_of_checkpoint, 0
         if before not in (0, self.total_steps):
             raise ValueError(
@@ -309,7 +309,7 @@ class Task(pl.LightningModule):
         options = self.training_options
         groups = parameter_groups(self.model, decay_all=options.weight_decay_on == "all")
         optimizer = make_optimizer(self.optimizer_options, groups)
-        steps = int(count_steps(self.trainer))
+        steps = count_steps(self.trainer)
         scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -233,24 +233,21 @@ def remove_from_averages(trainer: pl.Trainer, name: str) -> None:
             delattr(average.module, name)
 
 
-def check_has_end(trainer: pl.Trainer) -> None:
-    """Raise an error unless the number of training steps is known, which lambda needs."""
-    total = trainer.estimated_stepping_batches
+def count_steps(trainer: pl.Trainer) -> int:
+    """Return the number of training steps; Lightning takes one number of accumulated batches for all epochs."""
+    total, epochs, batches = trainer.estimated_stepping_batches, trainer.max_epochs or 0, trainer.num_training_batches
     if total < 0:
         raise ValueError("the training data have no length: give the Trainer max_steps or limit_train_batches")
     if not math.isfinite(total):
-        raise ValueError("lambda needs the number of training steps: give the Trainer max_epochs or max_steps")
-
-
-def count_steps(trainer: pl.Trainer) -> float:
-    """Return the number of training steps; Lightning takes one number of accumulated batches for all epochs."""
-    total, epochs, batches = trainer.estimated_stepping_batches, trainer.max_epochs or 0, trainer.num_training_batches
+        raise ValueError(
+            "lambda and schedules need the number of training steps: give the Trainer max_epochs or max_steps"
+        )
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, GradientAccumulationScheduler) and math.isfinite(batches) and epochs > 0:
             accumulated = map(callback.get_accumulate_grad_batches, range(epochs))
             total = sum(math.ceil(batches / each) for each in accumulated)
             total = total if trainer.max_steps == -1 else min(total, trainer.max_steps)
-    return total
+    return int(total)
 
 
 def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = False) -> tuple[int, int]:
@@ -258,7 +255,7 @@ def progress(trainer: pl.Trainer, module: pl.LightningModule, by_epoch: bool = F
 
     With ``by_epoch`` the numbers are those of epochs, if the training data have a length.
     """
-    total = max(int(count_steps(trainer)), 1)
+    total = max(count_steps(trainer), 1)
     if by_epoch and math.isfinite(trainer.num_training_batches):
         if trainer.max_steps == -1:
             return trainer.current_epoch, trainer.max_epochs or 1
