@@ -121,6 +121,12 @@ def test_a_run_resumes_only_in_its_own_format(copy: Path, version: int) -> None:
             RunFolder(copy).read_entries()
 
 
+def test_a_lost_environment_is_named(copy: Path) -> None:
+    (copy / "environment.json").unlink()
+    with pytest.raises(ValueError, match=r"environment\.json was removed: restore it"):
+        run(copy, task(), resume=True)
+
+
 def test_other_data_are_refused(copy: Path) -> None:
     """The same number of samples of the same shape with other pixels, and fewer samples."""
     train, test = (TensorDataset(torch.rand(count, 1, 4, 4), torch.arange(count) % 2) for count in (40, 12))

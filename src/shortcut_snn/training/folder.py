@@ -147,6 +147,8 @@ class RunFolder:
             return None
         if not resume:
             raise FileExistsError(f"{self} holds a run already; resume it, or name another folder")
+        if not self.environment.is_file():
+            raise ValueError(f"{self.environment} was removed: restore it, or name another folder")
         version = read_json(self.environment).get("format", 1)
         if version != FORMAT:
             raise ValueError(f"{self} has format {version}, and this version resumes format {FORMAT}")
