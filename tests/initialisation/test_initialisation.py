@@ -452,6 +452,13 @@ def test_neurons_whose_rate_cannot_be_reached_are_named() -> None:
     assert "stem.spike" in initialise(resnet("basic", lambda: PSN(2), name="resnet8"), *batch(16, 8)).skipped
 
 
+def test_blocks_that_cannot_pass_on_their_input_are_named() -> None:
+    # Of a high threshold and a slow leak: the shift with which one spike fires adds up to a spike without one.
+    report = initialise(resnet("basic", lambda: LIF(0.9, 3.0), 4), *batch(16, 8))
+    assert "of the spikes or more" in report.skipped["layer1.0.spike2"]
+    assert "spike2" not in str(initialise(resnet("basic", lif, 4), *batch(16, 8)).skipped)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

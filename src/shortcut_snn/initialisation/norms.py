@@ -207,6 +207,9 @@ class Norms:
                 middle = (low + high) / 2
                 low, high = (middle, high) if changed(math.exp(middle)) <= limit else (low, middle)
             self.scale = math.exp(low)
+            if (share := changed(self.scale)) > limit:
+                reason = f"at every scale of its norm it changes {share:.2g} of the spikes or more, not {limit:.2g}"
+                self.structure.frozen.setdefault(name, reason)
         return self.scale, shift_at(self.scale)
 
     def _write_copy(self, layer: Layer, x: Tensor, normed: Tensor, scale: float, shift: float) -> Tensor:
