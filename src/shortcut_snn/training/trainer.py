@@ -18,13 +18,13 @@ from zipfile import BadZipFile, ZipFile
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 
 from .._utils.files import replacing
 from .._utils.random_state import preserve_random_state
@@ -85,8 +85,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint under a temporary name and rename it."""
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             try:
-                # Schedules that compute with NumPy leave its numbers, which are not plain data.
-                torch.save(apply_to_collection(checkpoint, np.generic, np.generic.item), file)
+                # Schedules that compute with NumPy leave its numbers, which are not plain data. Copied weights would
+                # lose the versions of their modules.
+                plain = tree_map_only(np.generic, np.generic.item, checkpoint)
+                torch.save({**plain, "state_dict": checkpoint["state_dict"]}, file)
             except RuntimeError as error:
                 # torch hides the operating system's error behind one of its archive writer.
                 raise (_os_error(error) or error) from error
