@@ -93,6 +93,61 @@ def test_steps_and_sequences_of_one_neuron_are_measured_alike() -> None:
         examine(Network(Step), [data], F.cross_entropy)
 
 
+class SamplesFirst(Whole):
+    """The same over a sequence ``[N, T, ...]``."""
+
+    def forward(self, current: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(current.transpose(0, 1)).transpose(0, 1)
+
+
+class OfSinabs(SamplesFirst):
+    """For the adapter, a neuron of sinabs."""
+
+    __module__ = "sinabs.layers.stateful_layer"
+
+
+class Squeezed(OfSinabs):
+    """The same over ``[N * T, ...]``, between reshapes."""
+
+    batch_size, num_timesteps = -1, 4
+
+    def forward(self, current: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(current.unflatten(0, (-1, 4))).flatten(0, 1)
+
+
+class Folded(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+@pytest.mark.parametrize(
+    ("neuron", "samples"), [(Whole, 4), (SamplesFirst, 4), (SamplesFirst, 6), (OfSinabs, 6), (Squeezed, 6)]
+)
+def test_the_order_of_samples_and_time_does_not_matter(neuron: Any, samples: int) -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 32), neuron(), nn.Linear(32, 32), neuron(), nn.Linear(32, 3)
+    net, x = (Folded if neuron is Squeezed else nn.Sequential)(*layers), 4 * torch.rand(4, samples, 8)
+    order, labels = (0, 1) if neuron is Whole else (1, 0), torch.arange(samples) % 3
+    spiking: Any = neuron if neuron in (Whole, SamplesFirst) else ()
+    with torch.no_grad():
+        spikes = Whole()(net[0](x))
+    silent, varying = (~spikes.any(0).any(0)).float(), (spikes != spikes[:, :1]).any(0).any(0).float()
+
+    def first_layer(x: Tensor) -> Any:
+        x = x.movedim((0, 1), order).contiguous()
+        model = attach(net, [], example=x, labels=labels, batch_axis=order[1], readout="mean", log=len)
+        return diagnose(model, [(x, labels)], spiking=spiking).layers[0]
+
+    layer = first_layer(x)
+    assert (layer.silent, layer.varying) == pytest.approx((float(silent.mean()), float(varying.mean())))
+    assert layer.kept > 0.7
+    # All samples are alike, but not the time steps.
+    assert first_layer(x[:, :1].repeat(1, samples, 1)).kept == 0
+    x = x.movedim((0, 1), order)
+    report = measure_energy(net, [x], labels=labels, spiking=spiking)
+    assert report.relu_energy == measure_energy(net, [x], 4, labels=labels, spiking=spiking).relu_energy
+
+
 class Named(Whole):
     def forward(self, current: Tensor, v: Tensor | None = None, decay: float = 0.5) -> Tensor:  # type: ignore[override]
         assert (v, decay) == (None, 0.9)

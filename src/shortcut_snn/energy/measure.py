@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from math import inf, prod
 from typing import Any
 
@@ -14,9 +15,14 @@ from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
 from ..introspection.adapters import find_adapters
 from ..introspection.inference import describe, with_remedy
-from ..introspection.neurons import custom_neurons, find_neurons, single_step_neurons
+from ..introspection.neurons import (
+    custom_neurons,
+    find_neurons,
+    find_sequence_neurons,
+    single_step_neurons,
+    steps_first,
+)
 from ..method import Layout, Shortcut
-from ..method.taps import first_tensor
 from ..nets import SpikingNetwork
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
 from .report import WORD_BITS, EnergyReport, LayerEnergy
@@ -198,13 +204,16 @@ def _run(network: nn.Module, layout: Layout, batch: Any) -> None:
 def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> int | None:
     """Return T of a network with an inner time loop, as its neurons see it; None if it has no known neurons."""
     steps: dict[str, int] = {}
-    stepwise_neurons = single_step_neurons(network)
+    sizes = primary(batch).shape if layout.run is None else ()
+    run = partial(_run, network, layout, batch)
+    find_sequence_neurons(network, run, _samples(layout, batch), sizes, layout.batch_axis)
+    stepwise_neurons, spikes_of = single_step_neurons(network), steps_first(network)
 
     def count_steps(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(first_tensor(output))
+        steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(spikes_of(name, module, output))
 
     with hooked(find_neurons(network), count_steps):
-        _run(network, layout, batch)
+        run()
     return min(steps.values(), default=None)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .._utils.calls import detached_states
 from .._utils.module_state import hooked
-from ..introspection.neurons import single_step_neurons
+from ..introspection.neurons import batch_first_neurons, single_step_neurons
 from ..method.taps import first_tensor, tensor_in
 from ..neurons import Neuron
 from .structure import Layer, Structure, fits, shaped_like, unchangeable
@@ -50,7 +50,7 @@ class Norms:
 
     def __init__(self, network: nn.Module, structure: Structure) -> None:
         self.network, self.structure = network, structure
-        self.single_step = single_step_neurons(network)
+        self.single_step, self.batch_first = single_step_neurons(network), batch_first_neurons(network)
         self.names: set[str] = set()
         """Norms that were set."""
         self.changed: set[str] = set()
@@ -178,7 +178,7 @@ class Norms:
 
     def _small(self, name: str, current: Tensor) -> Tensor:
         """Return a current of fewer samples."""
-        axis = 0 if name in self.single_step else 1
+        axis = 0 if name in self.single_step | self.batch_first else 1
         samples = max(1, _NUMBERS * current.shape[axis] // current.numel())
         return current.narrow(axis, 0, min(samples, current.shape[axis]))
 

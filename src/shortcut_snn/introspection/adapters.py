@@ -37,6 +37,8 @@ class Adapter:
     """The call that switches a network ``net`` to multi-step mode."""
     state: str = ""
     """The argument in which a network takes back the state that it returned."""
+    batch_first: bool = False
+    """Whether neurons take ``[N, T, ...]`` instead of ``[T, N, ...]``."""
     averages_currents: bool = False
     """Whether what the last layer gives at every time step is averaged, by convention."""
     advice: Callable[[nn.Module], str] = lambda network: ""
@@ -159,6 +161,7 @@ ADAPTERS = (
         is_neuron=lambda module: _is_stateful(module) and not type(module).__name__.startswith("ExpLeak"),
         is_single_step=lambda neuron: False,
         reset=_reset_sinabs,
+        batch_first=True,
         advice=_advice_for_sinabs,
     ),
 )

@@ -1,12 +1,12 @@
 """The spiking neurons of a network, built-in, third-party and custom."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._utils.module_state import hooked
 from ..method.taps import first_tensor
@@ -18,8 +18,8 @@ from .adapters import find_adapters, outermost
 @dataclass
 class _Custom:
     classes: tuple[type[nn.Module], ...] = ()
-    sequences: set[str] = field(default_factory=set)
-    """Names of the neurons that take a whole sequence; others compute one time step per call."""
+    sequences: dict[str, int] = field(default_factory=dict)
+    """The axis of time, by name, of the neurons that take a whole sequence; others compute one time step per call."""
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         return {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, self.classes)}
@@ -41,18 +41,26 @@ def custom_neurons(classes: type[nn.Module] | tuple[type[nn.Module], ...]) -> It
         _CUSTOM.reset(token)
 
 
-def find_sequence_neurons(network: nn.Module, run: Callable[[], object], samples: int) -> None:
-    """Find out which custom neurons take a whole sequence: they are called once, not on ``samples`` first."""
+def find_sequence_neurons(
+    network: nn.Module, run: Callable[[], object], samples: int, sizes: Sequence[int], batch_axis: int | None
+) -> None:
+    """Find out which custom neurons take a whole sequence: they are called once, not on ``samples`` first.
+
+    Or on the first two ``sizes`` of an input that has time: with ``batch_axis`` 0, ``[N, T, ...]``.
+    """
     custom = _CUSTOM.get()
-    calls: dict[str, list[int]] = {}
+    calls: dict[str, list[Sequence[int]]] = {}
 
     def count(name: str, module: Any, args: Any, output: Any) -> None:
-        calls.setdefault(name, []).append(len(first_tensor(output)))
+        calls.setdefault(name, []).append(first_tensor(output).shape)
 
     if neurons := custom.neurons(network):
         with hooked(neurons, count):
             run()
-    custom.sequences |= {name for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] != samples}
+    for name, (shape, *others) in calls.items():
+        like_input = len(sizes) > 2 and tuple(shape[:2]) == tuple(sizes[:2])
+        if not others and (like_input or shape[0] != samples):
+            custom.sequences[name] = int(like_input and batch_axis == 0)
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -95,9 +103,34 @@ def learned_by_neurons(network: nn.Module) -> list[nn.Parameter]:
 def single_step_neurons(network: nn.Module) -> set[str]:
     """Return the names of the library's and custom neurons that compute one time step per call."""
     custom = _CUSTOM.get()
-    return (custom.neurons(network).keys() - custom.sequences) | {
+    return (custom.neurons(network).keys() - custom.sequences.keys()) | {
         name
         for adapter in find_adapters(network)
         for name, neuron in adapter.neurons(network).items()
         if adapter.is_single_step(neuron)
     }
+
+
+def batch_first_neurons(network: nn.Module) -> set[str]:
+    """Return the names of the library's and custom neurons that take sequences ``[N, T, ...]``."""
+    adapters = [adapter for adapter in find_adapters(network) if adapter.batch_first]
+    names = {name for adapter in adapters for name in adapter.neurons(network)}
+    return names | {name for name, axis in _CUSTOM.get().sequences.items() if axis}
+
+
+def steps_first(network: nn.Module) -> Callable[[str, nn.Module, Any], Tensor]:
+    """Return a function of a neuron's name, itself and its output, which gives its spikes as ``[T, N, ...]``."""
+    single_step, batch_first = single_step_neurons(network), batch_first_neurons(network)
+
+    def spikes_of(name: str, neuron: nn.Module, output: Any) -> Tensor:
+        spikes = first_tensor(output)
+        if name in single_step:
+            return spikes.unsqueeze(0)
+        if name not in batch_first:
+            return spikes
+        if (samples := getattr(neuron, "batch_size", None)) is not None:
+            # sinabs' Squeeze layers take [N * T, ...].
+            spikes = spikes.unflatten(0, (samples, getattr(neuron, "num_timesteps", -1)))  # type: ignore[no-untyped-call]
+        return spikes.transpose(0, 1)
+
+    return spikes_of

@@ -12,8 +12,7 @@ from torch.utils._pytree import tree_map_only
 from .._utils.calls import Reset, inputs_of
 from .._utils.module_state import hooked, preserving_state
 from ..introspection.adapters import find_adapters, library_reset
-from ..introspection.neurons import find_neurons, single_step_neurons
-from ..method.taps import first_tensor
+from ..introspection.neurons import find_neurons, steps_first
 from ..method.targets import default_loss
 from .gradients import is_on_chain
 from .probe import LayerTally, check_has_neurons, probe
@@ -216,11 +215,10 @@ def _firing_rates(
 ) -> dict[str, Tensor]:
     """Return the spikes of some neurons of each layer, summed over time, ``[N, neurons]``."""
     rates: dict[str, Tensor] = {}
-    single_step = single_step_neurons(network)
+    spikes_of = steps_first(network)
 
     def add(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        spikes = first_tensor(output)
-        spikes = (spikes if name in single_step else spikes.sum(0))[:_SAMPLES].flatten(1).float()
+        spikes = spikes_of(name, module, output).sum(0)[:_SAMPLES].flatten(1).float()
         if spikes.shape[1] > _NEURONS:
             spikes = spikes[:, torch.arange(_NEURONS, device=spikes.device) * _STRIDE % spikes.shape[1]]
         before = rates.get(name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.module_state import hooked
-from ..introspection.neurons import find_neurons, single_step_neurons, spiking_modules
+from ..introspection.neurons import find_neurons, spiking_modules, steps_first
 from ..method.penalties import FiringRates
 from ..method.taps import first_tensor
 from ..neurons.packing import count_spikes
@@ -35,14 +35,12 @@ class LayerTally:
         """The last convolution or linear layer that ran before each call of this layer; "" if there was none."""
 
     @torch.no_grad()
-    def add_spikes(self, spikes: Tensor, has_time: bool) -> None:
-        """Add the spikes of one call, ``[T, N, ...]``, or ``[N, ...]`` of one time step."""
+    def add_spikes(self, spikes: Tensor) -> None:
+        """Add the spikes of one call, ``[T, N, ...]``."""
         self.spikes = self.spikes + count_spikes(spikes).double()
         self.elements += spikes.numel()
-        most, least = spikes.amax(int(has_time)), spikes.amin(int(has_time))
-        masks = most > 0, least <= 0, most != least
-        if has_time:
-            masks = masks[0].any(0), masks[1].any(0), masks[2].any(0)
+        most, least = spikes.amax(1), spikes.amin(1)
+        masks = (most > 0).any(0), (least <= 0).any(0), (most != least).any(0)
         # A module that serves several layers may have outputs of several shapes.
         shape = tuple(masks[0].shape)
         ever, at_times, differently = self.fired.get(shape, masks)
@@ -141,7 +139,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
         ['stem.spike', 'layer1.0.spike1']
     """
     tallies: dict[str, LayerTally] = {}
-    single_step = single_step_neurons(network)
+    spikes_of = steps_first(network)
     last_weight, calls = "", Counter[str]()
 
     def before_weight(name: str, module: nn.Module, args: Any) -> None:
@@ -163,7 +161,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
 
     def after_neuron(name: str, module: nn.Module, args: Any, output: Any) -> None:
         spikes, tally = first_tensor(output), tallies[name]
-        tally.add_spikes(spikes, has_time=name not in single_step)
+        tally.add_spikes(spikes_of(name, module, output))
         if not spikes.requires_grad:
             return
         tally.needs_gradient |= not membrane
