@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from shortcut_snn import LossSum, components
+from shortcut_snn import LossSum, components, wrap
 from shortcut_snn.components.entries import read
-from shortcut_snn.method import ConvHead, DenseHead
+from shortcut_snn.method import ConvHead, DenseHead, Layout, Tap
 from shortcut_snn.method.heads import pool
 
 from .toys import small
@@ -91,6 +91,12 @@ def test_dense_predictions_have_dense_branches_of_their_size() -> None:
     torch.testing.assert_close(output.branches[0][1, :, 2, 3], pointwise(network.layer1(x)[1, :, 2, 3]))
     LossSum()(output, torch.randint(2, (3, 8, 8)), 0.5).backward()
     assert network.layer1.weight.grad.any()
+
+
+def test_logits_of_every_step_are_no_map_where_samples_are_as_many_as_classes() -> None:
+    network, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(4, 3, 6)
+    output = wrap(network, Layout(num_classes=3, taps=(Tap("1"),)), example=x)(x)
+    assert (output.main.shape, output.branches[0].shape) == ((4, 3, 3), (3, 3))
 
 
 def test_a_head_of_ones_own_may_be_any_function() -> None:

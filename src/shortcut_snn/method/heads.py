@@ -205,7 +205,7 @@ def fit_prediction(logits: Tensor, main: Tensor, shape: Sequence[int] | None) ->
     if shape is not None and logits.dim() == 2:
         return logits.unflatten(1, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
     # Without a readout, the network may return logits of every time step, [T, N, classes], and the head [N, classes].
-    is_map = logits.dim() > 2 or main.shape[1:2] == logits.shape[1:]
+    is_map = logits.dim() > 2 or main.shape[:2] == logits.shape
     return fit_space(logits, main.shape[2:]) if is_map else logits
 
 
