@@ -205,6 +205,22 @@ def test_the_default_loss_of_a_wrapper_is_its_own():
     assert calls, "also for the logits of every time step"
 
 
+@pytest.mark.parametrize("every_step", [True, False])
+def test_a_wrapper_without_a_method_is_diagnosed_with_its_criterion(every_step: bool) -> None:
+    x, net = 4 * torch.rand(5, 4, 6), nn.Sequential(nn.Linear(6, 16), LIF(), nn.Linear(16, 4))
+    flags, criterion = torch.eye(4).flip(0), F.binary_cross_entropy_with_logits
+    if every_step:
+        labels, known = torch.arange(4).repeat(5, 1), {"step_axis": 0, "readout": None}
+        expected = F.cross_entropy(net(x).flatten(0, 1), labels.flatten())
+    else:
+        labels, known = flags, {"readout": "mean", "criterion": criterion}
+        expected = criterion(net(x).mean(0), labels)
+    expected.backward()
+    model = attach(net, [], example=x, labels=labels, log=len, **known)
+    (layer,) = diagnose(model, [(x, labels)]).layers
+    assert layer.weight_rms == pytest.approx(net[0].weight.grad.square().mean().sqrt().item())
+
+
 def test_a_network_with_an_inner_time_loop():
     class Loop(nn.Module):
         def __init__(self) -> None:

@@ -40,9 +40,12 @@ class Setup:
 def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None = None) -> Setup:
     """Return a copy of a network in a wrapper, or of a wrapper, and the loss of the wrapper's output."""
     if isinstance(network, Shortcut):
+        model = copy.deepcopy(network)
         if loss is default_loss:
-            loss = network.main_loss if network.method is not None else _loss_of_wrapper(loss)
-        setup = Setup(copy.deepcopy(network), loss)
+            if model.method is None and (model.layout.criterion or model.layout.step_axis is not None):
+                model.method = "vanilla"
+            loss = model.main_loss if model.method is not None else _loss_of_wrapper(loss)
+        setup = Setup(model, loss)
     else:
         setup = Setup(_wrap(network, batch, loss, reset), _loss_of_wrapper(loss))
     args, kwargs = inputs_of(setup.network, batch[0])
