@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import attach, components, nets
+from shortcut_snn import attach, components, nets, wrap
 from shortcut_snn.diagnosis import diagnose, judge
 from shortcut_snn.diagnosis.diagnosis import neuron_remedies
 from shortcut_snn.initialisation import initialise
@@ -219,6 +219,12 @@ def test_a_wrapper_without_a_method_is_diagnosed_with_its_criterion(every_step: 
     model = attach(net, [], example=x, labels=labels, log=len, **known)
     (layer,) = diagnose(model, [(x, labels)]).layers
     assert layer.weight_rms == pytest.approx(net[0].weight.grad.square().mean().sqrt().item())
+
+
+def test_a_frozen_network_is_refused() -> None:
+    for model in (net := network(Triangle()).requires_grad_(False), wrap(net, net.layout("stages"))):
+        with pytest.raises(ValueError, match=r"all parameters of \w+ are frozen: call requires_grad_"):
+            diagnose(model, [batch()])
 
 
 def test_a_network_with_an_inner_time_loop():

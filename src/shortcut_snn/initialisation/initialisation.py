@@ -142,10 +142,6 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         raise ValueError(f"the example, a {type(example).__name__}, has no tensors: pass torch.as_tensor(example)")
     if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors):
         raise ValueError("the example has the same value everywhere, so nothing can be measured: pass real data")
-    if not any(parameter.requires_grad for parameter in target.parameters()):
-        raise ValueError(
-            f"all parameters of {type(target).__name__} are frozen: call requires_grad_(True) before initialise"
-        )
     setup = wrapped_copy(network, (example, labels), loss)
     structure, norms, surrogates = _set(setup, setup.network, example, labels)
     layers = setup.examine([(example, labels)]).layers

@@ -134,7 +134,7 @@ def examine(
 
 
 def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
-    """Raise ``ValueError`` if the batches are not pairs or there are none, or if the network has no known neurons."""
+    """Raise ``ValueError`` for batches that are not pairs, none, or a network without known neurons or all frozen."""
     has_pairs = isinstance(batches, Sequence) and all(isinstance(each, Sequence) and len(each) == 2 for each in batches)
     if not has_pairs or not batches:
         raise ValueError(
@@ -142,6 +142,8 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
             "[next(iter(loader))] of a loader"
         )
     check_has_neurons(network)
+    if not any(parameter.requires_grad for parameter in nn.Module.parameters(network)):
+        raise ValueError(f"all parameters of {type(network).__name__} are frozen: call requires_grad_(True) first")
 
 
 @torch.no_grad()
