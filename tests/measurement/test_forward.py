@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer
 from torch import nn
 from torch.nn import functional as F
 
@@ -71,6 +72,14 @@ def test_layers_that_forget_the_input_keep_nothing() -> None:
     assert kept(net)[1:] == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("dropout", [nn.Dropout(), layer.Dropout(step_mode="m")])
+def test_dropout_does_not_tell_samples_apart_that_are_forgotten(dropout: nn.Module) -> None:
+    net = copying(2)
+    net[2].bias = nn.Parameter(torch.full((40,), 99.0))
+    assert kept(net.insert(4, dropout))[1:] == [0.0, 0.0]
+    assert dropout.training
+
+
 def test_one_sample_has_no_other_to_compare_with() -> None:
     assert all(math.isnan(share) for share in kept(copying(1), samples=1))
 
@@ -78,9 +87,9 @@ def test_one_sample_has_no_other_to_compare_with() -> None:
 def test_integers_get_no_noise() -> None:
     net = nn.Sequential(nn.Embedding(9, 6), LIF(surrogate=ATan()), nn.Linear(6, 4))
     data = torch.randint(9, (3, 8)), torch.arange(8) % 4
-    (layer,) = examine(net, [data], loss_of_mean).layers
-    assert math.isnan(layer.kept)
-    assert judge([layer]).lost == 0
+    (report,) = examine(net, [data], loss_of_mean).layers
+    assert math.isnan(report.kept)
+    assert judge([report]).lost == 0
 
 
 def test_a_verdict_names_the_layer_from_which_on_none_keeps_the_input() -> None:
