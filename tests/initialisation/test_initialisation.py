@@ -388,6 +388,27 @@ def test_parametrised_weights_are_not_set(parametrise: Any) -> None:
     assert all(torch.equal(value, state[name]) for name, value in net[2].state_dict().items() if "._" not in name)
 
 
+class Tied(nn.Module):
+    """The readout shares a weight of the body, and its name for it comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.readout = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 10))
+        self.body = nn.Sequential(nn.Linear(64, 64), LIF(), nn.Linear(64, 64), LIF())
+        self.body[2].weight = self.readout[0].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.body(x)).mean(0)
+
+
+def test_a_shared_weight_is_set() -> None:
+    net, before = Tied(), Tied().body[2].weight
+    factor = initialise(net, *digits()).weights["body.2"]
+    assert factor > 1.1
+    torch.testing.assert_close(net.body[2].weight, factor * before)
+
+
 def test_frozen_parameters_are_left_alone_and_listed() -> None:
     net, seen = resnet("basic", lif), batch(32, 8)
     frozen = {"stem": net.stem, "layer1.0.conv2": net.layer1[0].conv2, "layer3.0.project": net.layer3[0].project}

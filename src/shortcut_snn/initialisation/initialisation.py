@@ -162,10 +162,12 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
         norms.factors,
         samples,
     )
-    changed = {name: value for name, value in setup.network.named_parameters() if name in norms.changed}
+    # Layers that share a weight have a name each for it.
+    measured = setup.network.named_parameters(remove_duplicate=False)
+    changed = {name: value for name, value in measured if name in norms.changed}
     with restored_on_error(network):
         with torch.no_grad():
-            for name, parameter in target.named_parameters():
+            for name, parameter in target.named_parameters(remove_duplicate=False):
                 if name in changed:
                     parameter.copy_(changed[name])
         set_surrogates(target, surrogates)
