@@ -20,7 +20,7 @@ def is_on_chain(name: str) -> bool:
 
 
 def chain_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights of the chain of layers along which a gradient vanishes or explodes, from input to output.
+    """Return the weights of the chain of layers along which a gradient vanishes or explodes, in order of definition.
 
     Residual projections and the last layer, the readout, are left out.
     """
@@ -71,6 +71,8 @@ def measure_gradients(
     model: Shortcut, images: Tensor, labels: Tensor, branch_weight: float, criterion: Criterion | None = None
 ) -> GradientReport:
     """Return the weight gradients of one batch in training mode; the model is left unchanged.
+
+    Layers stand in the order in which the network defines them, and the last one, its readout, is left out.
 
     Args:
         model: a wrapped network.
