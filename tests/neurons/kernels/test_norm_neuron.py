@@ -16,7 +16,6 @@ from shortcut_snn.neurons import (
     Neuron,
     NormNeuron,
     Rectangle,
-    Sigmoid,
     Surrogate,
     Tanh,
     Triangle,
@@ -29,16 +28,12 @@ from .under_test import DEVICE, KERNELS, MANY
 from .under_test import module as kernels
 
 LAYOUTS = ["contiguous", "channels_last"]
-# Each surrogate once, and each combination of reset, detached reset and layout once.
+# Each combination of reset and detached reset; each is kernels to compile, which a layout is not.
 STEPS = [
-    (Rectangle(1.0), "hard", False, "contiguous"),
-    (Rectangle(4.0), "soft", True, "channels_last"),
-    (Triangle(0.7, 1.5), "hard", True, "contiguous"),
-    (Triangle(0.7, 1.5), "soft", False, "channels_last"),
-    (Tanh(0.5), "hard", False, "channels_last"),
-    (ATan(3.0), "soft", True, "contiguous"),
-    (ATan(3.0), "hard", True, "channels_last"),
-    (Sigmoid(2.0), "soft", False, "contiguous"),
+    (ATan(3.0), "hard", False),
+    (Rectangle(4.0), "hard", True),
+    (Triangle(0.7, 1.5), "soft", False),
+    (Tanh(0.5), "soft", True),
 ]
 seeds = st.integers(0, 2**31)
 
@@ -115,7 +110,8 @@ def away_from_ties(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu").to(DEVICE)
 
 
-@pytest.mark.parametrize(("surrogate", "reset", "detach", "layout"), STEPS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("surrogate", "reset", "detach"), STEPS)
 def test_surrogates_and_resets_equal_plain_pytorch(
     fused: list[int], surrogate: Surrogate, reset: str, detach: bool, layout: str
 ) -> None:
@@ -175,7 +171,9 @@ def test_sizes_equal_plain_pytorch(
 def test_many_work_items_and_a_tail_equal_plain_pytorch(fused: list[int], layout: str, add: bool) -> None:
     x = lay_out(away_from_ties((2, 3, MANY, 29, 31), 7), layout)
     residual = lay_out((torch.rand(x.shape) > 0.7).float(), layout) if add else None
-    assert_equals_eager(layer(MANY, LIF(surrogate=Triangle())), x, residual, 2)
+    # A surrogate with a support and one without; other tests compile both.
+    neuron = PLIF(surrogate=Rectangle(4.0), detach_reset=True) if add else LIF(surrogate=ATan())
+    assert_equals_eager(layer(MANY, neuron), x, residual, 2)
     assert fused
 
 
@@ -183,7 +181,7 @@ def test_many_work_items_and_a_tail_equal_plain_pytorch(fused: list[int], layout
 def test_a_constant_current_equals_plain_pytorch(fused: list[int], add: bool) -> None:
     x = lay_out(away_from_ties((1, 3, 6, 5, 7), 3), LAYOUTS[1])
     residual = torch.rand(4, 3, 6, 5, 7) if add else None
-    assert_equals_eager(layer(6, IF(surrogate=Sigmoid())), x, residual, 4)
+    assert_equals_eager(layer(6, LIF(surrogate=ATan())), x, residual, 4)
     assert fused
 
 
@@ -242,7 +240,7 @@ def test_statistics_are_exact_far_from_zero(layout: str) -> None:
     ],
 )
 def test_half_precision_is_computed_in_float32(fused: list[int], dtype: torch.dtype, layout: str, add: bool) -> None:
-    module = layer(6, PLIF(0.6, surrogate=ATan()))
+    module = layer(6, (PLIF if add else LIF)(0.6, surrogate=ATan()))
     x = lay_out(away_from_ties((4, 3, 6, 5, 7), 11), layout).to(dtype)
     residual = lay_out((torch.rand(x.shape) > 0.7).to(dtype), layout) if add else None
     weight = torch.randn(x.shape).to(dtype)
