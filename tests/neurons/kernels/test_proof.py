@@ -190,7 +190,7 @@ def test_a_launch_that_fails_costs_no_step(monkeypatch: pytest.MonkeyPatch) -> N
         spikes, grad, number = train_step(copy.deepcopy(network), x)
     assert is_active(spikes, grad)
     failures = 0
-    for failing in range(1, 60, 1 if KERNELS == "numba" else 7):
+    for failing in itertools.count(1, 1 if KERNELS == "numba" else 7):
         with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             use(lenient(), patch)
@@ -203,6 +203,8 @@ def test_a_launch_that_fails_costs_no_step(monkeypatch: pytest.MonkeyPatch) -> N
         # The launch that raised is the last of its kernel, and one sentence says so.
         assert len(caught) == (launches.calls >= failing)
         assert all("Plain PyTorch computes it" in str(warning.message) for warning in caught)
+        if launches.calls < failing:
+            break
     assert failures > 3
 
 
