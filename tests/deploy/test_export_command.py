@@ -66,7 +66,7 @@ def test_a_file_that_does_not_fit_is_one_line(trained, tmp_path, capsys, kind):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        assert export(trained, tmp_path, "--to", kind) == 1
+        assert export(trained, tmp_path, "--to", kind, "--set", "network.time_steps=1") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err
