@@ -63,11 +63,6 @@ def test_a_tuple_returned_in_training_alone_is_read_at_its_first_entry() -> None
         Readout((2,))((LOGITS,))
 
 
-def test_unfold_checks_the_number_of_rows() -> None:
-    with pytest.raises(ValueError, match="T = 4"):
-        Unfold(4)(torch.ones(10, 3))
-
-
 class Step(nn.Module):
     def forward(self, x: Any, scale: float = 1.0) -> Any:
         return {"out": scale * x, "states": {"mem": None}}, (x, "state")

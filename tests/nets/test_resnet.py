@@ -1,10 +1,7 @@
 """Networks as a whole: readouts, state, batches, dtypes, and refused inputs."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from shortcut_snn import nets
 
@@ -28,17 +25,6 @@ def test_readout_sequence_averages_to_the_mean_readout(name: str, training: bool
     assert logits.shape == (3, 4, 3)
     torch.testing.assert_close(logits.mean(0), mean(frames), rtol=1e-6, atol=1e-6)
     assert not torch.equal(logits[0], logits[2])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_state_round_trips_through_safetensors(name: str, tmp_path: Path) -> None:
-    trained, fresh = build(name), build(name)
-    images = torch.rand(4, 3, 8, 8)
-    trained(images)  # running statistics that are not those of a fresh network
-    save_file(trained.state_dict(), tmp_path / "network.safetensors")
-    assert not torch.equal(fresh.eval()(images), trained.eval()(images))
-    fresh.load_state_dict(load_file(tmp_path / "network.safetensors"))
-    assert torch.equal(fresh(images), trained(images))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
