@@ -21,6 +21,7 @@ from shortcut_snn.neurons import get_backend, use_backend
 from .disk import unforced
 from .forked import OriginalPopen, import_all
 from .pictures import coarse
+from .registered import forgetting
 
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
 torch.set_num_threads(1)
@@ -87,6 +88,13 @@ def full_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start Python processes as usual: they import themselves what they need."""
     monkeypatch.setattr(subprocess, "Popen", OriginalPopen)
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Forget the components that a test registers."""
+    with forgetting():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,21 +11,12 @@ import pytest
 
 import shortcut_snn
 
-from .registered import forgetting
-
 # Kernels for GPUs are there only where triton is.
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(shortcut_snn.__path__, "shortcut_snn.")
     if "triton" not in module.name and not module.name.endswith("__main__")
 ]
-
-
-@pytest.fixture
-def forgotten():
-    """Forget what an example registers."""
-    with forgetting():
-        yield
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -19,10 +19,9 @@ from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.components.registry import KINDS
 from shortcut_snn.recipes import build, import_components, recipe_of
-from shortcut_snn.training.run_state import SaveRun
 
 from ..training.same import assert_same_run
-from ..training.small import error_line
+from ..training.small import error_line, killed_after_first_epoch
 
 NETWORK = '''
 import torch
@@ -198,25 +197,12 @@ def test_a_custom_network_without_stages_has_the_taps_of_attach(tmp_path, taps, 
     assert len(task.model.taps.names) <= count
 
 
-def train_one_epoch(run, options, monkeypatch):
-    """Start a run that is killed after its first epoch."""
-    end = SaveRun.on_train_epoch_end
-
-    def kill(self, trainer, module):
-        end(self, trainer, module)
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveRun, "on_train_epoch_end", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            main(["train", "--out", str(run), *options])
-
-
 def test_a_custom_network_resumes_bit_identically(custom, tmp_path, monkeypatch, capsys):
     file, options, run = custom
     imports = json.loads((run / "environment.json").read_text())["imports"]
     assert [(record["name"], len(record["sha256"])) for record in imports] == [(str(file), 64)]
-    train_one_epoch(tmp_path / "parts", options, monkeypatch)
+    with killed_after_first_epoch(monkeypatch):
+        main(["train", "--out", str(tmp_path / "parts"), *options])
     forget()
     capsys.readouterr()
     assert main(["train", "--out", str(tmp_path / "parts"), *options[:-2], "--resume"]) == 2
@@ -241,7 +227,8 @@ def test_third_party_surrogates_that_were_set_resume_bit_identically(tmp_path, m
     assert main(["train", "--out", str(whole), *options]) == 0
     surrogates = json.loads((whole / "surrogates.json").read_text())
     assert all(entries["factor"] != 1 for entries in list(surrogates.values())[:-1])
-    train_one_epoch(parts, options, monkeypatch)
+    with killed_after_first_epoch(monkeypatch):
+        main(["train", "--out", str(parts), *options])
     assert main(["train", "--out", str(parts), *options, "--resume"]) == 0
     assert_same_run(parts, whole)
 

@@ -1,9 +1,6 @@
 import tarfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ from torchvision import datasets
 from shortcut_snn.data import CIFAR10, CIFAR100
 
 from .files import NAMES, make_official, md5, write_cifar10, write_cifar100
+from .server import served
 
 Colour = tuple[np.ndarray, np.ndarray]
 
@@ -63,23 +61,16 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
         config(tmp_path).load()
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def archive(cifar10: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small CIFAR-10 to download, packed as the official one is, from a server on this machine."""
     path = cifar10.parent / datasets.CIFAR10.filename
     with tarfile.open(path, "w:gz") as file:
         file.add(cifar10, cifar10.name)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=path.parent)) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(datasets.CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/{path.name}")
+    with served(path.parent) as address:
+        monkeypatch.setattr(datasets.CIFAR10, "url", f"{address}/{path.name}")
         monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(path))
         yield path
-        server.shutdown()
 
 
 def test_download(archive: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Networks in files as a run leaves them, made once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,8 @@ import pytest
 from shortcut_snn.deploy.safetensors_files import save_network
 
 from ..data.events.recordings import nmnist, write_npz
-from ..registered import forgetting
 from ..training.small import train
 from .networks import family
-
-
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Remove the components that a test registers."""
-    with forgetting():
-        yield
 
 
 @pytest.fixture(scope="session")

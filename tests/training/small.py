@@ -1,5 +1,7 @@
 """A run small enough for a test: real digits, a thin ResNet-8, two time steps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,9 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return message
 
 
-def interrupt_after_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Train until the first epoch is saved."""
+@contextmanager
+def killed_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End training in the block once its first epoch is saved."""
     end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
 
     def kill(self: SaveRun, trainer: object, module: object) -> None:
@@ -50,7 +53,13 @@ def interrupt_after_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch, *
     with monkeypatch.context() as patch:
         patch.setattr(SaveRun, "on_train_epoch_end", kill)
         with pytest.raises(RuntimeError, match="killed"):
-            train(folder, **changes)
+            yield
+
+
+def interrupt_after_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Train until the first epoch is saved."""
+    with killed_after_first_epoch(monkeypatch):
+        train(folder, **changes)
 
 
 def assert_resumes_bit_identically(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: str, **given: object) -> None:

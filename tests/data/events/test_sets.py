@@ -1,12 +1,9 @@
 """The sets of recordings: layouts, splits, folds, downloads, and errors that name a file."""
 
 import hashlib
-import http.server
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from shortcut_snn.data.events.event_set import RemoteArchive
 from shortcut_snn.data.events.published import GESTURES
 from shortcut_snn.data.inputs import InputFiles
 
+from ..server import served
 from .recordings import (
     CIFAR,
     Data,
@@ -354,20 +352,13 @@ def test_wrong_arrays_of_an_archive_are_named(tmp_path: Path, data: Data, change
         RecordingArchive(path, validation=0).load(2).train.fetch([0])
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder that can be downloaded from, and its address."""
     folder = tmp_path / "server"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with served(folder) as address:
+        yield folder, address
 
 
 def test_a_missing_set_is_downloaded_once(
