@@ -31,6 +31,13 @@ settings.register_profile("nightly", deadline=None, max_examples=500, derandomiz
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 FULL = plots.save_figure
 BACKEND = get_backend()
+SEED = torch.initial_seed()
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Let what a file draws at its import depend neither on other files nor on their order."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(SEED)
 
 
 def pytest_collection_finish() -> None:

@@ -89,7 +89,7 @@ def test_a_set_is_written_and_read_back() -> None:
     assert read_data(**written) == made
 
 
-def test_a_users_augmentation_is_a_class_or_a_function() -> None:
+def test_a_users_augmentation_is_a_class_or_a_function(forgotten: None) -> None:
     @components.augmentation("test_negative")
     @dataclass(frozen=True)
     class Negative:
