@@ -69,7 +69,7 @@ def test_the_dry_pass_leaves_no_trace() -> None:
 def test_a_dry_pass_that_fails_leaves_no_trace_either() -> None:
     network = Noisy()
     random = torch.get_rng_state()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 2 channels"):
         wrapped(network, num_classes=3, example=torch.zeros(4, 3, 8, 8), time_axis=None)
     assert all(module.training for module in network.modules())
     assert hooks(network) == 0

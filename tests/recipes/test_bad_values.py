@@ -107,6 +107,9 @@ def test_invalid_arguments_raise_one_line(call: Call) -> None:
     message = str(error.value).strip()
     assert message
     assert "\n" not in message
+    # Of taps and examples the message names what is in them.
+    named = {key for key, value in kwargs.items() if value is not small.get(key, small)} - {"taps", "example", "log"}
+    assert all(key in message for key in named)
     # A message of Python itself does not name the argument.
     assert "not supported between" not in message
     assert "must be real number" not in message

@@ -1,5 +1,6 @@
 """Bad input to every command: one line of error, an exit status, no traceback, no file."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,12 @@ ENTRIES = {
     "data.augment": ["magic", "3.5", "{a: 1}"],
     "training.sync_batchnorm": WORD,
 }
+# Of these, torch, Lightning or the neuron refuses some values in its own words.
+ALSO = {
+    "optimizer.lr": "optimizer: Invalid learning rate",
+    "neuron.threshold": "threshold must be finite",
+    "training.strategy": "training.accelerator, devices, nodes or strategy",
+}
 
 
 def refused(capsys: Say, out: Path, *arguments: object) -> str:
@@ -51,15 +58,15 @@ def refused(capsys: Say, out: Path, *arguments: object) -> str:
     status = main([str(argument) for argument in arguments])
     said = error_line(capsys)
     assert status in (1, 2), (status, said)
-    assert len(said) > len("shortcut-snn: error: ") + 5
     assert not (out.exists() and any(path.is_file() for path in out.rglob("*"))), "something was written"
     return said
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_wrong_entries(entry: str) -> None:
+    message = "|".join(re.escape(each) for each in (entry, ALSO.get(entry, entry)))
     for value in ENTRIES[entry]:
-        with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
+        with pytest.raises(ValueError, match=message) as error:  # noqa: PT012
             recipe = recipe_of("evolutionary", parse_options([f"{entry}={value}"]))
             build(recipe)
             make_trainer(recipe.training)
@@ -67,38 +74,44 @@ def test_wrong_entries(entry: str) -> None:
 
 
 COMMANDS = [
-    ["train", "--out", "OUT", "--config", "HERE"],
-    ["train", "--out", "FILE", *options()],
-    ["evaluate", "OUT"],
-    ["recipes", "digits"],
-    ["compare", "--out", "OUT", "--seeds", "0"],
-    ["compare", "--out", "OUT", "--jobs", "0"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=-1"],
-    ["compare", "--out", "OUT", "--grid", "network.width"],
-    ["compare", "--out", "OUT", "--grid", "network=1"],
-    ["gradients", "--out", "OUT", "--run", "HERE", *options()],
+    (["train", "--out", "OUT", "--config", "HERE"], "no recipe or preset"),
+    (["train", "--out", "FILE", *options()], "is a file; name a folder"),
+    (["evaluate", "OUT"], "does not exist"),
+    (["recipes", "digits"], "unrecognized arguments: digits"),
+    (["compare", "--out", "OUT", "--seeds", "0"], "--seeds is the number of seeds"),
+    (["compare", "--out", "OUT", "--jobs", "0"], "--jobs: must be at least 1"),
+    (
+        ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=-1"],
+        "method.branches.branch_weight.initial",
+    ),
+    (["compare", "--out", "OUT", "--grid", "network.width"], "--grid takes KEY=A,B"),
+    (["compare", "--out", "OUT", "--grid", "network=1"], "network must be"),
+    (["gradients", "--out", "OUT", "--run", "HERE", *options()], "holds no run"),
 ]
 CONTRADICTIONS = [
-    {"data__train_limit": 5},
-    {"data__augment": "[resized_crop]"},
-    {"data__kind": "events_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
-    {"data__size": 12},
-    {"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"},
-    {"network__kind": "vgg11", "network__stem": "large"},
-    {"method__branches__taps": "[stem.convolution]"},
-    {"training__strategy": "single_device", "training__devices": 2, "training__accelerator": "cpu"},
-    {"training__accelerator": "tpu"},
+    ({"data__train_limit": 5}, "at least 1 image for each of the 10 classes"),
+    ({"data__augment": "[resized_crop]"}, "ResizedCrop must come first"),
+    ({"data__kind": "events_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"}, "is for images"),
+    ({"data__size": 12}, "data 'digits' has no entry 'size'"),
+    ({"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"}, "not use branches"),
+    ({"network__kind": "vgg11", "network__stem": "large"}, "network 'vgg11' has no entry 'stem'"),
+    ({"method__branches__taps": "[stem.convolution]"}, "did you mean stem.conv?"),
+    (
+        {"training__strategy": "single_device", "training__devices": 2, "training__accelerator": "cpu"},
+        "change training.strategy",
+    ),
+    ({"training__accelerator": "tpu"}, "training.accelerator"),
 ]
-COMMANDS += [["train", "--out", "OUT", *options(**changes)] for changes in CONTRADICTIONS]
+COMMANDS += [(["train", "--out", "OUT", *options(**changes)], word) for changes, word in CONTRADICTIONS]
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: " ".join(arguments)[:60])
-def test_wrong_command_lines(tmp_path: Path, capsys: Say, arguments: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "word"), COMMANDS)
+def test_wrong_command_lines(tmp_path: Path, capsys: Say, arguments: list[str], word: str) -> None:
     (tmp_path / "file").write_text("kept")
     places = {"OUT": tmp_path / "out", "FILE": tmp_path / "file", "HERE": tmp_path}
     for name, place in places.items():
         arguments = [argument.replace(name, str(place)) for argument in arguments]
-    refused(capsys, tmp_path / "out", *arguments)
+    assert word in refused(capsys, tmp_path / "out", *arguments)
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -167,11 +180,12 @@ def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
             (work / name).write_bytes(content)
         return str(work)
 
-    for content in (b"", b"{}", b"x" * 100, b"\x10\x00\x00\x00\x00\x00\x00\x00{}" + b" " * 14):
-        refused(capsys, tmp_path / "out", "evaluate", damage("network.safetensors", content))
-    refused(capsys, tmp_path / "out", "evaluate", damage("network.safetensors", None))
-    refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", b"neuron: 3"))
-    refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", None))
+    header = b"\x10\x00\x00\x00\x00\x00\x00\x00{}" + b" " * 14
+    for name, content in (
+        *(("network.safetensors", content) for content in (b"", b"{}", b"x" * 100, header, None)),
+        *(("recipe.yaml", content) for content in (b"neuron: 3", None)),
+    ):
+        assert name in refused(capsys, tmp_path / "out", "evaluate", damage(name, content))
     for content in (b"", b"[]", b"{", b"\xff\xfe"):
         again = ["train", "--resume", "--out", damage("result.json", content), *options(training__epochs=1)]
         assert "result.json is damaged" in refused(capsys, tmp_path / "out", *again)

@@ -591,7 +591,7 @@ def test_a_failed_run_restores_the_module(loaders: Any, tmp_path: Path) -> None:
     keys = list(module.state_dict())
     images, labels = next(iter(loaders[0]))
     wrong = DataLoader([(images, labels), (images[..., :3], labels)], batch_size=None), loaders[1]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="Kernel size"):
         fit(module, wrong, tmp_path / "failed", callback)
     assert list(module.state_dict()) == keys
     assert hooks(module) == 0
@@ -605,7 +605,7 @@ class Retrying(Mine):
     """Calls the network again after a call that failed, as for want of memory."""
 
     def logits(self, images: Tensor) -> Tensor:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="Kernel size"):
             self.net(self.sequence(images[..., :3]))
         functional.reset_net(self.net)
         return super().logits(images)
