@@ -89,6 +89,7 @@ def test_tips_help_and_the_network_does_not_change(surrogate, kind):
     assert diagnosis.verdict.kind == kind
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert {module.surrogate for module in net.modules() if hasattr(module, "surrogate")} == {surrogate}
+    assert diagnosis.tips
     for tip in diagnosis.tips:
         assert tip.after.distance <= tip.before.distance / 2 or tip.after.lost <= tip.before.lost / 2
     if kind == "lost":

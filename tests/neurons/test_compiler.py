@@ -255,5 +255,6 @@ def test_a_neuron_of_many_states_and_operations_has_a_backward_pass() -> None:
         with use_backend(backend):
             spikes = Gates(surrogate=ATan())(x)
         results.append((spikes, *torch.autograd.grad((spikes * currents(4, 2, 50, seed=2)).sum(), x)))
+    assert is_active(*results[1])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """Recipes: merged once, complete, and every mistake named by its key."""
 
+import dataclasses
 import json
 import os
 
@@ -10,7 +11,7 @@ from shortcut_snn._utils.yaml_text import as_yaml, parse
 from shortcut_snn.components.entries import read, write
 from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
 from shortcut_snn.recipes.entries import PRESETS, built_in, from_dict, layer, merged, write_recipe
-from shortcut_snn.training import RunFolder
+from shortcut_snn.training import RunFolder, Training
 
 from ..deploy.test_network_files import mutated
 
@@ -210,10 +211,11 @@ def test_str_of_a_recipe():
 
 
 def test_to_dict_is_complete():
-    def check(entries, path):
-        for key, value in entries.items():
-            if isinstance(value, dict):
-                assert value, f"{path}.{key}"
-                check(value, f"{path}.{key}")
-
-    check(Recipe().to_dict(), "")
+    recipe = Recipe()
+    entries = recipe.to_dict()
+    assert entries.keys() == {field.name for field in dataclasses.fields(Recipe)}
+    for name in ("data", "network", "neuron", "task", "optimizer", "lr_schedule"):
+        component = components.component_of(getattr(recipe, name))
+        assert entries[name].keys() == {"kind", *component.options}
+    assert entries["training"].keys() == {field.name for field in dataclasses.fields(Training)}
+    assert entries["neuron"]["surrogate"] == {"kind": "rectangle", "width": 1.0}

@@ -42,11 +42,10 @@ def test_the_network_returns_means_again_afterwards(tmp_path: Path) -> None:
             assert module.model.network.readout == "mean"
 
     net = small()
-    result = run(tmp_path / "run", task(net, Seeing()), data(), callbacks=[Between()])
+    run(tmp_path / "run", task(net, Seeing()), data(), callbacks=[Between()])
     assert set(seen) == {torch.Size([2, 8, 2])}
     assert net.readout == "mean"
     assert net.eval()(torch.rand(3, 1, 8, 8)).shape == (3, 2)
-    assert 0 <= result["test_last"]["accuracy"] <= 1
 
 
 def test_an_exception_restores_the_readout(tmp_path: Path) -> None:

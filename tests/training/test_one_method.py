@@ -85,7 +85,7 @@ def test_methods_of_every_step_train_any_network_that_has_steps(kind: str, name:
     steps = 2 if kind == "built-in" else 5
     output = model(x)
     assert {tuple(each.shape) for each in (output.main, *output.branches)} == {(steps, 4, 3)}
-    assert len(output.branches) == (0 if name == "tet" else 2 if kind == "Sequential" else len(output.branches))
+    assert len(output.branches) == (0 if name == "tet" else 2)
     assert str(METHODS[name]) in lines[0]
     expected = METHODS[name].objective(output, LABELS, METHODS[name].branch_weight(0, 10))
     loss = model.loss(output, LABELS, 0, 10)
