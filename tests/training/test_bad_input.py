@@ -181,11 +181,13 @@ def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
         return str(work)
 
     header = b"\x10\x00\x00\x00\x00\x00\x00\x00{}" + b" " * 14
-    for name, content in (
-        *(("network.safetensors", content) for content in (b"", b"{}", b"x" * 100, header, None)),
-        *(("recipe.yaml", content) for content in (b"neuron: 3", None)),
+    for name, content, word in (
+        *(("network.safetensors", bad, "network.safetensors") for bad in (b"", b"{}", b"x" * 100, header, None)),
+        ("recipe.yaml", b"neuron: 3", "without a recipe"),
+        ("recipe.yaml", b"network: {}\nneuron: 3", "recipe.yaml is not a recipe: neuron"),
+        ("recipe.yaml", None, "holds no run (no recipe.yaml)"),
     ):
-        assert name in refused(capsys, tmp_path / "out", "evaluate", damage(name, content))
+        assert word in refused(capsys, tmp_path / "out", "evaluate", damage(name, content))
     for content in (b"", b"[]", b"{", b"\xff\xfe"):
         again = ["train", "--resume", "--out", damage("result.json", content), *options(training__epochs=1)]
         assert "result.json is damaged" in refused(capsys, tmp_path / "out", *again)
