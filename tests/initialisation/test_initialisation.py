@@ -27,11 +27,7 @@ from shortcut_snn.neurons.surrogate import Scaled
 
 from ..deep_peers import DEEP, digits, leaky, plain
 from ..deep_peers import spikingjelly as deep_spikingjelly
-from ..diagnosis.helpers import batch
-
-
-def loss_of_mean(output: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(output.mean(0), labels)
+from ..diagnosis.helpers import batch, loss_of_mean
 
 
 def resnet(block: str, make: Any, steps: int = 2, name: str = "resnet20") -> nn.Module:

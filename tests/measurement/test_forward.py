@@ -6,17 +6,12 @@ import pytest
 import torch
 from spikingjelly.activation_based import layer
 from torch import nn
-from torch.nn import functional as F
 
 from shortcut_snn.diagnosis import judge
 from shortcut_snn.measurement import LayerReport, examine
 from shortcut_snn.neurons import LIF, ATan, Triangle
 
-from ..diagnosis.helpers import batch, network
-
-
-def loss_of_mean(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(output.mean(0), labels)
+from ..diagnosis.helpers import batch, loss_of_mean, network
 
 
 def copying(depth: int) -> nn.Module:

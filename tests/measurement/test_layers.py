@@ -17,7 +17,7 @@ from shortcut_snn.measurement.layers import chain, gradient_factor
 from shortcut_snn.neurons import LIF, ATan, Rectangle
 
 from ..deep_peers import digits, spikingjelly
-from ..diagnosis.helpers import batch, network
+from ..diagnosis.helpers import batch, loss_of_mean, network
 
 
 class ByHand(nn.Module):
@@ -161,7 +161,7 @@ def test_no_grad_outside_does_not_matter(look, origin):
     if origin == "built-in":
         arguments = network(Rectangle(), "basic", "resnet8"), [batch()]
     else:
-        arguments = spikingjelly("m"), [digits()], lambda output, labels: F.cross_entropy(output.mean(0), labels)
+        arguments = spikingjelly("m"), [digits()], loss_of_mean
     with torch.no_grad():
         reports = look(*copy.deepcopy(arguments))
         assert not torch.is_grad_enabled()
