@@ -44,8 +44,9 @@ import numpy as np
 from torch import nn
 
 from shortcut_snn import components, nets
-from shortcut_snn._utils.files import write_csv
+from shortcut_snn._utils.files import write_csv, write_text
 from shortcut_snn.cli.gradients import examine_new_network
+from shortcut_snn.data.loading import hash_values
 from shortcut_snn.initialisation import initialisation
 from shortcut_snn.initialisation.norms import Norms
 from shortcut_snn.initialisation.surrogates import RULES
@@ -151,6 +152,16 @@ class Lab:
             self.is_events = "offsets" in archive
             labels = archive["labels"][~archive["is_test"]] if self.is_events else archive["y_train"]
         self.images, self.classes = len(labels), int(labels.max()) + 1
+
+    def check_data(self) -> None:
+        """Raise ``ValueError`` if the table has runs on other data: a recipe's hash leaves the file's name out."""
+        with np.load(self.options.data, allow_pickle=False) as archive:
+            arrays = (archive[name] for name in sorted(archive))
+            fingerprint = hash_values(array for array in arrays if array.dtype.kind in "biuf")
+        path = self.options.out / self.table / "data.txt"
+        if self.rows and path.is_file() and path.read_text(encoding="utf-8") != fingerprint:
+            raise ValueError(f"{self.file} has runs on other data than {self.options.data}; name another folder")
+        write_text(path, fingerprint)
 
     def steps(self, recipe: Recipe) -> int:
         """Return the optimizer steps of a run."""
@@ -584,6 +595,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         with RunFolder(options.out / options.table).locked():
+            lab.check_data()
             TABLES[options.table](lab)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """The protocol of research/studies/claim.py: its plan, its table, and that it resumes."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -86,6 +88,27 @@ def test_a_run_that_fails_is_a_line_and_is_not_chosen(
     assert [row["failed"] for row in rows(tmp_path / "paper.csv")] == ["the loss is nan at step 3 (epoch 1)"] * 3
     assert claim.main(command) == 0
     assert len(called) == 3, "a single rate is not tuned"
+
+
+def test_rows_of_other_data_are_not_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(recipe: claim.Recipe, folder: Path, **options: object) -> dict[str, object]:
+        raise claim.NumericsError("the loss is nan")
+
+    monkeypatch.setattr(claim, "train", train)
+    other = tmp_path / "other.npz"
+    with np.load(data) as arrays:
+        np.savez(other, **{**arrays, "x_train": 255 - arrays["x_train"]})
+    words = ["--only", "resnet18-paper", "--methods", "vanilla", "--seeds", "1", "--epochs", "1", "--rates", "0.1"]
+    words.append("--dead")
+    assert claim.main(["paper", str(tmp_path), "--data", str(data), *words]) == 0
+    before = (tmp_path / "paper.csv").read_bytes()
+    assert claim.main(["paper", str(tmp_path), "--data", str(other), *words]) == 2
+    assert "runs on other data than" in capsys.readouterr().err
+    assert (tmp_path / "paper.csv").read_bytes() == before
+    # The same images in another place are the same data.
+    assert claim.main(["paper", str(tmp_path), "--data", str(shutil.copy(data, tmp_path / "moved.npz")), *words]) == 0
 
 
 def test_the_search_goes_beyond_the_best_rate_at_the_edge(
