@@ -235,6 +235,19 @@ def test_the_paper_s_table_in_the_time_there_is(data: Path, tmp_path: Path, caps
     assert "test accuracy" not in capsys.readouterr().out
 
 
+def test_an_interrupted_method_is_the_last(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plan.json").write_text('{"epochs": 1, "images": 200}')
+    begun = []
+
+    def interrupted(words: list[str]) -> int:
+        begun.append(words[-1])
+        return 130
+
+    monkeypatch.setattr(claim, "main", interrupted)
+    assert paper.main([str(tmp_path), "--data", str(data)]) == 130
+    assert begun == ["vanilla"]
+
+
 def test_an_ablation_leaves_out_the_named_parts() -> None:
     digits = load_digits()
     images = torch.tensor(digits.images[:16, None] / 8 - 0.5, dtype=torch.float32)
