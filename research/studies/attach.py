@@ -10,7 +10,7 @@ OUT/table.md. With ``digits`` in place of a file, the data are scikit-learn's.
 import argparse
 import csv
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def table(folder: Path, networks: Sequence[str]) -> str:
-    """Return a Markdown table: means ± 95 % intervals over seeds, and of the differences to "without"."""
+def table(folder: Path, networks: Sequence[str], settings: Mapping[str, str]) -> str:
+    """Return a Markdown table: means ± 95 % intervals over seeds, and of the differences to "without".
+
+    Args:
+        folder: with a CSV file for each network.
+        networks: their names.
+        settings: what the rows must have been trained with; a file may have others too.
+    """
     lines = [
         "| network | accuracy after | without | logit sum | loss sum | logit sum, paired | loss sum, paired | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in networks:
-        rows = read_rows(folder / f"{name}.csv")
+        wanted = {**settings, "lr": str(NETWORKS[name].lr)}.items()
+        rows = [row for row in read_rows(folder / f"{name}.csv") if wanted <= row.items()]
         for column, said in COLUMNS.items():
             by = [{row["seed"]: float(row[column]) for row in rows if row["method"] == method} for method in METHODS]
             seeds = sorted(by[0].keys() & by[1].keys() & by[2].keys())
@@ -213,20 +220,21 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="batches of each part of the data, for a trial")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    settings = {key: str(getattr(options, key)) for key in ("data", "epochs", "batch_size", "limit")}
     for name in options.networks:
         path, network = options.out / f"{name}.csv", NETWORKS[name]
         rows = read_rows(path)
         for seed, method in itertools.product(range(options.seeds), METHODS):
-            entries = {key: str(getattr(options, key)) for key in ("data", "epochs", "batch_size", "limit")}
-            entries |= {"lr": str(network.lr), "seed": str(seed), "method": method}
+            entries = settings | {"lr": str(network.lr), "seed": str(seed), "method": method}
             if not any(entries.items() <= row.items() for row in rows):
                 batches = Batches(options.data, network, seed, options.batch_size, options.limit)
                 accuracies = train(network, method, batches, seed, options.epochs)
                 rows.append(entries | {key: f"{value:.2f}" for key, value in accuracies.items()})
                 print(name, *(f"{key}={rows[-1][key]}" for key in ("seed", "method", *accuracies)), flush=True)
                 write_csv(path, rows)
-    write_text(options.out / "table.md", table(options.out, options.networks))
-    print(table(options.out, options.networks))
+    text = table(options.out, options.networks, settings)
+    write_text(options.out / "table.md", text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,14 @@ def test_the_study_trains_each_network_and_resumes(tmp_path: Path, monkeypatch, 
 def test_the_study_pairs_methods_by_seed(tmp_path: Path) -> None:
     values = {("0", "without"): 50, ("1", "without"): 60, ("0", "logit_sum"): 54, ("1", "logit_sum"): 64}
     values |= {("0", "loss_sum"): 40, ("1", "loss_sum"): 70, ("2", "loss_sum"): 99}
-    made = [{"seed": s, "method": m, "test_last": v, "test_best": v} for (s, m), v in values.items()]
+    made = [
+        {"epochs": 15, "lr": 0.01, "seed": s, "method": m, "test_last": v, "test_best": v}
+        for (s, m), v in values.items()
+    ]
+    # A trial in the same folder, and runs at another rate.
+    made += [row | other for other in ({"epochs": 1, "test_last": 9}, {"lr": 0.1, "test_best": 9}) for row in made]
     write_csv(tmp_path / "snntorch_convnet.csv", made)
-    last, best = attach.table(tmp_path, ["snntorch_convnet"]).splitlines()[2:]
+    last, best = attach.table(tmp_path, ["snntorch_convnet"], {"epochs": "15"}).splitlines()[2:]
     cells = ["55.0 ± 63.5", "59.0 ± 63.5", "55.0 ± 190.6", "4.0 ± 0.0", "0.0 ± 127.1", "2"]
     assert last == f"| snnTorch, tutorial 6, T = 8 | last epoch | {' | '.join(cells)} |"
     assert best == last.replace("last epoch", "best on validation")
