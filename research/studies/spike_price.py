@@ -3,8 +3,9 @@
     python research/studies/spike_price.py DATA.npz OUT [--recipe cifar10-cpu-lif] [--weights 0 1 4] [--seeds 1]
 
 DATA.npz holds the images (data.kind npz; research/studies/cifar10_npz.py writes it). The same command resumes the runs
-that were interrupted and skips those that have finished. The time of an image is the median over batches of the
-deployed network; the networks take turns. OUT/spikes.csv has a row for each run, OUT/spikes.md the table.
+that were interrupted and skips those that have finished. The time of an image is the median over passes of the
+deployed network on one batch of test images; the networks take turns. OUT/spikes.csv has a row for each run,
+OUT/spikes.md the table.
 """
 
 import argparse
@@ -17,13 +18,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 import shortcut_snn
 from shortcut_snn._utils.files import write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
 from shortcut_snn.energy.report import with_unit
+from shortcut_snn.recipes import open_run
 
 COLUMNS = ("weight", "runs", "test accuracy, %", "spikes per neuron and step", "energy", "with memory", "ms an image", "s a step")  # noqa: E501  # fmt: skip
 
@@ -57,8 +57,8 @@ def finished_runs(out: Path) -> list[dict[str, Any]]:
 def milliseconds(folders: Sequence[Path], batch: int, rounds: int) -> list[float]:
     """Return the time of an image in each run's deployed network, in ms; the networks take turns."""
     networks = [shortcut_snn.load(folder) for folder in folders]
-    inputs = networks[0].spec.inputs
-    images = torch.randint(256, (batch, inputs.channels, *inputs.image_size), dtype=torch.uint8)
+    # The time depends on the spikes, so the images are those on which firing rates and energy are measured.
+    images, _ = open_run(folders[0])[1].sample(batch)
     seconds: list[list[float]] = [[] for _ in networks]
     for turn in range(rounds + 1):
         for network, times in zip(networks, seconds, strict=True):
@@ -67,7 +67,7 @@ def milliseconds(folders: Sequence[Path], batch: int, rounds: int) -> list[float
             # The first turn compiles the kernels.
             if turn:
                 times.append(time.perf_counter() - start)
-    return [1000 * median(times) / batch for times in seconds]
+    return [1000 * median(times) / len(images) for times in seconds]
 
 
 def row_of(run: dict[str, Any], milliseconds: float) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other entries of the recipe")
-    parser.add_argument("--batch", type=int, default=100, help="images of a timed batch")
-    parser.add_argument("--rounds", type=int, default=20, help="timed batches of each network")
+    parser.add_argument("--batch", type=int, default=100, help="test images of the timed batch")
+    parser.add_argument("--rounds", type=int, default=20, help="timed passes of each network")
     options = parser.parse_args(arguments)
     compare(options)
     runs = finished_runs(options.out)
