@@ -75,7 +75,8 @@ def ratios(layer: tuple[int, ...], rate: float, rounds: int) -> list[float]:
         lambda: input_grad(bits, flat.shape, grad, weight, stride),
         lambda: dense_grad(True),
     )
-    times = [[seconds(run) for run in runs] for _ in range(rounds)]
+    # The first round compiles the kernels.
+    times = [[seconds(run) for run in runs] for _ in range(rounds + 1)]
     best = [min(column) for column in zip(*times[1:], strict=True)]
     return [events / dense for events, dense in zip(best[::2], best[1::2], strict=True)]
 
@@ -97,13 +98,20 @@ def step_seconds(width: int, batch: int, rounds: int) -> list[float]:
         made = nets.spiking_resnet18(100, STEPS, width=width, make_neuron=lambda: LIF(surrogate=surrogate))
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    # Each run drops the gradients of the last first, so that none is spent on adding to them.
     def train(net: nn.Module) -> None:
+        net.zero_grad()
         F.cross_entropy(net(images), labels).backward()
+
+    def convolve() -> None:
+        for leaf in dense.leaves():
+            leaf.grad = None
+        dense.backward(dense.forward())
 
     networks = [network(surrogate) for surrogate in SURROGATES]
     dense = ConvolutionsOnly(networks[0], images, torch.float32, STEPS)
     runs: list[Callable[[], object]] = [
-        lambda: dense.backward(dense.forward()),
+        convolve,
         *(partial(train, net) for net in networks),
     ]
     times = [[seconds(run) for run in runs] for _ in range(rounds + 1)]
