@@ -32,12 +32,12 @@ def code() -> str:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, or an empty string outside a repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=_HERE, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip()
+    """Return the commit that is checked out, or an empty string outside a repository or without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, cwd=_HERE, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def cpus() -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from research.benchmarks import against, cli, tasks
+from research.benchmarks import against, cli, identity, tasks
 from research.benchmarks.cell import Cell
 from research.benchmarks.measure.contest import Effort
 from research.benchmarks.measure.process import ROOT, Worker, WorkerFailed
@@ -65,6 +65,11 @@ def test_networks_at_given_firing_rates(tmp_path):
 def test_another_setting_is_another_result(tmp_path):
     efforts = [TINY, replace(TINY, effort=Effort(rounds=2))]
     assert len({Store(tmp_path, plan, "cpu", threads).key for plan in efforts for threads in (1, 2)}) == 4
+
+
+def test_a_machine_without_git_measures_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert identity.commit() == ""
 
 
 def test_a_failing_contender_is_named():
