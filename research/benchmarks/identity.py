@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 # The code that is timed. A change of other code, such as the report, needs no new measurement.
 _TIMED = (
     _PACKAGE / "neurons", _PACKAGE / "nets", _PACKAGE / "method", _PACKAGE / "deploy" / "folding.py",
-    _PACKAGE / "deploy" / "inference.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
+    _PACKAGE / "deploy" / "inference.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure", _HERE / "dynamics.py",
 )  # fmt: skip
 
 
@@ -26,7 +26,9 @@ def code() -> str:
     """Return a hash of the code that is measured and of the code that measures."""
     digest = hashlib.sha256()
     for folder in _TIMED:
-        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
+        # The tables choose the kernels.
+        files = [path for path in folder.rglob("*") if path.suffix in (".py", ".csv")]
+        for path in sorted(files) if folder.is_dir() else [folder]:
             digest.update(f"{folder.name}/{path.relative_to(folder)}".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -67,6 +67,25 @@ def test_another_setting_is_another_result(tmp_path):
     assert len({Store(tmp_path, plan, "cpu", threads).key for plan in efforts for threads in (1, 2)}) == 4
 
 
+def test_dynamics_and_break_even_rates_are_code_that_is_timed(tmp_path, monkeypatch):
+    """Results of other dynamics, or of kernels chosen by another table, are not taken."""
+    timed = {"dynamics.py": identity._HERE, "break_even.csv": identity._PACKAGE / "neurons"}
+    for name, folder in timed.items():
+        copies = [tmp_path / name if path in (folder, folder / name) else path for path in identity._TIMED]
+        assert tmp_path / name in copies
+        if folder in identity._TIMED:
+            (tmp_path / name).mkdir()
+            shutil.copy(folder / name, tmp_path / name)
+        else:
+            shutil.copy(folder / name, tmp_path)
+        monkeypatch.setattr(identity, "_TIMED", copies)
+        before = identity.code()
+        (changed,) = [path for path in [tmp_path / name, *(tmp_path / name).glob("*")] if path.is_file()]
+        changed.write_text(changed.read_text() + "\n")
+        assert identity.code() != before
+        monkeypatch.undo()
+
+
 def test_a_machine_without_git_measures_too(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert identity.commit() == ""
