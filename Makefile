@@ -9,6 +9,8 @@ WITH ?=
 LOCK ?=
 
 .DEFAULT_GOAL := help
+# Half an environment, as of a Python without ensurepip, must not pass for a whole one at the next call.
+.DELETE_ON_ERROR:
 .PHONY: help setup demo test trackers random coverage lint schemas actions docs bench wheel tag audit lock next-torch clean
 
 help:  ## List the targets

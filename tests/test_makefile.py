@@ -61,6 +61,18 @@ def test_a_folder_that_is_not_an_environment_is_kept(tmp_path):
     assert (tmp_path / "mine").exists()
 
 
+def test_half_an_environment_is_made_again(tmp_path):
+    """Debian's Python without python3-venv leaves an environment that has a Python and no pip."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || { mkdir -p "$3/bin"; ln -s /bin/true "$3/bin/python"; exit 1; }\n')
+    python.chmod(0o755)
+    command = ["make", "-C", str(ROOT), "setup", f"PYTHON={python}", f"VENV={tmp_path / 'environment'}"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "-m venv" in done.stdout
+
+
 def test_an_installation_is_announced(tmp_path, installed):
     for is_announced in (True, False):
         done = make("test", tmp_path / "run", installed)
