@@ -30,7 +30,9 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet -e '.[train]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+# Versions that were asked for are installed, whatever is there.
+.PHONY: asked
+$(VENV)/.dev: pyproject.toml $(if $(WITH)$(LOCK),asked) | $(BIN)/python
 	@$(announce)
 	$(if $(LOCK),$(BIN)/pip install --quiet --require-hashes -r "$(LOCK)")
 	$(BIN)/pip install --quiet $(if $(LOCK),--no-deps) -e '.[$(EXTRAS)]' $(WITH)

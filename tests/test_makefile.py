@@ -78,3 +78,10 @@ def test_an_installation_is_announced(tmp_path, installed):
         done = make("test", tmp_path / "run", installed)
         assert done.returncode == 0, done.stderr
         assert (f"into {installed}" in done.stdout) == is_announced
+
+
+@pytest.mark.parametrize(("name", "value"), [("WITH", "torch==2.9.*"), ("LOCK", "requirements.lock")])
+def test_versions_that_are_asked_for_are_installed_over_others(tmp_path, installed, name, value):
+    assert make("setup", tmp_path / "run", installed).returncode == 0
+    command = ["make", "-C", str(ROOT), "setup", f"VENV={installed}", f"{name}={value}"]
+    assert value in subprocess.run(command, capture_output=True, text=True).stdout
