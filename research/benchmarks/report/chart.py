@@ -32,7 +32,8 @@ def draw(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
 
     there = sorted({f.cell.workload for f in figures if f.cell.part == "networks"})
     workloads = sorted(there, key=lambda w: ORDER.index(w) if w in ORDER else len(ORDER))
-    neurons = [f for f in figures if f.cell.part == "neuron"]
+    # Other neurons, of one width, are left to the tables.
+    neurons = [f for f in figures if f.cell.part == "neuron" and f.cell.network == "linear-lif"]
     columns = len(workloads) + bool(neurons)
     fig, axes = plt.subplots(2, max(columns, 1), figsize=(4.6 * max(columns, 1), 7.2), squeeze=False)
     for column, workload in enumerate(workloads):

@@ -11,6 +11,8 @@ from research.benchmarks.cell import Cell
 from research.benchmarks.measure.contest import Effort
 from research.benchmarks.measure.process import ROOT, Worker, WorkerFailed
 from research.benchmarks.plan import Plan
+from research.benchmarks.report import chart
+from research.benchmarks.report.figures import Figure
 from research.benchmarks.report.write import write
 from research.benchmarks.results import Result, Store
 from research.benchmarks.run import measure
@@ -60,6 +62,15 @@ def test_networks_at_given_firing_rates(tmp_path):
         store.write(Result(cell, {name: {"step": [1.0]} for name in TINY.contenders}, [], about))
     assert [path.name for path in write(store, tmp_path)] == ["benchmark.md", "benchmark.csv", "rates.png"]
     assert "10% spikes" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_the_chart_of_lif_neurons_has_no_others(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(chart, "_lines", lambda axis, figures, *rest: drawn.extend(f.cell.network for f in figures))
+    cells = [Cell("neuron", f"linear-{name}", width=2048, batch=16, time_steps=500) for name in ("lif", "ilif")]
+    found = [Figure(cell, "shortcut-snn", "step", "s", 1.0, 1.0, 1.0, 1) for cell in cells]
+    chart.draw(tmp_path / "benchmark.png", found, [])
+    assert set(drawn) == {"linear-lif"}
 
 
 def test_another_setting_is_another_result(tmp_path):
