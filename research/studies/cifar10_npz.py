@@ -1,9 +1,9 @@
 """Write CIFAR-10 or CIFAR-100, or a part of it, to an ``.npz`` file for ``data.kind=npz``.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
-``--data.kind cifar10 --data.download true``, that of ``cifar-100-python``, or an archive of JPEG or PNG bytes. That
-holds, for each of ``train`` and ``test``: ``jpeg_<part>`` or ``png_<part>`` (uint8, all files end to end),
-``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
+``--data.kind cifar10 --data.download true``, that of ``cifar-100-python``, or an archive of JPEG or PNG bytes. Of a
+folder that holds both, ``--kind`` names one. An archive holds, for each of ``train`` and ``test``: ``jpeg_<part>`` or
+``png_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
 Example::
 
     python research/studies/cifar10_npz.py data cifar10_10k.npz --train 10000 --test 5000
@@ -51,18 +51,33 @@ def counted(part: str, limit: int | None, there: int) -> int:
     return count
 
 
+KINDS: dict[str, tuple[str, Any]] = {
+    "cifar10": ("cifar-10-batches-py", CIFAR10),
+    "cifar100": ("cifar-100-python", CIFAR100),
+}
+
+
+def kind_in(source: Path) -> str:
+    """Return which of the two a folder holds; end the program if it holds both."""
+    there = [kind for kind, (folder, _) in KINDS.items() if (source / folder).is_dir()]
+    if len(there) > 1:
+        raise SystemExit(f"{source} holds {' and '.join(there)}: name one with --kind")
+    return there[0] if there else "cifar10"
+
+
 def main() -> None:
     """Read the images and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of CIFAR-10 or CIFAR-100, or archive of bytes")
     parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("--kind", choices=KINDS, help="which of the two a folder's images are of")
     parser.add_argument("--train", type=int, help="number of training images (default: all)")
     parser.add_argument("--test", type=int, help="number of test images (default: all)")
     parser.add_argument("--size", type=int, help="side in pixels to which images are reduced, by area means")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
-        kind = CIFAR100 if (arguments.source / "cifar-100-python").is_dir() else CIFAR10
-        found = kind(str(arguments.source)).read()
+        _, data = KINDS[arguments.kind or kind_in(arguments.source)]
+        found = data(str(arguments.source)).read()
         assert found.test is not None
         x_train, y_train = official(found.train, "train", arguments.train)
         x_test, y_test = official(found.test, "test", arguments.test)
