@@ -158,12 +158,19 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def by_epochs(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, list[float]]]]:
-    """Return the test accuracies of final runs in per cent, by setting, method and number of epochs."""
-    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    """Return the test accuracies of final runs in per cent, by setting, method and number of epochs.
+
+    Of several learning rates they are those of the method's own.
+    """
+    runs: dict[tuple[str, str, int], list[Row]] = {}
     for row in sorted(rows, key=lambda row: int(row["epochs"])):
         if row["phase"] == "final":
-            budgets = found.setdefault(row["setting"], {}).setdefault(row["method"], {})
-            budgets.setdefault(int(row["epochs"]), []).append(accuracy(row))
+            runs.setdefault((row["setting"], row["method"], int(row["epochs"])), []).append(row)
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for (setting, method, epochs), each in runs.items():
+        own = _best_rate(each)
+        accuracies = [accuracy(row) for row in each if row["lr"] == own]
+        found.setdefault(setting, {}).setdefault(method, {})[epochs] = accuracies
     return found
 
 

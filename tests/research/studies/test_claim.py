@@ -197,6 +197,8 @@ def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
         csv.writer(file).writerows([names, *found])
     claim_tables.main([str(tmp_path / "depth.csv")])
     lines = {(cells[1], cells[2]): cells[3:-1] for cells in map(cells_of, capsys.readouterr().out.splitlines())}
+    with (tmp_path / "depth.csv").open(newline="", encoding="utf-8") as file:
+        assert claim_tables.by_epochs(list(csv.DictReader(file))) == {"34-ms": {"vanilla": {7: [50.0]}}}
     assert lines["34-ms", "vanilla"][:4] == ["0.1", "7", "1", "0"]
     assert lines["34-ms", "vanilla"][4].startswith("50.00")
     assert lines["34-ms", "vanilla at 0.3"][2] == "2"
