@@ -90,3 +90,11 @@ def test_the_notebook_has_the_code_of_the_quickstart():
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     assert code == [block.strip("\n") for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+
+
+def test_the_quickstart_tests_on_images_that_it_does_not_train_on():
+    """A pair of data sets is training and test data, and the loops before it train on the first 1,500 images."""
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    (train, test) = re.findall(r"fit\(task, \((\w+), (\w+)\)", page)[0]
+    (sets,) = re.findall(rf"^{train}, {test} = (.+)$", page, re.MULTILINE)
+    assert re.findall(r"images\[(.+?)\]", sets) == [":200", "1500:"]
