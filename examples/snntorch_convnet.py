@@ -74,7 +74,7 @@ def main() -> None:
     images = torch.tensor(digits.images[: options.limit, None] / 16, dtype=torch.float32)
     images, labels = interpolate(images, (16, 16), mode="bilinear"), torch.tensor(digits.target[: options.limit])
     train_x, test_x, train_y, test_y = train_test_split(images, labels, test_size=0.2, random_state=options.seed)
-    loader = DataLoader(TensorDataset(train_x, train_y), batch_size=64, shuffle=True, drop_last=True)
+    loader = DataLoader(TensorDataset(train_x, train_y), batch_size=min(64, len(train_x)), shuffle=True, drop_last=True)
 
     net = Net(options.depth)
     x, y = next(iter(loader))

@@ -29,7 +29,7 @@ def example(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "limit"), [(NAMES[0], "initialised", 20), (NAMES[0], "loss_sum", 20), (NAMES[1], "loss_sum", 80)]
+    ("name", "method", "limit"), [(NAMES[0], "initialised", 20), (NAMES[0], "loss_sum", 20), (NAMES[1], "loss_sum", 70)]
 )
 def test_each_example_trains_with_every_method(name: str, method: str, limit: int, example, capsys) -> None:
     example(name, "--method", method, "--epochs", 1, "--limit", limit)
