@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -40,6 +41,12 @@ def test_workflows_run_on_what_is_promised():
     (torch,) = [Requirement(each) for each in PROJECT["dependencies"] if each.startswith("torch>")]
     (oldest,) = [each.version for each in torch.specifier]
     assert [each.split()[0] for each in matrix["torch"]] == [f"torch=={oldest}.*", "torch"]
+
+
+def test_the_source_distribution_has_what_tests_and_lint_read():
+    files = {Path(file.relative_path) for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    assert {path.relative_to(ROOT) for path in WORKFLOWS} <= files
+    assert Path(".github/dependabot.yml") in files
 
 
 def test_only_publishing_may_write():
