@@ -13,6 +13,7 @@ leave the machine idle.
 
 import argparse
 import resource
+import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,6 +31,8 @@ from shortcut_snn.recipes import import_components, open_run, parse_options, rec
 from shortcut_snn.training import Interrupted, RunFolder, Task, read_rows
 
 RECIPES = ("cifar10-small", "cifar10-cpu", "cifar10-cpu-lif")
+# Linux counts KiB, macOS bytes.
+RSS_UNITS = 2**30 if sys.platform == "darwin" else 2**20
 COLUMNS = ("accuracy", "accuracy_two_views", "minutes", "pflop", "peak_gib")
 
 
@@ -72,7 +75,7 @@ def measure(run: RunFolder) -> dict[str, Any]:
         "accuracy_two_views": accuracy_of_two_views(task, data),
         "minutes": round(sum(row["seconds"] for row in read_rows(run.table("timing"))) / 60, 2),
         "pflop": round(recipe.training.epochs * len(data.train) * operations / 1e15, 6),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_UNITS, 2),
     }
 
 

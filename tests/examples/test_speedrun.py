@@ -68,6 +68,12 @@ def test_it_trains_with_the_neurons_of_spikingjelly(recipe: str, digits: Path, m
     assert float(records(tmp_path)[0]["accuracy"]) > 0
 
 
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 2**20), ("darwin", 2**30)])
+def test_peak_memory_is_in_gib_on_every_system(platform: str, unit: int, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert runpy.run_path(str(PATH))["RSS_UNITS"] == unit
+
+
 def test_a_missing_file_is_named(monkeypatch, capsys, tmp_path) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, tmp_path / "none.npz", "--out", tmp_path)
