@@ -9,6 +9,7 @@ half, for several halves::
 import argparse
 import json
 import statistics
+from typing import Any
 
 import torch
 
@@ -33,14 +34,14 @@ def study(name: str, path: str | None, drop: float, halves: int, samples: int) -
     entries = json.loads((TRAINED / name / "card.json").read_text(encoding="utf-8"))["recipe"]
     if path:
         entries["data"]["root"] = path
-    data = load_data(from_dict(entries))
+    data: Any = load_data(from_dict(entries))
     batch, _ = data.sample(samples)
     logits, labels = all_logits(network, network.exit_runner, data.loaders(0).test)
     right = logits.argmax(-1) == labels
     exits = calibrate_logits(logits, labels, network.exit_runner.exits, drop)
     rows = []
     for measure in (None, *MEASURES):
-        changes, worst, steps = [], [], []
+        changes, worst, steps, energies = [], [], [], []
         for seed in range(halves):
             order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
             first, second = order[: len(order) // 2], order[len(order) // 2 :]
@@ -54,12 +55,12 @@ def study(name: str, path: str | None, drop: float, halves: int, samples: int) -
             classes = labels[second]
             worst.append(100 * min(float(change[classes == each].mean()) for each in classes.unique()))
             steps.append(float(torch.tensor([step for step, _ in exits.exits])[at].double().mean()))
-        energy = measure_exits(network, exits, batch).total_energy
+            energies.append(measure_exits(network, exits, data.test.fetch(second[:samples])).total_energy)
         times = [milliseconds(network, exits, batch, size) for size in (1, 64)]
         accuracy = 100 * float(right[-1].double().mean()) + statistics.mean(changes)
         spread = f"{statistics.mean(changes):+.2f} ± {statistics.stdev(changes):.2f}"
         row = [name, str(network.spec.time_steps), measure or "whole network", f"{accuracy:.2f} %", spread]
-        row += [f"{statistics.mean(worst):+.1f}", f"{statistics.mean(steps):.2f}", with_unit(energy)]
+        row += [f"{statistics.mean(worst):+.1f}", f"{statistics.mean(steps):.2f}", with_unit(statistics.mean(energies))]
         rows.append([*row, *(f"{each:.2f}" for each in times)])
     return rows
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", help="NAME, or NAME=FILE of its data")
     parser.add_argument("--drop", type=float, default=0.005)
     parser.add_argument("--halves", type=int, default=10)
-    parser.add_argument("--samples", type=int, default=256, help="test samples for energy and time")
+    parser.add_argument("--samples", type=int, default=256, help="test samples for time, and of each half for energy")
     options = parser.parse_args()
     rows = []
     for each in options.networks:
