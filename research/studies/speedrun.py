@@ -196,6 +196,16 @@ class Lookahead(Classification):
 
     average: list[Tensor] | None = None
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the average, so that a run resumes with it."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["average"] = self.average
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the average again."""
+        super().on_load_checkpoint(checkpoint)
+        self.average = checkpoint["average"]
+
     @torch.no_grad()
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Update the average and load it."""
@@ -223,11 +233,7 @@ class HardExamples(Classification):
         if not (self.training and torch.is_grad_enabled()):
             return images, labels
         if self.proxy is None:
-            network: nn.Module = spiking_vgg6(
-                10, 1, width=16, make_neuron=lambda: ILIF(max_spikes=4, threshold=0.5), classifier_std="1/inputs"
-            )
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.proxy = network, torch.optim.AdamW(network.parameters(), 0.003)
+            self.proxy = self._make_proxy()
         network, optimizer = self.proxy
         small = F.interpolate(images, size=(20, 20), mode="bilinear", antialias=True)
         losses = F.cross_entropy(network(small).float(), labels, reduction="none", label_smoothing=0.2)
@@ -236,6 +242,28 @@ class HardExamples(Classification):
         optimizer.zero_grad()
         hard = losses.detach().topk(len(losses) // 2).indices
         return images[hard], labels[hard]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the small network and its optimizer, so that a run resumes with them."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["proxy"] = self.proxy and (self.proxy[0].state_dict(), self.proxy[1].state_dict())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take both again."""
+        if checkpoint["proxy"]:
+            self.proxy = self._make_proxy()
+            self.proxy[0].load_state_dict(checkpoint["proxy"][0])
+            self.proxy[1].load_state_dict(checkpoint["proxy"][1])
+        # Last, for a new network draws random numbers.
+        super().on_load_checkpoint(checkpoint)
+
+    @staticmethod
+    def _make_proxy() -> tuple[nn.Module, torch.optim.Optimizer]:
+        network: nn.Module = spiking_vgg6(
+            10, 1, width=16, make_neuron=lambda: ILIF(max_spikes=4, threshold=0.5), classifier_std="1/inputs"
+        )
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network, torch.optim.AdamW(network.parameters(), 0.003)
 
 
 @components.optimizer("speedrun_muon")

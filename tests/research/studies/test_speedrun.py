@@ -1,12 +1,16 @@
 """The table of changes, the minutes and the picture of research/studies/speedrun.py, on small images."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from research.studies import speedrun
-from shortcut_snn.training import read_rows
+from shortcut_snn.deploy.safetensors_files import read_network
+from shortcut_snn.recipes import recipe_of, train
+from shortcut_snn.training import Classification, Interrupted, read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 ROWS = [
@@ -36,6 +40,23 @@ def test_every_row_trains_and_is_compared_with_the_base(
     assert "difference" in header
     assert base.split("|")[3].strip() == "0.00"
     assert len(others) == len(ROWS) - 1
+
+
+@pytest.mark.parametrize("row", ["lookahead", "hard_examples"])
+def test_an_interrupted_row_ends_like_a_whole_one(
+    row: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {"data": {"kind": "npz", "root": str(data), "batch_size": 50}, "network": {"width": 4}}
+    entries |= {"task": speedrun.ROWS[row]["task"], "training": {"epochs": 2, "precision": "fp32", "threads": 1}}
+    recipe = recipe_of("cifar10-small", entries)
+    train(recipe, tmp_path / "whole")
+    monkeypatch.setattr(Classification, "on_train_epoch_end", lambda task: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "interrupted")
+    monkeypatch.undo()
+    train(recipe, tmp_path / "interrupted", resume=True)
+    whole, resumed = (read_network(tmp_path / name / "network.safetensors")[0] for name in ("whole", "interrupted"))
+    assert all(whole[key].equal(resumed[key]) for key in whole)
 
 
 def test_the_row_teacher_needs_its_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
