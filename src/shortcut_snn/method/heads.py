@@ -194,19 +194,19 @@ def fit_space(logits: Tensor, space: Sequence[int]) -> Tensor:
     return functional.interpolate(logits, list(space), mode=mode)
 
 
-def fit_prediction(logits: Tensor, main: Tensor, shape: Sequence[int] | None) -> Tensor:
-    """Return a branch's prediction in the form of the network's, both of one time step.
+def fit_prediction(logits: Tensor, main: Sequence[int], shape: Sequence[int] | None) -> Tensor:
+    """Return a branch's prediction in the form of the network's, of sizes ``main``, both of one time step.
 
     The head gives ``[N, values]`` or ``[N, values, *space]``. The network predicts one number ``[N]``, logits
     ``[N, classes]``, a map ``[N, classes, *space]``, or values ``[N, *shape]``.
     """
-    if logits.shape[1:] == (1,) and main.dim() == 1:
+    if logits.shape[1:] == (1,) and len(main) == 1:
         return logits.squeeze(1)
     if shape is not None and logits.dim() == 2:
         return logits.unflatten(1, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
     # Without a readout, the network may return logits of every time step, [T, N, classes], and the head [N, classes].
-    is_map = logits.dim() > 2 or main.shape[:2] == logits.shape
-    return fit_space(logits, main.shape[2:]) if is_map else logits
+    is_map = logits.dim() > 2 or tuple(main[:2]) == logits.shape
+    return fit_space(logits, main[2:]) if is_map else logits
 
 
 def fit_steps(predictions: Tensor, steps: int) -> Tensor:

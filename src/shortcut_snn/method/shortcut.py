@@ -266,10 +266,11 @@ class Shortcut(nn.Module):
 
     def _predict(self, branch: nn.Module, features: Tensor, main: Tensor) -> Tensor:
         steps = features.shape[:2] if self.taps.every_step else None
+        sizes: Sequence[int] = main.shape
         if steps is not None:
-            features, main = features.flatten(0, 1), main[0]
+            features, sizes = features.flatten(0, 1), (steps.numel(), *main.shape[2:])
         logits: Tensor = branch(features.to(next(branch.parameters(), features).dtype)).to(main.device)
-        logits = fit_prediction(logits, main, self.layout.shape)
+        logits = fit_prediction(logits, sizes, self.layout.shape)
         return logits if steps is None else logits.unflatten(0, steps)  # type: ignore[no-untyped-call]
 
     def _warn_of_swapped_axes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

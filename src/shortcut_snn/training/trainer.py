@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -95,11 +94,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.flush()
             try:
                 torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)
-            except UnpicklingError as error:
-                found = re.search(r"GLOBAL (\S+)", str(error))
+            except Exception as error:
+                # torch refuses objects that are no plain data, and names the class of one.
+                if (found := re.search(r"GLOBAL (\S+)", str(error))) is None:
+                    raise
                 raise ValueError(
-                    f"no run could resume from a checkpoint with {found[1] if found else 'such objects'}: keep plain "
-                    "values and tensors in hyperparameters, and in the states of callbacks and schedules"
+                    f"no run could resume from a checkpoint with {found[1]}: keep plain values and tensors in "
+                    "hyperparameters, and in the states of callbacks and schedules"
                 ) from None
 
 
