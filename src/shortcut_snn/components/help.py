@@ -7,7 +7,7 @@ import typing
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .entries import fields_of, slot
-from .registry import Component, Kind, hints_of
+from .registry import Component, Kind, evaluated_hints
 
 
 def option_help(target: Component | type) -> dict[str, str]:
@@ -21,7 +21,7 @@ def option_help(target: Component | type) -> dict[str, str]:
     factory: Any = target.definition if isinstance(target, Component) else target
     sources = [factory]
     if not isinstance(factory, type):
-        sources.append(hints_of(factory).get("return"))
+        sources.append(evaluated_hints(factory).get("return"))
     classes = [base for source in sources for base in getattr(source, "__mro__", ())]
     texts: dict[str, str] = {}
     for source in [factory, *classes]:

@@ -230,11 +230,11 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     default is a component holds components of that kind.
     """
     if dataclasses.is_dataclass(target):
-        hints = hints_of(target)
+        hints = evaluated_hints(target)
         defaults = [(each.name, each.default, each.default_factory) for each in dataclasses.fields(target) if each.init]
     else:
         definition = _definition(target)
-        hints = hints_of(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
+        hints = evaluated_hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
         defaults = [
             (name, parameter.default, REQUIRED)
             for name, parameter in inspect.signature(target).parameters.items()
@@ -250,7 +250,7 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     return options
 
 
-def hints_of(target: Any) -> dict[str, Any]:
+def evaluated_hints(target: Any) -> dict[str, Any]:
     """Return the annotations of a class or a function; none if one of them cannot be evaluated."""
     try:
         return typing.get_type_hints(target, include_extras=True)

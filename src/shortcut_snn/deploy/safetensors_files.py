@@ -193,7 +193,7 @@ def copy_branches(source: Path, target: Path, with_exits: bool) -> None:
     """Write the branches, and on demand the thresholds, in one network's file into another file of the network."""
     (kept, about), (state, own) = _read(source), _read(target)
     kept = {name: tensor for name, tensor in kept.items() if name.startswith(_BRANCH)}
-    entries = {name: about[name] for name in (_BRANCHES, _EXITS)[: 1 + with_exits] if name in about}
+    entries = {name: about[name] for name in (_BRANCHES, _EXITS) if name in about and (with_exits or name != _EXITS)}
     save_tensors({**state, **kept}, target, {**own, **entries})
 
 

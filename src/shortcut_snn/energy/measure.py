@@ -204,13 +204,12 @@ def _run(network: nn.Module, layout: Layout, batch: Any) -> None:
 def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> int | None:
     """Return T of a network with an inner time loop, as its neurons see it; None if it has no known neurons."""
     steps: dict[str, int] = {}
-    sizes = primary(batch).shape if layout.run is None else ()
     run = partial(_run, network, layout, batch)
-    find_sequence_neurons(network, run, _samples(layout, batch), sizes, layout.batch_axis)
-    stepwise_neurons, spikes_of = single_step_neurons(network), steps_first(network)
+    find_sequence_neurons(network, run, _samples(layout, batch), layout, batch)
+    stepwise_neurons, read_spikes = single_step_neurons(network), steps_first(network)
 
     def count_steps(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(spikes_of(name, module, output))
+        steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(read_spikes(name, module, output))
 
     with hooked(find_neurons(network), count_steps):
         run()

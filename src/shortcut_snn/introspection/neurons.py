@@ -1,14 +1,17 @@
 """The spiking neurons of a network, built-in, third-party and custom."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from .._utils.calls import primary
 from .._utils.module_state import hooked
+from ..method import Layout
 from ..method.taps import first_tensor
 from ..neurons import Neuron, NormNeuron
 from ..neurons.current_neuron import CurrentNeuron
@@ -42,14 +45,16 @@ def custom_neurons(classes: type[nn.Module] | tuple[type[nn.Module], ...]) -> It
 
 
 def find_sequence_neurons(
-    network: nn.Module, run: Callable[[], object], samples: int, sizes: Sequence[int], batch_axis: int | None
+    network: nn.Module, run: Callable[[], object], samples: int, layout: Layout, example: Any
 ) -> None:
     """Find out which custom neurons take a whole sequence: they are called once, not on ``samples`` first.
 
-    Or on the first two ``sizes`` of an input that has time: with ``batch_axis`` 0, ``[N, T, ...]``.
+    Or they are called once on the first two sizes of an example that has time: ``[N, T, ...]`` if the layout's batch
+    axis is 0.
     """
     custom = _CUSTOM.get()
-    calls: dict[str, list[Sequence[int]]] = {}
+    sizes = primary(example).shape if layout.run is None else ()
+    calls: dict[str, list[torch.Size]] = {}
 
     def count(name: str, module: Any, args: Any, output: Any) -> None:
         calls.setdefault(name, []).append(first_tensor(output).shape)
@@ -58,9 +63,9 @@ def find_sequence_neurons(
         with hooked(neurons, count):
             run()
     for name, (shape, *others) in calls.items():
-        like_input = len(sizes) > 2 and tuple(shape[:2]) == tuple(sizes[:2])
+        like_input = len(sizes) > 2 and shape[:2] == sizes[:2]
         if not others and (like_input or shape[0] != samples):
-            custom.sequences[name] = int(like_input and batch_axis == 0)
+            custom.sequences[name] = int(like_input and layout.batch_axis == 0)
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -122,7 +127,7 @@ def steps_first(network: nn.Module) -> Callable[[str, nn.Module, Any], Tensor]:
     """Return a function of a neuron's name, itself and its output, which gives its spikes as ``[T, N, ...]``."""
     single_step, batch_first = single_step_neurons(network), batch_first_neurons(network)
 
-    def spikes_of(name: str, neuron: nn.Module, output: Any) -> Tensor:
+    def read_spikes(name: str, neuron: nn.Module, output: Any) -> Tensor:
         spikes = first_tensor(output)
         if name in single_step:
             return spikes.unsqueeze(0)
@@ -133,4 +138,4 @@ def steps_first(network: nn.Module) -> Callable[[str, nn.Module, Any], Tensor]:
             spikes = spikes.unflatten(0, (samples, getattr(neuron, "num_timesteps", -1)))  # type: ignore[no-untyped-call]
         return spikes.transpose(0, 1)
 
-    return spikes_of
+    return read_spikes

@@ -217,10 +217,10 @@ def _firing_rates(
 ) -> dict[str, Tensor]:
     """Return the spikes of some neurons of each layer, summed over time, ``[N, neurons]``."""
     rates: dict[str, Tensor] = {}
-    spikes_of = steps_first(network)
+    read_spikes = steps_first(network)
 
     def add(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        spikes = spikes_of(name, module, output).sum(0)[:_SAMPLES].flatten(1).float()
+        spikes = read_spikes(name, module, output).sum(0)[:_SAMPLES].flatten(1).float()
         if spikes.shape[1] > _NEURONS:
             spikes = spikes[:, torch.arange(_NEURONS, device=spikes.device) * _STRIDE % spikes.shape[1]]
         before = rates.get(name)

@@ -139,7 +139,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
         ['stem.spike', 'layer1.0.spike1']
     """
     tallies: dict[str, LayerTally] = {}
-    spikes_of = steps_first(network)
+    read_spikes = steps_first(network)
     last_weight, calls = "", Counter[str]()
 
     def before_weight(name: str, module: nn.Module, args: Any) -> None:
@@ -161,7 +161,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
 
     def after_neuron(name: str, module: nn.Module, args: Any, output: Any) -> None:
         spikes, tally = first_tensor(output), tallies[name]
-        tally.add_spikes(spikes_of(name, module, output))
+        tally.add_spikes(read_spikes(name, module, output))
         if not spikes.requires_grad:
             return
         tally.needs_gradient |= not membrane

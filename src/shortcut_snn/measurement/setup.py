@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, copy_network, inputs_of, primary
+from .._utils.calls import Reset, copy_network, inputs_of
 from .._utils.module_state import preserving_state
 from ..introspection import introspect
 from ..introspection.adapters import find_adapters
@@ -51,9 +52,8 @@ def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | No
     args, kwargs = inputs_of(setup.network, batch[0])
     samples = len(batch[1]) if isinstance(batch[1], Tensor) and batch[1].dim() else 0
     with preserving_state(setup.model), torch.no_grad():
-        layout = setup.model.layout
-        sizes = primary(batch[0]).shape if layout.run is None else ()
-        find_sequence_neurons(setup.network, lambda: setup.model(*args, **kwargs), samples, sizes, layout.batch_axis)
+        run = partial(setup.model, *args, **kwargs)
+        find_sequence_neurons(setup.network, run, samples, setup.model.layout, batch[0])
     return setup
 
 

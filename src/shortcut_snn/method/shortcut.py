@@ -75,7 +75,7 @@ class Shortcut(nn.Module):
         self.initialisation: Any = None
         """What :func:`shortcut_snn.initialise` returned for this wrapper; None before."""
         self._readout = layout.readout
-        # Whoever makes the wrapper has applied the gradient mechanism to the network.
+        # wrap sets the method's gradient mechanism in the network before it makes the wrapper.
         self._method = method
         if method is not None:
             self.method = method

@@ -227,6 +227,7 @@ class ShortcutCallback(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers train the branches if the module gave them the network's parameters only."""
+        # For its error where training has no end.
         count_steps(trainer)
         assert self._shortcut is not None
         # Lightning loads the optimizers' state after this.
