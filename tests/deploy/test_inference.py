@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.deploy import load
+from shortcut_snn.deploy import fold, load
+from shortcut_snn.deploy.inference import Inference
 from shortcut_snn.neurons.current_neuron import CurrentNeuron
 
-from .networks import batch
+from .networks import batch, family
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -100,6 +101,21 @@ def test_bfloat16_is_close_to_float32(run):
     assert 0 < (rounded - exact).square().mean().sqrt() < 0.5 * exact.std()
     with pytest.raises(ValueError, match="bf16"):
         load(run, precision="bf16")
+
+
+def test_bfloat16_takes_layers_defined_in_any_order():
+    network, spec = family("basic")
+    images = batch(spec, 20)
+    exact = Inference(fold(network), spec).logits(images)
+    name, first = next(network.named_children())
+    delattr(network, name)
+    network.add_module(name, first)
+    rounded = Inference(fold(network), spec, "bfloat16")
+    for _ in range(spec.time_steps):
+        logits = rounded.step(images)
+    for result in (rounded.logits(images), logits):
+        assert result.dtype == torch.float32
+        assert 0 < (result - exact).square().mean().sqrt() < 0.5 * exact.std()
 
 
 @pytest.mark.parametrize(

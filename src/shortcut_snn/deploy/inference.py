@@ -88,7 +88,7 @@ class Inference:
         x = self.model_inputs(images)
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = self.network(x)
-        return logits
+        return logits.float()
 
     @overload
     def predict(self, images: Images, anytime: None = None) -> Tensor: ...
@@ -136,7 +136,7 @@ class Inference:
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(x)}; call reset()")
         with torch.autocast(x.device.type, enabled=False):
             logits, *self._state = self._single_step(x, *self._state)
-        self._sum = logits if self._sum is None else self._sum + logits
+        self._sum = logits.float() if self._sum is None else self._sum + logits
         self._steps += 1
         return self._sum / self._steps
 
@@ -182,10 +182,12 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         layer.to(dtype)
     for layer in layers:
         declare_constant(layer.weight)
-    layers[-1].register_forward_pre_hook(_as_float32)
+        if dtype != torch.float32:
+            # In a network of one's own the layer that was defined last need not be the one that runs last.
+            layer.register_forward_pre_hook(_in_dtype_of_weights)
     return network.eval()
 
 
-def _as_float32(module: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
+def _in_dtype_of_weights(module: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
     # Not a lambda, so that a loaded network can be pickled.
-    return args[0].float()
+    return args[0].to(module.weight.dtype)  # type: ignore[arg-type]
