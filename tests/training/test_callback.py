@@ -365,6 +365,13 @@ def test_numbers_without_a_criterion_are_refused(loaders: Any, tmp_path: Path) -
         fit(Numbers(), [data], tmp_path, ShortcutCallback("net", method="loss_sum"))
 
 
+def test_branches_without_an_optimizer_are_refused(loaders: Any, tmp_path: Path) -> None:
+    module = same_start()
+    module.configure_optimizers = lambda: None
+    with pytest.raises(ValueError, match=r"branches need an optimizer .*configure_optimizers\(\)"):
+        fit(module, loaders, tmp_path, ShortcutCallback("net"))
+
+
 class Numbers(Mine):
     """Predicts numbers."""
 

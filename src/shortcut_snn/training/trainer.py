@@ -280,8 +280,13 @@ def add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, netw
     """Add parameters of branches that no optimizer has to the group that trains most of the network.
 
     Groups are compared by parameters with as many axes: biases join biases, and weights join weights.
+
+    Raises:
+        ValueError: there is no optimizer.
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if not groups:
+        raise ValueError("branches need an optimizer that trains them: return one from configure_optimizers()")
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     of_network = {id(parameter) for parameter in network.parameters()}
 
