@@ -20,7 +20,7 @@ from ..measurement import Examination, LayerReport
 from ..measurement.layers import Batch, Loss, check_can_examine
 from ..measurement.setup import Setup, wrapped_copy
 from ..method.targets import default_loss
-from ..neurons import IF, LIF, Neuron, Resizable
+from ..neurons import LIF, Neuron, Resizable
 from .verdict import Verdict, judge
 
 GRADIENT_ONLY = ("width", "detach_reset")
@@ -230,7 +230,7 @@ def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, C
         ("threshold", "threshold {0:g} (--neuron.threshold {0:g})", (0.25, 0.5, 1.0, 2.0)),
         ("detach_reset", "detached reset: {0} (--neuron.detach_reset {0})", (True, False)),
     ]
-    if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers):
+    if all(isinstance(neuron, LIF) for neuron in layers):
         attributes.insert(0, ("decay", "decay {0:g} (--neuron.decay {0:g})", (0.0, 0.25, 0.5, 0.75, 1.0)))
     for name, text, values in attributes:
         present = {getattr(neuron, name) for neuron in layers}

@@ -187,7 +187,7 @@ class LIF(Neuron):
 
 
 @components.neuron("if")
-class IF(LIF):
+class IF(Neuron):
     """Integrate-and-fire neuron: a LIF neuron with a decay of 1, so the membrane does not leak.
 
     Example:
@@ -195,18 +195,7 @@ class IF(LIF):
         tensor([0., 1., 0., 1.])
     """
 
-    def __init__(
-        self,
-        threshold: Threshold = 1.0,
-        *,
-        surrogate: Surrogate | None = RECTANGLE,
-        reset: Reset = "hard",
-        detach_reset: bool = False,
-        detach_membrane: bool = False,
-    ) -> None:
-        super().__init__(
-            1.0, threshold, surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane
-        )
+    decay = 1.0
 
 
 @components.neuron("plif")
