@@ -19,7 +19,7 @@ from ..nets import spiking_resnet18
 from ..neurons import CLIF, LIF, PLIF, NormNeuron, use_backend
 from ..neurons.backend import implementation, kernels_run, proofs
 from ..training.provenance import environment
-from ..training.run import processor_capabilities, why_bf16_is_slow
+from ..training.run import why_bf16_is_slow
 from ..training.steps import wait_for
 from ._run_pool import usable_cores
 from ._terminal import print_line
@@ -57,7 +57,8 @@ def _machine_lines(device: torch.device) -> Iterator[str]:
     about = environment([])
     yield f"shortcut-snn {about['shortcut_snn']}, Python {about['python']}, {about['platform']}"
     yield ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    capabilities = processor_capabilities()
+    # Older versions of torch do not tell them.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     instructions = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve")
     flags = " ".join(name for name in instructions if capabilities.get(name))
     yield f"processor: {usable_cores()} cores, {about['cpu_threads']} threads, {flags}"

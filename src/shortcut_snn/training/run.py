@@ -202,12 +202,6 @@ def why_bf16_is_slow() -> str | None:
     return f"convolutions take {cost:.1f} times as long in bf16 as in fp32" if cost > 1.2 else None
 
 
-def processor_capabilities() -> dict[str, Any]:
-    """Return the architecture and instruction sets of the processor; empty in older versions of torch."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return capabilities
-
-
 def _describe_start(task: Task, batches: Loaders) -> str:
     """Return a line about the size of network and data, and a warning if a batch is larger than the data."""
     # A loader with a batch sampler has no batch size.
