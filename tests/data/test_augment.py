@@ -11,7 +11,6 @@ from torchvision.transforms import v2
 from shortcut_snn.data import ArrayImages, Augmentation
 from shortcut_snn.data.counter_random import random_bits, uniform
 from shortcut_snn.data.images.augmentation import (
-    POLICY,
     SIGNED,
     Affine,
     AutoAugment,
@@ -21,6 +20,7 @@ from shortcut_snn.data.images.augmentation import (
     Roll,
     magnitude,
     operations,
+    policy,
 )
 from shortcut_snn.data.images.image_set import AugmentedImages
 
@@ -170,7 +170,7 @@ def theirs(name: str, level: int, images: np.ndarray) -> tuple[float, torch.Tens
 @pytest.mark.parametrize("size", [(32, 32), (28, 40)])
 def test_autoaugment_operations_agree_with_torchvision(name: str, size: tuple[int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, *size)).astype(np.uint8)
-    levels = {level for pair in POLICY for operation, _, level in pair if operation == name}
+    levels = {level for pair in policy() for operation, _, level in pair if operation == name}
     for level in levels:
         amount, expected = theirs(name, level, images)
         ours = magnitude(name, level, size) if name != "Solarize" else magnitude(name, level, size) / 255
@@ -181,7 +181,7 @@ def test_autoaugment_operations_agree_with_torchvision(name: str, size: tuple[in
 
 def test_autoaugment_policy_agrees_with_torchvision() -> None:
     transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
-    assert [tuple((n, p, level or 0) for n, p, level in pair) for pair in transform._policies] == list(POLICY)
+    assert [[(n, p, level or 0) for n, p, level in pair] for pair in transform._policies] == policy()
     signed = {name for name, (_, signed) in transform._AUGMENTATION_SPACE.items() if signed}
     assert signed & set(operations()) == SIGNED
 

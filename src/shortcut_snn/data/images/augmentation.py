@@ -4,7 +4,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar
@@ -257,10 +257,10 @@ class AutoAugment(Augmentation):
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""
-        pairs = below(random_bits(bits, 0), len(POLICY))
+        pairs = below(random_bits(bits, 0), len(policy()))
         result, colour = torch.from_numpy(images), fill.astype(float).tolist()
         for position in range(2):
-            chosen = [POLICY[pair][position] for pair in pairs]
+            chosen = [policy()[pair][position] for pair in pairs]
             applied = uniform(random_bits(bits, 1 + 2 * position)) < [probability for _, probability, _ in chosen]
             negative = below(random_bits(bits, 2 + 2 * position), 2) == 1
             groups: dict[tuple[str, float], list[int]] = defaultdict(list)
@@ -275,6 +275,15 @@ class AutoAugment(Augmentation):
 
 SIGNED = frozenset({"ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness"})
 """Operations whose magnitude changes its sign with probability 1/2."""
+
+
+@cache
+def policy() -> Sequence[Sequence[tuple[str, float, int]]]:
+    """Return the 25 pairs of (operation, probability, level); operations without a magnitude have level 0."""
+    from torchvision import transforms
+
+    pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10).policies
+    return [[(name, probability, level or 0) for name, probability, level in pair] for pair in pairs]
 
 
 @cache
@@ -315,21 +324,3 @@ def operations() -> dict[str, Callable[[Tensor, float, Any], Any]]:
         "Equalize": lambda images, amount, fill: tv.equalize(images),
         "Invert": lambda images, amount, fill: tv.invert(images),
     }
-
-
-# Pairs of (operation, probability, level); operations without a magnitude have level 0.
-POLICY = (
-    (("Invert", 0.1, 0), ("Contrast", 0.2, 6)), (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
-    (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)), (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
-    (("AutoContrast", 0.5, 0), ("Equalize", 0.9, 0)), (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
-    (("Color", 0.4, 3), ("Brightness", 0.6, 7)), (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
-    (("Equalize", 0.6, 0), ("Equalize", 0.5, 0)), (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
-    (("Color", 0.7, 7), ("TranslateX", 0.5, 8)), (("Equalize", 0.3, 0), ("AutoContrast", 0.4, 0)),
-    (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)), (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
-    (("Solarize", 0.5, 2), ("Invert", 0.0, 0)), (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
-    (("Equalize", 0.2, 0), ("Equalize", 0.6, 0)), (("Color", 0.9, 9), ("Equalize", 0.6, 0)),
-    (("AutoContrast", 0.8, 0), ("Solarize", 0.2, 8)), (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
-    (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 0)), (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
-    (("AutoContrast", 0.9, 0), ("Solarize", 0.8, 3)), (("Equalize", 0.8, 0), ("Invert", 0.1, 0)),
-    (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 0)),
-)  # fmt: skip
