@@ -1,10 +1,11 @@
 """Results on disk: one JSON file for a cell, from which a long run resumes."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from shortcut_snn._utils.files import write_text
 
 from . import identity
 from .cell import Cell
@@ -55,11 +56,7 @@ class Store:
 
     def write(self, result: Result) -> None:
         """Write a result atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(result.cell)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(result), indent=1))
-        os.replace(partial, path)
+        write_text(self.path(result.cell), json.dumps(asdict(result), indent=1))
 
     def read(self) -> list[Result]:
         """Return all results of this code on this machine, from all runs."""

@@ -1,8 +1,10 @@
 """The report as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
+
+from shortcut_snn._utils.markdown import markdown_table
 
 from ..results import Result
 from .figures import Figure
@@ -64,11 +66,6 @@ def about_lines(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
@@ -99,7 +96,7 @@ def _cells(results: Sequence[Result], figures: Sequence[Figure]) -> list[str]:
             "", "step, s", "/ dense", f"/ {other}", "inference, s", "/ dense", f"/ {other}", "memory, MB",
             f"/ {other}",
         ]  # fmt: skip
-        parts.append(_rows(header, rows))
+        parts.append(markdown_table(header, rows))
     return parts
 
 
@@ -130,7 +127,7 @@ def agreement_table(results: Sequence[Result]) -> str:
             most = [f"{max(a[key] for a in found):.0e}" for key in ("loss", "rate", "gradient", "logits")]
             own = [f"{shared['own_loss']:.5f}", f"{shared['own_rate']:.5f}", f"{shared['own_gradient']:.4g}"]
             rows.append([cell.slug, check, *own, *most, f"**not {', '.join(apart)}**" if apart else "all"])
-    return _rows(
+    return markdown_table(
         [
             "workload",
             "check",

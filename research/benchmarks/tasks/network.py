@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shortcut_snn._utils.module_state import hooked
+
 from ..cell import Cell
 from ..peers.convolutions import ConvolutionsOnly
 from .task import Observation, autocast
@@ -33,19 +35,15 @@ class Rates(dict[str, list[Tensor]]):
 def recorded_rates(network: nn.Module) -> Iterator[Rates]:
     """Record the firing rates of the layers of neurons of any contender's network."""
     rates = Rates()
+    names = ("spike", "spike1", "spike2")
+    layers = {name: module for name, module in network.named_modules() if name.rpartition(".")[2] in names}
 
-    def note(name: str) -> Any:
+    def note(name: str, module: Any, args: Any, output: Tensor) -> None:
         # They are read later: ``item`` would wait for the device.
-        return lambda module, args, output: rates.setdefault(name, []).append(output.detach().float().mean())
+        rates.setdefault(name, []).append(output.detach().float().mean())
 
-    hooks = [
-        module.register_forward_hook(note(name))
-        for name, module in network.named_modules()
-        if name.rpartition(".")[2] in ("spike", "spike1", "spike2")
-    ]
-    yield rates
-    for hook in hooks:
-        hook.remove()
+    with hooked(layers, note):
+        yield rates
 
 
 class NetworkTask:
