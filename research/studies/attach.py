@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import LinearDecay, LogitSum, LossSum, Shortcut, attach
 from shortcut_snn._utils.files import write_csv, write_text
+from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
 from shortcut_snn.data import Digits, RecordingArchive
 
@@ -190,10 +191,9 @@ def table(folder: Path, networks: Sequence[str], settings: Mapping[str, str]) ->
         networks: their names.
         settings: what the rows must have been trained with; a file may have others too.
     """
-    lines = [
-        "| network | accuracy after | without | logit sum | loss sum | logit sum, paired | loss sum, paired | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["network", "accuracy after", "without", "logit sum", "loss sum"]
+    columns += ["logit sum, paired", "loss sum, paired", "seeds"]
+    lines = []
     for name in networks:
         wanted = {**settings, "lr": str(NETWORKS[name].lr)}.items()
         rows = [row for row in read_rows(folder / f"{name}.csv") if wanted <= row.items()]
@@ -203,8 +203,8 @@ def table(folder: Path, networks: Sequence[str], settings: Mapping[str, str]) ->
             values = [[each[seed] for seed in seeds] for each in by]
             values += [[b - a for a, b in zip(values[0], those, strict=True)] for those in values[1:]]
             cells = [with_interval(*mean_interval(value), digits=1) for value in values]
-            lines.append(f"| {NETWORKS[name].title} | {said} | {' | '.join(cells)} | {len(seeds)} |")
-    return "\n".join(lines) + "\n"
+            lines.append([NETWORKS[name].title, said, *cells, str(len(seeds))])
+    return markdown_table(columns, lines) + "\n"
 
 
 def main() -> None:

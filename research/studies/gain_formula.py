@@ -39,11 +39,10 @@ CASES = {
 @torch.no_grad()
 def membranes(neuron: Neuron, current: Tensor) -> Tensor:
     """Return the membrane potentials before the reset, ``[T, N, ...]``, for a current of the same shape."""
-    decay, out, u = neuron.decay, torch.empty_like(current), torch.zeros_like(current[0])
+    out, u = torch.empty_like(current), torch.zeros_like(current[0])
     for t in range(current.shape[0]):
-        out[t] = decay * u + current[t]
-        fired = out[t] > neuron.threshold
-        u = out[t] - neuron.threshold * fired if neuron.reset == "soft" else out[t].masked_fill(fired, 0.0)
+        out[t] = neuron.decay * u + current[t]
+        u = neuron.after(out[t], neuron.fire(out[t] - neuron.threshold))
     return out
 
 

@@ -65,7 +65,7 @@ def main() -> None:
         )
         if options.initialise:
             initialise(net, *batches[0])
-        method = Method(Branches() if taps else None, objective)
+        method = Method(Branches(), objective)
         model = wrap(net.to(memory_format=torch.channels_last), net.layout(taps), method, log=len)
         reports = [measure_gradients(model, images, labels, branch_weight) for images, labels in batches]
         row = {

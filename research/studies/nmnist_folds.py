@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 from shortcut_snn._utils.files import write_csv, write_text
+from shortcut_snn._utils.markdown import markdown_table
 from shortcut_snn._utils.statistics import mean_interval, with_interval
 
 
@@ -33,8 +34,8 @@ def table(found: list[dict[str, str]], folds: int) -> str:
     """Return a Markdown table of means over folds: each seed's, their mean and the paired difference, ± 95 %."""
     seeds = sorted({int(row["seed"]) for row in found})
     methods = list(dict.fromkeys(row["method"] for row in found))
-    names = " | ".join(f"seed {seed}" for seed in seeds)
-    lines = [f"| method | {names} | mean | against {methods[0]}, paired |", f"|---|{'---|' * len(seeds)}---|---|"]
+    columns = ["method", *(f"seed {seed}" for seed in seeds), "mean", f"against {methods[0]}, paired"]
+    lines = []
     by_method: dict[str, list[float]] = {}
     for method in methods:
         by_seed = [
@@ -45,9 +46,8 @@ def table(found: list[dict[str, str]], folds: int) -> str:
         means = by_method[method] = [mean(values) for values in by_seed]
         differences = [a - b for a, b in zip(means, by_method[methods[0]], strict=True)]
         paired = "-" if method == methods[0] else interval(differences, sign="+")
-        each = " | ".join(f"{value:.2f}" for value in means)
-        lines.append(f"| {method} | {each} | {interval(means)} | {paired} |")
-    return "\n".join(lines) + "\n"
+        lines.append([method, *(f"{value:.2f}" for value in means), interval(means), paired])
+    return markdown_table(columns, lines) + "\n"
 
 
 def interval(values: list[float], sign: str = "") -> str:
