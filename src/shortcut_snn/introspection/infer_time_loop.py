@@ -216,10 +216,14 @@ class TimeLoopInference:
         again = probe.observe(network=probe.used())
         return min(max((done.events[n].calls for n in neurons if n), default=1) for done in (probe.base, again))
 
+    @property
+    def _loops(self) -> list[TimeLoop]:
+        """The loops over an axis of the example that may be time."""
+        return [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
+
     def _loop_by_samples(self) -> TimeLoop | None:
         """Return the loop over the axis that is not that of samples, if this is known and each step stands alone."""
-        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
-        loops = [loop for loop in self._with_known_samples(loops) if self._accepts(loop)]
+        loops = list(filter(self._accepts, self._with_known_samples(self._loops)))
         return loops[0] if len(loops) == 1 and _is_independent_along(self._probe(None), loops[0].axis) else None
 
     def _with_known_samples(self, loops: list[TimeLoop]) -> list[TimeLoop]:
@@ -231,8 +235,7 @@ class TimeLoopInference:
     def _question(self) -> OpenQuestion:
         """Return the question for the loop; the provisional answer is that there is one."""
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
-        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
-        loops = [loop for loop in loops if self._accepts(loop)]
+        loops = list(filter(self._accepts, self._loops))
         if loops:
             ways.insert(0, "loop='input' to step through a sequence [T, N, ...] (and batch_axis=0 for [N, T, ...])")
         once = "'network'" if self._accepts(None) else "1"
@@ -250,8 +253,7 @@ class TimeLoopInference:
         """Return the answer for a network that raised ``error`` on the example."""
         if any(adapter.advice(self.network) for adapter in self.adapters):
             raise self._refusal(error) from error
-        loops = [self._arguments.loop(axis) for axis in (0, 1)] if len(self._shape) > 2 else []
-        loops = [loop for loop in loops if self._accepts(loop)]
+        loops = list(filter(self._accepts, self._loops))
         if not loops and self._arguments.free and self._accepts(self._loop_by_convention(2)):
             raise self._question() from error
         if not loops:
