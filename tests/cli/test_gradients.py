@@ -118,6 +118,16 @@ def test_a_run_is_measured_with_its_weights(run, tmp_path, capsys):
     assert trained.reports["with"].rms == pytest.approx(written)
 
 
+def test_the_weights_and_surrogates_that_training_starts_from_are_measured(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(first, "--preset", "initialised", **SETTINGS, **FEW) == 0
+    assert train(second, "--start-from", str(first), **SETTINGS, **FEW, optimizer__lr=0.0) == 0
+    expected = measure(run_recipe(RunFolder(first)), 1, RunFolder(first)).reports["with"].rms
+    recipe = run_recipe(RunFolder(second))
+    new, trained = measure(recipe, 1), measure(recipe, 1, RunFolder(second))
+    assert new.reports["without"].rms == trained.reports["without"].rms == expected
+
+
 def test_what_a_recipe_does_already_is_no_remedy():
     recipe = recipe_of("digits", "initialised", {"network": {"kind": "resnet8", "width": 2}}, {"data": FEW_DATA})
     with seeded(0):

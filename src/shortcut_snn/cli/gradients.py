@@ -23,7 +23,7 @@ from ..recipes import Recipe, build, changed
 from ..recipes.building import build_task, load_data
 from ..recipes.runs import check_data, load_network
 from ..training import RunFolder, Task
-from ..training.run import initialise_task
+from ..training.run import initialise_task, load_start
 from ..training.tables import LAYER_TABLE_LEGEND, layer_rows, layer_table
 from ..training.trainer import seeded
 from ._terminal import waiting
@@ -99,15 +99,19 @@ class Source:
     run: RunFolder | None
 
     def task(self, recipe: Recipe) -> Task:
-        """Return the task of a recipe, with new weights or those of the run, initialised if the recipe says so."""
+        """Return the task of a recipe as it starts to train, or with the weights of the run."""
         if self.run is None:
             task, _ = build(recipe, self.data)
-            if recipe.method.initialise:
+            if recipe.training.start_from is not None:
+                load_start(task, recipe.training.start_from)
+            elif recipe.method.initialise:
                 initialise_task(task, self.data)
         else:
             # The same branches in every task.
             with preserve_random_state(recipe.training.seed):
-                network, description = load_network(recipe, self.run, surrogates=recipe.method.initialise)
+                # Those of the run that it started from are not the method's.
+                has_surrogates = recipe.method.initialise or recipe.training.start_from is not None
+                network, description = load_network(recipe, self.run, surrogates=has_surrogates)
                 check_data(self.run, description, self.data)
                 task = build_task(recipe, self.data, network)
             if recipe.method.initialise and not self.run.surrogates.is_file():

@@ -120,19 +120,13 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
         run.log(f"{slow}: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
-    start = task.training_options.start_from
-    surrogates = {}
-    if run.checkpoint is not None or start is not None:
-        source = RunFolder(start) if run.checkpoint is None and start is not None else run.folder
-        if source is not run.folder:
-            try:
-                state, _ = source.read_network("last")
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f"training.start_from: {error}") from None
-            load_into(task.model.network, state, source.network("last"))
-        surrogates = source.read_surrogates()
+    start, surrogates = task.training_options.start_from, {}
+    if run.checkpoint is not None:
+        surrogates = run.folder.read_surrogates()
         set_surrogates(task.model.network, surrogates)
         task.is_restored = True
+    elif start is not None:
+        surrogates = load_start(task, start)
     elif task.method.initialise and task.model.initialisation is None:
         # Several processes must find the same numbers to the last digit, which different GPUs may not.
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
@@ -212,6 +206,20 @@ def _describe_start(task: Task, batches: Loaders) -> str:
     if size and samples.get("train", size) < size:
         line += f"\nthe batch size {size:,} exceeds the training set, so an epoch is one step; try a smaller one"
     return line
+
+
+def load_start(task: Task, start: str) -> dict[str, dict[str, float]]:
+    """Load the weights and the surrogates of a finished run into a task's network, and return the surrogates."""
+    source = RunFolder(start)
+    try:
+        state, _ = source.read_network("last")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"training.start_from: {error}") from None
+    load_into(task.model.network, state, source.network("last"))
+    surrogates = source.read_surrogates()
+    set_surrogates(task.model.network, surrogates)
+    task.is_restored = True
+    return surrogates
 
 
 def initialise_task(task: Task, data: Data, device: torch.device | str = "cpu") -> Initialisation:
