@@ -168,6 +168,14 @@ def test_a_batch_too_small_for_a_norm(tmp_path: Path, capsys: Say) -> None:
     assert "larger data.batch_size" in refused(capsys, tmp_path / "out", "train", "--out", str(tmp_path / "run"), *lone)
 
 
+def test_options_of_an_optimizer_that_only_a_step_refuses(tmp_path: Path, capsys: Say) -> None:
+    for option in ("differentiable", "capturable"):
+        words = options(optimizer__kind="adam", **{f"optimizer__{option}": "true"})
+        said = refused(capsys, tmp_path / "out", "train", "--out", str(tmp_path / "run"), *words)
+        assert option in said
+        assert "leave it out" in said
+
+
 def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     run, work = tmp_path / "whole", tmp_path / "work"
     assert main(["train", "--out", str(run), *options(training__epochs=1)]) == 0

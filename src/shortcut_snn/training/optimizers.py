@@ -256,6 +256,8 @@ def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
     """Return the optimizer of a component."""
     try:
         built: Optimizer = optimizer.build(params=params)
+        if built.defaults.get("differentiable"):
+            raise ValueError("differentiable: a step of training is not differentiated; leave it out")
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"optimizer: {error}") from None
     return built

@@ -170,6 +170,8 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
         return f"samples and weights differ in type: return float samples, or describe mean and std of bytes ({text})"
     if "Expected more than 1 value per channel" in text:
         return f"a batch norm cannot train on a single value: use a larger data.batch_size, or drop_last ({text})"
+    if "capturable=True" in text:
+        return f"optimizer.capturable needs a GPU: leave it out ({text})"
     if "the network takes" in text and "channels, got" in text:
         return f"{text}: build the network with in_channels of the samples, or describe channels, image_size and kind"
     network = ("gloo", "nccl", "connection", "store", "socket", "timed out", "timeout")
