@@ -86,7 +86,10 @@ class Run:
         self.metadata = {"version": __version__, "data": task.description, **self.metadata}
         # Before the first epoch is spent.
         if task.method.weight_bits is not None:
-            check_integer_form(task.model.network)
+            try:
+                check_integer_form(task.model.network)
+            except ValueError as error:
+                raise ValueError(f"method.weight_bits: {str(error).partition(':')[0]}; leave it out") from None
         self._kept_branches(task, task.model)
         if self.checkpoint is None:
             return
