@@ -9,7 +9,7 @@ from shortcut_snn import nets
 from shortcut_snn.deploy import Inference, fold
 from shortcut_snn.deploy.single_step import SingleStep
 from shortcut_snn.deploy.spec import Prepare
-from shortcut_snn.neurons import LIF, use_backend
+from shortcut_snn.neurons import LIF, PSN, use_backend
 
 from .networks import FAMILIES, activated, batch, family, firing_rates
 
@@ -51,6 +51,15 @@ def test_single_steps_average_to_the_sequence(name, reset):
     assert torch.equal(single_step(frames[0], *single_step.initial_state(frames[0]))[0], first)
     assert folded.time_steps == spec.time_steps
     assert len(state) == len(single_step.names)
+
+
+@torch.no_grad()
+def test_parallel_neurons_are_folded():
+    network = activated(nets.spiking_resnet8(10, 2, width=4, make_neuron=lambda: PSN(2)))
+    images = torch.randn(4, 3, 16, 16)
+    # As when a file is read: nothing is computed.
+    folded = fold(network, images.to("meta"))
+    torch.testing.assert_close(folded(images), network(images), rtol=0, atol=1e-5)
 
 
 def test_folding_does_not_change_the_network():

@@ -352,7 +352,8 @@ class PSN(Neuron):
             raise ValueError("PSN has no membrane potential to detach, as detach_membrane (SLTT) requires: use bptt")
         # Less precise potentials would change spikes.
         dtype = torch.float64 if current.dtype == torch.float64 else torch.float32
-        with torch.autocast(current.device.type, enabled=False):
+        # A network is folded with tensors without data, whose device has no autocast.
+        with torch.autocast("cpu" if current.is_meta else current.device.type, enabled=False):
             potential = torch.addmm(self.bias.to(dtype), self.weight.to(dtype), current.flatten(1).to(dtype))
         return self.fire(potential).to(current.dtype).view(current.shape)
 
