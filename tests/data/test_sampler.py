@@ -8,7 +8,7 @@ from shortcut_snn.data.loading import SeededSampler
 def order(sampler: SeededSampler, epoch: int) -> list[int]:
     sampler.set_epoch(epoch)
     pairs = list(sampler)
-    assert {at for at, _ in pairs} <= {epoch}
+    assert {at for at, _ in pairs} <= {0 if sampler.seed is None else epoch}
     assert len(pairs) == len(sampler)
     return [index for _, index in pairs]
 

@@ -94,7 +94,7 @@ class SeededSampler(Sampler[tuple[int, int]]):
     """Yield ``(epoch, index)``, the key of a sample's augmentation; of ``world`` processes, each takes its share.
 
     In training, a few samples are repeated so that every process has equally many. In evaluation, for which ``seed`` is
-    None, each sample is served exactly once, in order.
+    None, each sample is served exactly once, in order, and as in epoch 0.
     """
 
     def __init__(self, length: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
@@ -111,7 +111,7 @@ class SeededSampler(Sampler[tuple[int, int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, that the next iteration yields; Lightning calls this."""
-        self.epoch = epoch
+        self.epoch = 0 if self.seed is None else epoch
 
     def __len__(self) -> int:
         return len(range(self.rank if self.seed is None else 0, self.length, self.world))

@@ -23,8 +23,8 @@ class UserLoader:
 
     batch_sampler = None  # Lightning reads it.
 
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        self.loader, self.seed, self.epoch = loader, seed, 0
+    def __init__(self, loader: DataLoader[Any], seed: int, is_training: bool = False) -> None:
+        self.loader, self.seed, self.is_training, self.epoch = loader, seed, is_training, 0
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
         self._first = (0, 0)
         self.has_state = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
@@ -38,8 +38,8 @@ class UserLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self.epoch = epoch
+        """Choose the epoch, from 0, that the next iteration yields; evaluation always has the numbers of epoch 0."""
+        self.epoch = epoch if self.is_training else 0
 
     def begin(self, epoch: int, batches: int) -> None:
         """Start with an epoch after some of its batches, where ``load_state_dict`` then restores the loader.
@@ -236,7 +236,7 @@ class LoaderData(UserData):
         if world > 1:
             raise ValueError(f"DataLoaders cannot be shared among {world} processes: pass the Datasets instead")
         validation = None if self.validation is None else UserLoader(self.validation, seed)
-        train = UserLoader(self.train, seed)
+        train = UserLoader(self.train, seed, is_training=True)
         return Loaders(train, validation, UserLoader(self.test, seed), train.begin, skips_batches=False)
 
     def sample(self, count: int) -> Any:
