@@ -1,7 +1,9 @@
 """Traced steps: what is traced again, and what cannot be traced."""
 
+import operator
 import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -137,7 +139,7 @@ class Selects(LIF):
     """``where`` as a method: the tensor is the value, and the condition its argument."""
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        above = (current > 1).where(current > 0.5, current > 0.2)
+        above = (current > 1).where(current > 0.5, current > 0.2) * torch.maximum(current < 3, current > 4)
         return super().step(current + above.to(current.dtype), membrane)
 
 
@@ -149,6 +151,43 @@ class Rounds(LIF):
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         membrane = self.decay * membrane + current + torch.zeros_like(membrane).detach()
         return straight_through(membrane.round(), membrane, torch.ones_like), membrane
+
+
+class Masked(LIF):
+    """Products, selections and copies of comparisons are comparisons, so that their sum is a logical or."""
+
+    binary = False
+
+    def __init__(self, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(surrogate=ATan())
+        self.combine = combine
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current
+        low, high = membrane > 0.2, membrane > 1
+        levels = self.combine(low, current > -0.5) + high
+        return self.fire(membrane - self.threshold) + levels.to(membrane.dtype), membrane
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        operator.mul,
+        torch.maximum,
+        torch.minimum,
+        lambda low, high: torch.where(high, low, ~low),
+        lambda low, high: low.clone(),
+        lambda low, high: low.detach(),
+        lambda low, high: low.to(torch.bool),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*runs step by step")
+def test_comparisons_that_are_combined_stay_comparisons(combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+    neuron, current = Masked(combine), 2 * currents(4, 2, 5)
+    spikes = neuron(current)
+    with use_backend("eager"):
+        assert torch.equal(neuron(current), spikes)
+    assert spikes.max() == 2
 
 
 @pytest.mark.parametrize("kind", [Bounded, Gated, Selects, Rounds])

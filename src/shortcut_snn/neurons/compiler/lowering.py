@@ -172,8 +172,13 @@ def _rename(args: Iterable[str], names: dict[str, str]) -> tuple[str, ...]:
 
 
 def _elementwise(op: str) -> Callable[..., str]:
+    # Of booleans torch computes these as booleans.
+    logical = {"mul": "both", "minimum": "both", "maximum": "either"}.get(op)
+
     def lower(t: Lowering, *args: str, **options: Any) -> str:
         _refuse_options(op, options)
+        if logical and set(args) <= t.booleans:
+            return t(logical, *args)
         return t(op, *map(t.number, args))
 
     return lower
@@ -214,6 +219,8 @@ def _power(t: Lowering, a: str, b: Any) -> str:
 def _where(t: Lowering, condition: str, a: str, b: str) -> str:
     if condition not in t.booleans:
         raise CannotTraceError("the condition of torch.where is not a comparison")
+    if {a, b} <= t.booleans:
+        return t("either", t("both", condition, a), t("both", t("negation", condition), b))
     return t("where", condition, t.number(a), t.number(b))
 
 
@@ -239,7 +246,7 @@ def _to(t: Lowering, a: str, *args: Any, **options: Any) -> str:
     rounded = [dtype for dtype in dtypes if dtype not in exact]
     if rounded and a not in t.booleans:
         raise CannotTraceError(f"there is no kernel for to({rounded[0]})")
-    return t.number(a)
+    return a if rounded == [torch.bool] else t.number(a)
 
 
 def _relu(t: Lowering, a: str, **options: Any) -> str:
@@ -288,8 +295,8 @@ _NAMED: dict[str, Callable[..., str]] = {
     "logical_not": _logic("negation"),
     "zeros_like": lambda t, a, **options: "0",
     "ones_like": lambda t, a, **options: "1",
-    "detach": lambda t, a: t(ir.DETACH, t.number(a)),
-    "clone": _to,
+    "detach": lambda t, a: a if a in t.booleans else t(ir.DETACH, a),
+    "clone": lambda t, a, **options: a,
 }
 """Operations that are functions of torch and methods of a tensor."""
 _METHODS: dict[str, Callable[..., str]] = {
