@@ -16,6 +16,7 @@ from torch import nn
 from shortcut_snn import nets
 from shortcut_snn.deploy import NetworkSpec, export_network, load
 from shortcut_snn.deploy.safetensors_files import load_into, read_network, save_network
+from shortcut_snn.deploy.spec import Prepare
 
 from .networks import activated, batch, make_spec
 
@@ -38,6 +39,13 @@ def test_the_same_network_is_written_as_the_same_bytes(tmp_path):
     for number in range(3):
         save_network(network, tmp_path / str(number), {"one": 1, "two": 2})
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_folded_network_that_computes_all_steps_at_once_is_read_back(tmp_path):
+    spec = make_spec(neuron={"kind": "psn", "time_steps": 2})
+    network, images = activated(spec.build()), batch(spec)
+    export_network(network, spec, images, "safetensors", tmp_path)
+    assert torch.allclose(load(tmp_path).logits(images), network(Prepare(spec)(images)), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
