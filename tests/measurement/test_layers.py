@@ -208,5 +208,8 @@ def test_a_current_outside_the_loop_over_time_serves_one_layer():
             current = 3 * self.layers[0](x[0])
             return sum(self.out(self.neurons[0](current)) for _ in x)
 
-    data = torch.rand(2, 8, 6), torch.arange(8) % 4
-    assert len(examine(Static(1, neuron.IFNode, True), [data]).layers) == 1
+    data, static = (torch.rand(2, 8, 6), torch.arange(8) % 4), Static(1, neuron.IFNode, True)
+    (report,) = examine(static, [data]).layers
+    F.cross_entropy(static(data[0]), data[1]).backward()
+    # Its weights are those before the loop, although the readout runs before its second call.
+    assert report.weight_rms == pytest.approx(static.layers[0].weight.grad.square().mean().sqrt().item(), rel=1e-5)

@@ -1,5 +1,6 @@
 """Neurons side by side with SpikingJelly's, snnTorch's and Norse's."""
 
+import norse.torch as norse
 import pytest
 import snntorch
 import torch
@@ -83,6 +84,17 @@ def test_spikes_equal_norse_ties_included() -> None:
         spikes, state = iaf_feed_forward_step(step, state)
         expected.append(spikes)
     assert torch.equal(IF()(current), torch.stack(expected))
+
+
+def test_a_scaled_synaptic_equals_norse_lif_cell() -> None:
+    # Norse multiplies the current by dt * tau_mem_inv = 1/2, and keeps 1 - dt * tau_syn_inv = 1/4 of the synaptic one.
+    current, state, expected = torch.randint(-8, 24, (6, 40, 16)) / 4, None, []
+    parameters = norse.LIFParameters(tau_syn_inv=torch.tensor(768.0), tau_mem_inv=torch.tensor(512.0))
+    cell = norse.LIFCell(parameters, dt=2**-10)
+    for step in current:
+        spikes, state = cell(step, state)
+        expected.append(spikes)
+    assert torch.equal(Synaptic(decay=0.5, synapse=0.25)(current / 2), torch.stack(expected))
 
 
 @pytest.mark.parametrize(("reset", "detach"), [("hard", False), ("hard", True), ("soft", False)])

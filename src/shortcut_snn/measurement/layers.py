@@ -161,7 +161,8 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
         if is_on_chain(name):
             gain = norm / deeper_norm if deeper_norm else math.nan
             deeper_norm = norm
-        weight_rms = _weight_rms(network, tally.weight_names[-1])
+        # In a loop over time, the layer before a later call may be the last one of the previous step.
+        weight_rms = _weight_rms(network, tally.weight_names[0])
         membrane_rms = norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan
         reports.append(LayerReport(name, tally.rate, silent, saturated, weight_rms, membrane_rms, norm, gain, varying))
     return tuple(reversed(reports))
