@@ -54,7 +54,8 @@ def integer_graph(
     takes that back.
     """
     builder = _Builder(spec, bits, means or {})
-    check_integer_form(network)
+    if reason := why_no_integer_form(network):
+        raise ValueError(f"{reason}: export to onnx")
     features = builder.vgg(network) if isinstance(network, SpikingVGG) else builder.resnet(network)
     assert isinstance(network, SpikingResNet | SpikingVGG)
     if network.readout != "mean":
@@ -77,14 +78,16 @@ def integer_graph(
     return about, builder.tensors
 
 
-def check_integer_form(network: nn.Module) -> None:
-    """Refuse a network, folded or not, that is not a ResNet or VGG, or whose neurons have no integer form."""
+def why_no_integer_form(network: nn.Module) -> str | None:
+    """Return why a network, folded or not, has no integer form: its class or one of its neurons; None if it has one."""
     if type(network) not in (SpikingResNet, SpikingResNet19, SpikingVGG):
-        raise ValueError(f"integer files hold ResNets and VGGs, not {type(network).__name__}: export to onnx")
+        return f"integer files hold ResNets and VGGs, not {type(network).__name__}"
     for path, layer in spiking_layers(network).items():
         neuron: Any = layer if isinstance(layer, Neuron) else layer.neuron
         if not (is_lif(neuron) or type(neuron) is ILIF):
-            raise _unsupported(path, f"has neurons of {type(neuron).__name__}, not LIF, IF, PLIF or ILIF")
+            kinds = f"{type(neuron).__name__}, not LIF, IF, PLIF or ILIF"
+            return f"{path} has neurons of {kinds}, which integer files do not represent"
+    return None
 
 
 def _check_type(path: str, layer: nn.Module, *types: type[nn.Module]) -> None:

@@ -20,7 +20,7 @@ from .. import __version__
 from .._utils.files import write_csv
 from ..data import Data
 from ..deploy import round_weights
-from ..deploy.integer_graph import check_integer_form
+from ..deploy.integer_graph import why_no_integer_form
 from ..deploy.safetensors_files import describe_branches, save_network
 from ..method import Shortcut
 from .folder import RunFolder
@@ -85,11 +85,8 @@ class Run:
         _check_state(task.model.network)
         self.metadata = {"version": __version__, "data": task.description, **self.metadata}
         # Before the first epoch is spent.
-        if task.method.weight_bits is not None:
-            try:
-                check_integer_form(task.model.network)
-            except ValueError as error:
-                raise ValueError(f"method.weight_bits: {str(error).partition(':')[0]}; leave it out") from None
+        if task.method.weight_bits is not None and (reason := why_no_integer_form(task.model.network)):
+            raise ValueError(f"method.weight_bits: {reason}; leave it out")
         self._kept_branches(task, task.model)
         if self.checkpoint is None:
             return

@@ -282,7 +282,7 @@ def add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, netw
     Groups are compared by parameters with as many axes: biases join biases, and weights join weights.
 
     Raises:
-        ValueError: there is no optimizer.
+        ValueError: no optimizer was given.
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     if not groups:
