@@ -25,7 +25,7 @@ from shortcut_snn.measurement.layers import chain
 from shortcut_snn.neurons import ILIF, LIF, PLIF, PSN, ATan, Rectangle, Triangle
 from shortcut_snn.neurons.surrogate import Scaled
 
-from ..deep_peers import DEEP, digits, leaky, plain
+from ..deep_peers import DEEP, STEPS, digits, leaky, plain
 from ..deep_peers import spikingjelly as deep_spikingjelly
 from ..diagnosis.helpers import batch, loss_of_mean
 
@@ -371,6 +371,60 @@ def test_snntorch_with_a_pool_before_its_neurons() -> None:
     report = initialise(attach(net, [], example=x, labels=labels, readout="sum", log=len), x, labels)
     assert "3" not in report.skipped
     assert "1" in report.weights
+
+
+class NormOfEachStep(nn.Module):
+    """Each layer has a batch norm for each time step, with a shift or, as snnTorch's, without one.
+
+    The norm before the readout follows no weights, and serves all steps.
+    """
+
+    def __init__(self, shift: bool, skip: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.skip = skip
+        self.layers = nn.ModuleList(nn.Linear(inputs, 32) for inputs in (64, 32, 32, 32))
+        norms = [nn.ModuleList(nn.BatchNorm1d(32) for _ in range(STEPS)) for _ in range(4)]
+        self.norms = nn.ModuleList(norms if shift else [snntorch.BatchNormTT1d(32, STEPS) for _ in range(4)])
+        self.neurons = nn.ModuleList(snntorch.Leaky(0.5) for _ in range(4))
+        self.last, self.head = nn.BatchNorm1d(32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        membranes, total = [leaky.init_leaky() for leaky in self.neurons], torch.zeros(x.shape[1], 10)
+        for t, spikes in enumerate(x):
+            for i, (linear, norms, spike) in enumerate(zip(self.layers, self.norms, self.neurons, strict=True)):
+                current = norms[t](linear(spikes)) + (spikes if self.skip and i else 0)
+                spikes, membranes[i] = spike(current, membranes[i])
+            total = total + self.head(self.last(spikes))
+        return total
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("shift", [True, False])
+def test_the_norms_of_all_time_steps_are_set(shift: bool, skip: bool) -> None:
+    net, seen = NormOfEachStep(shift, skip), digits()
+    report = initialise(net, *seen)
+    assert "last" not in report.norms
+    if not shift and skip:
+        reason = "its norm, norms.1.0, has no shift to keep the rate of its spikes"
+        assert report.skipped["neurons.1"] == reason
+        return
+    assert not report.skipped
+    assert len(report.norms) == 4 * STEPS
+    for first, *later in net.norms:
+        for norm in later:
+            torch.testing.assert_close(norm.state_dict(), first.state_dict() | _statistics(norm))
+    assert all(0.1 < layer.rate < 0.35 for layer in examine(net, [seen], F.cross_entropy).layers)
+
+
+def _statistics(norm: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in norm.state_dict().items() if name not in ("weight", "bias")}
+
+
+def test_a_frozen_norm_of_a_later_time_step_is_listed() -> None:
+    net = NormOfEachStep(shift=True)
+    net.norms[1][2].requires_grad_(False)
+    assert initialise(net, *digits()).skipped == {"neurons.1": "norms.1.2 is frozen"}
 
 
 @pytest.mark.parametrize("parametrise", [parametrizations.weight_norm, parametrizations.spectral_norm, spectral_norm])

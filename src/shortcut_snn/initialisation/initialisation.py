@@ -177,7 +177,7 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
 
 
 def _means(norm: Any) -> tuple[float, float]:
-    return norm.weight.mean().item(), norm.bias.mean().item()
+    return norm.weight.mean().item(), 0.0 if norm.bias is None else norm.bias.mean().item()
 
 
 def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[Structure, Norms, Entries]:

@@ -106,6 +106,11 @@ class Norms:
         neurons = self.structure.neurons
         with hooked(norms, keep_output), hooked(weights, keep_input), hooked(neurons, pre=self._before_neuron):
             run()
+        for layer in self.structure.layers.values():
+            for name in self.names & layer.later_norms.keys():
+                norm: Any = modules[name]
+                for later in layer.later_norms[name]:
+                    self._write_norm(later, norm.weight, 0.0 if norm.bias is None else norm.bias)
 
     def _before_neuron(self, name: str, neuron: nn.Module, args: Any) -> Any:
         """Set the norm of a neuron, and return the current that it causes."""
@@ -148,8 +153,12 @@ class Norms:
             # With a projection the sum has variance 1, as a layer without one.
             scale = 0.5**0.5 if layer.role == "projected" else 1.0
             new = current + (scale - 1) * shaped_like(current, normed) if is_summed else current
-            small = self._small(name, new)
-            shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
+            small, shift = self._small(name, new), 0.0
+            if self.structure.has_shift(layer):
+                shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
+            else:
+                scale = math.exp(_bisect(lambda exponent: float(fire(small * math.exp(exponent)).mean()) - target))
+                new = new * scale
             self._write_norm(layer.norm, scale, shift)
             new = new + shift
             # A norm keeps the shift at which the search ended: the neuron may fire there, if seldom.

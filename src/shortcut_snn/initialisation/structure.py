@@ -45,6 +45,8 @@ class Layer:
     weights: str = ""
     shape: tuple[int, ...] = ()
     """Of a sample of the current."""
+    later_norms: dict[str, list[str]] = field(default_factory=dict)
+    """By norm, those of later time steps, if each step has its own, as in BNTT (Kim and Panda, 2021)."""
 
 
 @dataclass
@@ -73,12 +75,17 @@ class Structure:
                 self.skipped[name] = "its norm or its weights serve an earlier layer too"
             elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
                 self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
+            elif not self.has_shift(layer) and layer.role in ("skip", "projected"):
+                self.skipped[name] = f"its norm, {layer.norm}, has no shift to keep the rate of its spikes"
             elif (layer.role == "copy" or not layer.norm) and (reason := unchangeable(self.network, layer.weights)):
                 self.skipped[name] = reason
             else:
                 for norm in filter(None, (layer.norm, layer.projection)):
-                    if reason := unchangeable(self.network, norm):
-                        self.frozen.setdefault(name, reason)
+                    for of_step in (norm, *layer.later_norms.get(norm, ())):
+                        if reason := unchangeable(self.network, of_step):
+                            self.frozen.setdefault(name, reason)
+                if layer.role == "copy" and not self.has_shift(layer):
+                    layer.role = "inner"
 
     def _shared(self) -> set[str]:
         """Return the layers whose norm or weights an earlier layer has too; setting them would change that layer."""
@@ -90,6 +97,10 @@ class Structure:
                 shared.add(name)
             seen |= own
         return shared
+
+    def has_shift(self, layer: Layer) -> bool:
+        """Return whether a layer has no norm, or one with a shift."""
+        return not layer.norm or self.network.get_submodule(layer.norm).bias is not None
 
     def count(self, *roles: Role) -> int:
         """Return the number of layers with these roles."""
@@ -181,6 +192,8 @@ class _Recorder:
     """The latest layer with weights, and the norm after it, if there is one."""
     before: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The same for each neuron, when it was called."""
+    norms_after: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    """By layer with weights, the norms right after its calls, in their order."""
 
     def before_weights(self, name: str, module: Any, args: Any) -> None:
         """Find how the spikes of the latest neurons arrive: as they are, or added to others."""
@@ -210,6 +223,8 @@ class _Recorder:
         self.latest = name, ""
 
     def after_norm(self, name: str, module: Any, args: Any, output: Any) -> None:
+        if self.latest == (self.weights, ""):
+            self.norms_after[self.weights][name] = None
         self.latest = self.weights, name
         if isinstance(output, Tensor):
             # A copy, since a residual may be added in place.
@@ -289,6 +304,12 @@ def matched_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]
     for layer in layers:
         if layer.role == "copy" and (has_skips or not can_copy(weighted[layer.weights])):
             layer.role = "inner"
+    first = {norm for layer in layers for norm in (layer.norm, layer.projection)}
+    for layer in layers:
+        for followers in recorder.norms_after.values():
+            later = [norm for norm in followers if norm not in first]
+            own = followers.keys() & {layer.norm, layer.projection} if later else ()
+            layer.later_norms |= dict.fromkeys(own, later)
     return layers
 
 
