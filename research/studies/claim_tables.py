@@ -197,8 +197,8 @@ def budgets(rows: Sequence[Row]) -> str:
 def draw_budgets(rows: Sequence[Row], path: Path) -> None:
     """Draw accuracy by number of epochs: a panel for each setting with several, and a line for each method."""
     found = by_epochs(rows)
-    several = {setting: methods for setting, methods in found.items() if any(len(each) > 1 for each in methods.values())}
-    found = several or found
+    # A setting with one budget has no curve.
+    found = {name: methods for name, methods in found.items() if max(map(len, methods.values())) > 1} or found
     figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
     numbers = _numbers_of_epochs(found)

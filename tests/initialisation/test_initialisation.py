@@ -231,6 +231,19 @@ def test_a_network_of_spikingjelly() -> None:
     assert max(rates) < 2 * min(rates)
 
 
+def test_a_norm_may_take_each_step_where_neurons_take_all() -> None:
+    torch.manual_seed(0)
+
+    def block(inputs: int) -> list[nn.Module]:
+        layers = layer.MultiStepContainer(nn.Linear(inputs, 32, bias=False), nn.BatchNorm1d(32))
+        return [layers, neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan())]
+
+    net, (x, labels) = nn.Sequential(*block(64), *block(32), nn.Linear(32, 10)), digits()
+    report = initialise(net, x, labels, loss_of_mean)
+    assert not report.skipped
+    assert all(0.1 < each.rate < 0.35 for each in examine(net, [(x, labels)], loss_of_mean).layers)
+
+
 @pytest.mark.parametrize("case", [case for case in DEEP if "norse" not in case])
 def test_without_norms_the_size_of_the_weights_is_set(case: str) -> None:
     net, seen = DEEP[case](), digits()

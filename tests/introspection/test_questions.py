@@ -10,7 +10,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, attach
+from shortcut_snn import LogitSum, attach, diagnose, initialise, load, measure_energy
 
 
 def layers() -> nn.Sequential:
@@ -126,6 +126,14 @@ def test_a_sentence_says_what_is_wrong(case: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message) as raised:
         attach(make(), **options)
     assert len(str(raised.value).split()) < 60
+
+
+@pytest.mark.parametrize("function", [attach, diagnose, initialise, measure_energy])
+def test_a_loaded_network_holds_the_module_that_is_asked_for(function: Any) -> None:
+    x, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    args = {diagnose: ([(x, labels)],), initialise: (x, labels), measure_energy: ([x],)}.get(function, ())
+    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got Inference: pass its \.network"):
+        function(load("digits-resnet18"), *args)
 
 
 def test_branches_lie_where_a_gradient_reaches_weights() -> None:

@@ -17,10 +17,16 @@ Reset = Callable[[nn.Module], object]
 """Returns the neurons of a network to their initial state."""
 
 
+def check_is_module(network: Any) -> None:
+    """Raise ``TypeError`` if a network is not a module. What ``load`` returns has one as its ``network``."""
+    if not isinstance(network, nn.Module):
+        remedy = ": pass its .network" if isinstance(getattr(network, "network", None), nn.Module) else ""
+        raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}{remedy}")
+
+
 def example_of(network: nn.Module, example: Any) -> Any:
     """Return the example, or the network's own ``example_input()`` if it is None."""
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+    check_is_module(network)
     if example is not None:
         return example
     own_example = getattr(network, "example_input", None)

@@ -171,7 +171,8 @@ def unchangeable(network: nn.Module, name: str) -> str:
 # Layers of networks that declare none
 
 
-@dataclass
+# Equality would compare tensors.
+@dataclass(eq=False)
 class _Call:
     name: str
     output: Tensor

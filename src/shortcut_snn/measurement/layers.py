@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from .._utils.calls import Reset, inputs_of
+from .._utils.calls import Reset, check_is_module, inputs_of
 from .._utils.module_state import hooked, preserving_state
 from ..introspection.adapters import find_adapters, library_reset
 from ..introspection.neurons import find_neurons, steps_first
@@ -135,6 +135,7 @@ def examine(
 
 def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
     """Raise ``ValueError`` for batches that are not pairs, none, or a network without known neurons or all frozen."""
+    check_is_module(network)
     has_pairs = isinstance(batches, Sequence) and all(isinstance(each, Sequence) and len(each) == 2 for each in batches)
     if not has_pairs or not batches:
         raise ValueError(

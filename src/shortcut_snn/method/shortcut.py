@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .._utils.calls import call_on, detached_states, evaluation, inputs_of, primary
+from .._utils.calls import call_on, check_is_module, detached_states, evaluation, inputs_of, primary
 from .heads import fit_prediction, fit_steps
 from .layout import Layout, Readout
 from .method import Method, method_named
@@ -60,8 +60,7 @@ class Shortcut(nn.Module):
         self, network: nn.Module, layout: Layout, heads: Sequence[nn.Module] = (), method: Method | None = None
     ) -> None:
         super().__init__()
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        check_is_module(network)
         if isinstance(network, Shortcut):
             raise ValueError("the network is wrapped already: pass what its .strip() returns")
         if layout.taps and isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
