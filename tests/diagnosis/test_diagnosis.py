@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 
+import norse.torch as norse
 import pytest
 import snntorch
 import torch
@@ -327,6 +329,44 @@ def test_an_output_integrator_is_not_the_last_spiking_layer():
     assert initialise(net, *batches[0], loss_of_mean).surrogates.keys() == {"layers.2", "layers.5", "layers.8"}
     assert torch.equal(net.layers[-2].weight, weights)
     assert 0.5 < examine(net, batches, loss_of_mean).factors[0] < 2
+
+
+def ending_in(integrator: nn.Module, spiking: Callable[[], nn.Module], kind: Callable[..., nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 30), spiking(), nn.Linear(30, 30), spiking(), nn.Linear(30, 5), integrator]
+    return kind(*layers)
+
+
+INTEGRATORS: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
+    "SpikingJelly": (
+        lambda: ending_in(
+            neuron.NonSpikingLIFNode(tau=2.0, decode="mean-mem"), lambda: neuron.LIFNode(step_mode="m"), nn.Sequential
+        ),
+        {},
+    ),
+    "snnTorch": (
+        lambda: ending_in(
+            snntorch.StateLeaky(0.9, channels=5, output=False), lambda: snntorch.LeakyParallel(30, 30), nn.Sequential
+        ),
+        {"readout": "mean"},
+    ),
+    "Norse": (
+        lambda: ending_in(norse.LIBoxCell(), norse.LIFBoxCell, norse.SequentialState),
+        {"readout": "mean", "loop": "input"},
+    ),
+}
+
+
+@pytest.mark.parametrize("library", INTEGRATORS)
+def test_neurons_that_give_potentials_are_not_spiking_layers(library):
+    make, options = INTEGRATORS[library]
+    net, data = make(), (3 * torch.rand(4, 16, 6), torch.arange(16) % 5)
+    model = attach(net, [], example=data[0], labels=data[1], log=len, **options)
+    assert [report.layer for report in diagnose(model, [data]).layers] == ["1", "3"]
+    classifier = net[4].weight.clone()
+    lowest, highest = initialise(model, *data).rates
+    assert 0.1 < lowest <= highest < 0.3
+    assert torch.equal(net[4].weight, classifier)
 
 
 class TwoOutputs(nn.Module):

@@ -2,9 +2,10 @@
 
 - SpikingJelly 2.0.0, and ``clock_driven`` of its versions up to 0.0.0.0.14: neurons keep their membrane potential until
   ``reset()``. In multi-step mode, ``step_mode = "m"``, a layer takes a sequence ``[T, N, ...]``. ``clock_driven`` has
-  other classes for that, whose names begin with ``MultiStep``.
+  other classes for that, whose names begin with ``MultiStep``. Classes named ``NonSpiking...`` give potentials.
 - snnTorch 1.0.0: neurons compute one time step per call and keep their last membrane potential as a buffer.
-  ``LeakyParallel`` and the like take whole sequences ``[T, N, ...]`` and have no ``reset_mem``.
+  ``LeakyParallel`` and the like take whole sequences ``[T, N, ...]`` and have no ``reset_mem``. ``StateLeaky`` gives
+  potentials alone with ``output=False``.
 - Norse 1.1.0: neurons take their state as an argument and return ``(spikes, next state)``, so nothing is left to reset.
   Modules named ``...Cell`` compute one time step per call; the others take ``[T, N, ...]``. A leaky integrator does not
   spike.
@@ -122,7 +123,10 @@ ADAPTERS = (
     Adapter(
         "SpikingJelly",
         "spikingjelly",
-        is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
+        is_neuron=lambda module: (
+            is_from(module, "spikingjelly.activation_based.neuron")
+            and not any("NonSpiking" in base.__name__ for base in type(module).__mro__)
+        ),
         is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
         reset=_reset_spikingjelly,
         averages_currents=True,
@@ -139,7 +143,10 @@ ADAPTERS = (
     Adapter(
         "snnTorch",
         "snntorch",
-        is_neuron=lambda module: is_from(module, "snntorch._neurons"),
+        is_neuron=lambda module: (
+            is_from(module, "snntorch._neurons")
+            and (hasattr(module, "reset_mem") or bool(getattr(module, "output", True)))
+        ),
         is_single_step=lambda neuron: hasattr(neuron, "reset_mem"),
         reset=_reset_snntorch,
     ),
@@ -147,7 +154,8 @@ ADAPTERS = (
         "Norse",
         "norse",
         is_neuron=lambda module: (
-            is_from(module, "norse.torch.module.snn") and not is_from(module, "norse.torch.module.leaky_integrator")
+            is_from(module, "norse.torch.module.snn")
+            and not any("leaky_integrator" in base.__module__ for base in type(module).__mro__)
         ),
         is_single_step=lambda neuron: any(
             base.__name__ in ("SNNCell", "SNNRecurrentCell") for base in type(neuron).__mro__
