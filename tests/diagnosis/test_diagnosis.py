@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import attach, components, nets, wrap
+from shortcut_snn import attach, components, measure_energy, nets, wrap
 from shortcut_snn.diagnosis import diagnose, judge
 from shortcut_snn.diagnosis.diagnosis import neuron_remedies
 from shortcut_snn.initialisation import initialise
@@ -367,6 +367,16 @@ def test_neurons_that_give_potentials_are_not_spiking_layers(library):
     lowest, highest = initialise(model, *data).rates
     assert 0.1 < lowest <= highest < 0.3
     assert torch.equal(net[4].weight, classifier)
+
+
+def test_a_compiled_wrapper_is_measured_as_the_wrapper_itself():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 12), neuron.LIFNode(), nn.Linear(12, 5))
+    data = 3 * torch.rand(4, 16, 6), torch.arange(16) % 5
+    model = attach(net, [], example=data[0], labels=data[1], loop="input", log=len)
+    compiled = torch.compile(model, backend="eager")
+    assert repr(diagnose(compiled, [data]).examination) == repr(diagnose(model, [data]).examination)
+    assert measure_energy(compiled, data[:1]).layers == measure_energy(model, data[:1]).layers
 
 
 class TwoOutputs(nn.Module):

@@ -116,6 +116,8 @@ def diagnose(
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "lost", "vanishes", "explodes", "silent")
         True
     """
+    # A compiled network or wrapper has the layers of the one that it was made from.
+    network = getattr(network, "_orig_mod", network)
     with custom_neurons(spiking):
         check_can_examine(network, batches)
         setup = wrapped_copy(network, batches[0], loss, reset)

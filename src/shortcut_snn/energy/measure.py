@@ -74,6 +74,8 @@ def measure_energy(
         'it fires at 25%; break-even at 1.0%'
     """
     check_is_module(network)
+    # Hooks of a compiled network or wrapper would be compiled with it.
+    network = getattr(network, "_orig_mod", network)
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
         raise ValueError(
