@@ -102,6 +102,17 @@ def test_batch_norms_that_cannot_be_folded_are_named():
         fold(network)
 
 
+def test_a_norm_with_a_forward_of_its_own_is_refused():
+    class Halved(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) / 2
+
+    network = activated(nets.SpikingResNet([1], 10, 2, width=4))
+    network.layer1[0].spike1.norm = Halved(4)
+    with pytest.raises(ValueError, match=r"layer1\.0\.spike1\.norm cannot be folded: Halved has a forward of its own"):
+        fold(network)
+
+
 class SharedNorm(nn.Module):
     """A convolution, a batch norm and a neuron, wired so that ``case`` decides what else reads or feeds them."""
 

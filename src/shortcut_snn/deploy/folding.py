@@ -24,6 +24,8 @@ from ..neurons import Neuron, NormNeuron
 from ..neurons.current_neuron import CurrentNeuron
 
 M = TypeVar("M", bound=nn.Module)
+# Classes whose forward is that of a batch norm: torch's, and SpikingJelly's of the same names.
+_NORMS = frozenset({"_BatchNorm", "SyncBatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"})
 
 
 @torch.no_grad()
@@ -67,6 +69,12 @@ def fold(network: M, example: Tensor | None = None) -> M:
     for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
+        # A subclass may compute something else.
+        if getattr(norm.forward, "__qualname__", "").removesuffix(".forward") not in _NORMS:
+            raise ValueError(
+                f"the batch norm {path} cannot be folded: {type(norm).__name__} has a forward of its own; use a "
+                "torch.nn batch norm"
+            )
     # Running a copy keeps the state of stateful layers out of the result.
     layer_of = _layers_before_norms(copy.deepcopy(folded).to(x.device), x)
     for path, norm in norms.items():
