@@ -379,6 +379,13 @@ def test_a_compiled_wrapper_is_measured_as_the_wrapper_itself():
     assert measure_energy(compiled, data[:1]).layers == measure_energy(model, data[:1]).layers
 
 
+def test_a_surrogate_that_its_neuron_insists_on_is_kept():
+    net = nn.Sequential(nn.Linear(6, 12), neuron.ILIFNode(step_mode="m"), nn.Linear(12, 5))
+    report = initialise(net, 3 * torch.rand(4, 16, 6), torch.arange(16) % 5)
+    assert report.skipped == {"1": "its surrogate cannot be scaled"}
+    assert 0.1 < report.rates[0] < 0.3
+
+
 class TwoOutputs(nn.Module):
     """Potentials and hidden spikes of every step."""
 

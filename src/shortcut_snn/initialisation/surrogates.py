@@ -96,6 +96,9 @@ def set_surrogate(neuron: nn.Module, factor: float, width: float | None = None) 
         return True
     for name in _FUNCTIONS:
         function: Any = getattr(neuron, name, None)
+        # SpikingJelly's I-LIF takes a sequence with this function alone.
+        if type(function).__name__ == "MultiLevelSpikeCount" and getattr(neuron, "step_mode", "s") == "m":
+            return False
         if callable(function):
             own = function.function if isinstance(function, ScaledSpike) else function
             setattr(neuron, name, ScaledSpike(own, factor, width))
