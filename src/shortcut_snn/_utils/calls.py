@@ -24,6 +24,11 @@ def check_is_module(network: Any) -> None:
         raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}{remedy}")
 
 
+def uncompiled(network: nn.Module) -> Any:
+    """Return the network that a compiled one was made from. Hooks of a compiled network would be compiled with it."""
+    return getattr(network, "_orig_mod", network)
+
+
 def example_of(network: nn.Module, example: Any) -> Any:
     """Return the example, or the network's own ``example_input()`` if it is None."""
     check_is_module(network)
@@ -92,7 +97,7 @@ def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) ->
 
 def signature_of(network: nn.Module) -> inspect.Signature:
     """Return the signature of a network's ``forward``, also through ``torch.compile``."""
-    return inspect.signature(getattr(network, "_orig_mod", network).forward)
+    return inspect.signature(uncompiled(network).forward)
 
 
 def call_by_name(network: nn.Module, arguments: Mapping[str, Any]) -> Any:

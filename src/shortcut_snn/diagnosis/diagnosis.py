@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._utils.calls import Reset
+from .._utils.calls import Reset, uncompiled
 from ..components.entries import write
 from ..initialisation import initialise
 from ..initialisation.surrogates import set_surrogate
@@ -116,8 +116,7 @@ def diagnose(
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "lost", "vanishes", "explodes", "silent")
         True
     """
-    # A compiled network or wrapper has the layers of the one that it was made from.
-    network = getattr(network, "_orig_mod", network)
+    network = uncompiled(network)
     with custom_neurons(spiking):
         check_can_examine(network, batches)
         setup = wrapped_copy(network, batches[0], loss, reset)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, call_on, check_is_module, dry_copy, primary
+from .._utils.calls import Reset, call_on, check_is_module, dry_copy, primary, uncompiled
 from .._utils.module_state import hooked
 from .._utils.random_state import preserve_random_state
 from ..introspection.adapters import find_adapters
@@ -74,8 +74,7 @@ def measure_energy(
         'it fires at 25%; break-even at 1.0%'
     """
     check_is_module(network)
-    # Hooks of a compiled network or wrapper would be compiled with it.
-    network = getattr(network, "_orig_mod", network)
+    network = uncompiled(network)
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
         raise ValueError(

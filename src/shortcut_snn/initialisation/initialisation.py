@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import inputs_of, tensors_in
+from .._utils.calls import inputs_of, tensors_in, uncompiled
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection.neurons import custom_neurons, find_neurons
 from ..measurement import probe
@@ -125,8 +125,7 @@ def initialise(
         >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
         (True, {})
     """
-    # A compiled network has the layers of the network itself.
-    network = getattr(network, "_orig_mod", network)
+    network = uncompiled(network)
     with custom_neurons(spiking):
         return _initialise(network, example, labels, loss)
 
