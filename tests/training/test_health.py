@@ -99,7 +99,7 @@ def test_neurons_of_spikingjelly_are_measured() -> None:
     assert [(row["epoch"], row["layer"]) for row in health.rows] == [(e, f"net.{i}") for e in (1, 2) for i in (2, 4)]
     assert health.rows[0]["rate"] > 0 == health.rows[1]["rate"]
     (line,) = lines
-    assert line.startswith("epoch 1, step 1: silent from net.4 on: 100 % of its neurons never fire")
+    assert line.startswith("epoch 1, step 1: net.4 is silent: 100 % of its neurons never fire")
 
 
 @pytest.mark.usefixtures("bare")

@@ -80,7 +80,8 @@ def _fault(layer: LayerReport) -> Literal["silent", "saturated"] | None:
 def _judge_firing(layers: Sequence[LayerReport]) -> Verdict | None:
     factor = gradient_factor(layers)
     is_reached = all(0 < layer.norm < math.inf for layer in trained_chain(layers))
-    for layer in chain(layers):
+    on_chain = chain(layers)
+    for layer in on_chain:
         kind = _fault(layer)
         if kind is None:
             continue
@@ -93,10 +94,8 @@ def _judge_firing(layers: Sequence[LayerReport]) -> Verdict | None:
         )
         share = f"{100 * max(layer.silent, layer.saturated):.0f} % of its neurons {symptom}"
         end = "; a gradient passes, so training may change that" if may_wake else ""
-        sentence = (
-            f"{kind} from {layer.layer} on: {share}, so the layers after it get {remaining} input; {cure}, or put a "
-            f"norm there{end}"
-        )
+        where = f"{layer.layer} is {kind}" if layer is on_chain[-1] else f"{kind} from {layer.layer} on"
+        sentence = f"{where}: {share}, so what follows gets {remaining} input; {cure}, or put a norm there{end}"
         return Verdict(kind, layer.layer, factor, sentence)
     return None
 
