@@ -54,12 +54,12 @@ class Jelly(Plain):
         return F.cross_entropy(self.net(batch[0].expand(3, *batch[0].shape)).mean(0), batch[1])
 
 
-def fit(module: pl.LightningModule, *callbacks: pl.Callback) -> None:
+def fit(module: pl.LightningModule, *callbacks: pl.Callback, **options: Any) -> None:
     torch.manual_seed(1)
     data = [(torch.randn(3, 8, 8), int(torch.randint(10, ()))) for _ in range(16)]
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, enable_model_summary=False, callbacks=list(callbacks), logger=False,
-        enable_checkpointing=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_progress_bar=False, **options,
     )  # fmt: skip
     trainer.fit(module, torch.utils.data.DataLoader(data, 8))
 
@@ -100,6 +100,14 @@ def test_neurons_of_spikingjelly_are_measured() -> None:
     assert health.rows[0]["rate"] > 0 == health.rows[1]["rate"]
     (line,) = lines
     assert line.startswith("epoch 1, step 1: net.4 is silent: 100 % of its neurons never fire")
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_gradients_are_those_before_clipping(accumulated: int) -> None:
+    health = Health(every=1, log=lambda line: None)
+    fit(Jelly(), health, gradient_clip_val=1e-6, accumulate_grad_batches=accumulated)
+    assert [layer.weight_rms for layer in health.layers] == [health.gradients["net.0"], health.gradients["net.3"]]
+    assert len(health.rows) == 4
 
 
 @pytest.mark.usefixtures("bare")

@@ -74,10 +74,12 @@ class Health(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Start a measurement if it is this batch's turn."""
         if batch_idx % self.every == 0:
-            self._tallies = self._probe.enter_context(probe(self.network(module), membrane=False))
+            self.layers, self._tallies = (), self._probe.enter_context(probe(self.network(module), membrane=False))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
-        """Read the gradients of the epoch's last batch."""
+        """Read the gradients before they are clipped: of a measurement, and of the epoch's last batch."""
+        if self._tallies:
+            self.layers = layer_reports(self.network(module), self._tallies)
         if trainer.is_last_batch:
             self.gradients = gradient_rms(self.network(module))
 
@@ -87,7 +89,8 @@ class Health(Callback):
         tallies, self._tallies = self._tallies, {}
         if not tallies:
             return
-        self.layers = layer_reports(self.network(module), tallies)
+        # Of accumulated batches, only the last one takes a step.
+        self.layers = self.layers or layer_reports(self.network(module), tallies)
         self.last_rows = layer_rows(self.layers)
         means = getattr(module, "train_means", None)
         if means is not None:
