@@ -113,8 +113,9 @@ class Integer(Exporter):
         integers, after, silent = rounded_to(self.bits)
         if silent:
             enough = next((bits for bits in range(self.bits + 1, MAX_BITS + 1) if not rounded_to(bits)[2]), None)
-            remedy = f"use --bits {enough}" if enough else "no number of bits up to 8 changes that"
-            raise ValueError(f"{silent[0]} fires with float weights, but never with {self.bits} bits: {remedy}")
+            remedy = f"{MAX_BITS} bits or fewer: train with method.weight_bits={MAX_BITS}, or export to onnx"
+            remedy = f"{self.bits} bits: use --bits {enough}" if enough else remedy
+            raise ValueError(f"{silent[0]} fires with float weights, but never with {remedy}")
         integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
         images = integers.restored(example)[:VECTORS]
         logits, spikes = integers.run(images)
