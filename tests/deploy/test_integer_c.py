@@ -137,3 +137,12 @@ def test_the_command_exports_a_run_and_names_accuracy_and_rates(trained, tmp_pat
     assert reference.read(tmp_path / "network-integer.safetensors")[0]["bits"] == 4
     assert main(["export", str(trained), "--to", "nir", "--bits", "4", "--out", str(tmp_path)]) == 2
     assert "bits" in capsys.readouterr().err
+
+
+def test_the_card_does_not_list_the_integer_file_that_c_replaces(trained, tmp_path):
+    accuracies = []
+    for words in (["integer"], ["c", "--bits", "7"]):
+        assert main(["export", str(trained), "--to", *words, "--out", str(tmp_path)]) == 0
+        accuracies.append(card(tmp_path).accuracy)
+    assert accuracies[0] == accuracies[1], "a card of another accuracy lists no earlier file"
+    assert card(tmp_path).files == {"c, weights of 7 bits": "network.c"}

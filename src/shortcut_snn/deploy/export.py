@@ -22,6 +22,7 @@ from ..neurons import Neuron
 from .card import CARD, ENERGY, README, Card, read_card, write_card
 from .exporter import Exporter, Logits
 from .folding import fold
+from .integer_export import Integer
 from .onnx_export import ONNX
 from .registry import load
 from .safetensors_files import Safetensors
@@ -223,7 +224,9 @@ def export_with_card(
     # Read again: another export to this folder may have ended in the meantime.
     earlier = _earlier_card(folder) or card
     same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
-    files = {text: file for text, file in earlier.files.items() if same and file != path.name}
+    # The C code comes with an integer file.
+    written = {path.name, Integer.file} if isinstance(exporter, Integer) else {path.name}
+    files = {text: file for text, file in earlier.files.items() if same and file not in written}
     label = ", ".join([component_of(exporter).name, *options])
     # Exits are stored in files that are kept.
     card = replace(card, files=files | {label: path.name}, exits=card.exits or (earlier.exits if files else None))
