@@ -57,6 +57,12 @@ def test_invalid_entries_are_refused(
     assert f"training.progressive_resizing.{entry}" in capsys.readouterr().err
 
 
+def test_fewer_time_steps_need_another_neuron_than_psn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"neuron__kind": "psn", "neuron__surrogate__kind": "atan", "neuron__time_steps": 2}
+    assert train(tmp_path / "run", **options, training__progressive_resizing__time_steps=1) == 1
+    assert "progressive_resizing.time_steps need another neuron" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("inputs", [torch.rand(24, 8, 1), {"image": torch.rand(8, 1, 8, 8)}], ids=["rows", "mapping"])
 def test_a_size_needs_images(inputs: object) -> None:
     with pytest.raises(ValueError, match=r"training\.progressive_resizing\.size needs images"):

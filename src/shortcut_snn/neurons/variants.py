@@ -345,8 +345,8 @@ class PSN(Neuron):
         steps = len(self.weight)
         if current.shape[0] != steps:
             raise ValueError(
-                f"this PSN takes {steps} time steps at once, got {current.shape[0]}: set time_steps; streams and exits "
-                "need another neuron"
+                f"this PSN takes {steps} time steps at once, got {current.shape[0]}: set neuron.time_steps; streams, "
+                "exits and progressive_resizing.time_steps need another neuron"
             )
         if self.detach_membrane:
             raise ValueError("PSN has no membrane potential to detach, as detach_membrane (SLTT) requires: use bptt")
