@@ -52,6 +52,14 @@ def test_methods_carry_entries_of_their_own():
     assert [variant.tuned for variant in tuned] == [{"optimizer.lr": [1, 2, 3]}, {}]
 
 
+def test_the_network_of_a_preset_is_not_varied():
+    made = plan({}, ["vanilla,ms"], 1, ["network.block=basic,sew"]).variants
+    blocks = [(variant.label, variant.recipe.network.block) for variant in made]
+    assert blocks == [("vanilla network.block=basic", "basic"), ("ms", "ms"), ("vanilla network.block=sew", "sew")]
+    with pytest.raises(ValueError, match=r"network\.block: network 'vgg11' has no entry"):
+        plan({}, ["ms"], 1, ["network.kind=resnet20,vgg11"])
+
+
 def test_every_preset_can_be_compared():
     made = plan({"network": {"width": 4}}, list(PRESETS), 1).variants
     assert [variant.label for variant in made] == list(PRESETS)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..._utils.yaml_text import parse
-from ...method import Method
+from ...method.method import NETWORKS, Method
 from ...recipes import Recipe, changed, parse_options
 from ...recipes.entries import from_dict, layer, merged
-from ...training.provenance import recipe_differences
+from ...training.provenance import flatten_entries, recipe_differences
 from .._commands import METHODS
 
 Point = Mapping[str, Any]
@@ -140,7 +140,8 @@ def _variant(
         method, *own_options = shlex.split(spec)
     except ValueError as error:
         raise ValueError(f"--methods: {str(error).lower()} in {spec!r}") from None
-    own_keys = {option.partition("=")[0] for option in own_options}
+    network = {"network": NETWORKS.get(method, {})}
+    own_keys = {option.partition("=")[0] for option in own_options} | {key for key, _ in flatten_entries(network)}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
     method_entries = merged(_lay_over_method(entries, layer(method)), parse_options(own_options))
@@ -153,7 +154,8 @@ def _variant(
     varied = as_words({key: value for key, value in point.items() if concerns(key)})
     return Variant(
         " ".join([Path(method).stem, *varied, *own_options]).replace('"', ""),
-        from_dict(merged(method_entries, parse_options(varied))),
+        # A kind of network that lacks the preset's entries is refused.
+        from_dict(merged(method_entries, parse_options(varied), network)),
         {key: values for key, values in tuned.items() if concerns(key)},
     )
 
