@@ -87,6 +87,11 @@ class Uncopyable(nn.Sequential):
         raise AttributeError("no weight")
 
 
+def one_layer() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 64), neuron.LIFNode(step_mode="m"), nn.Linear(64, 4))
+
+
 LABELS = torch.arange(5) % 4
 STEPS = 6 * torch.rand(7, 5, 6)
 NAN = torch.full((5, 6), torch.nan)
@@ -95,6 +100,11 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "number": (lambda: 3, {}, "must be a torch.nn.Module, got int"),
     "nan": (layers, {"example": NAN}, "example has NaN"),
     "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "tensor, got list.*as_tensor.*such as boxes"),
+    "one sample": (
+        one_layer,
+        {"example": torch.ones(1, 1, 6), "labels": LABELS[:1]},
+        "one sample cannot be told from one step: pass 2 samples or more",
+    ),
     "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
     "labels of steps": (layers, {"labels": torch.zeros(5, 3, dtype=torch.long)}, "do not fit.*readout="),
     "not copied": (lambda: Uncopyable(*layers()), {}, r"copy.deepcopy\(net\) raises AttributeError: no weight"),

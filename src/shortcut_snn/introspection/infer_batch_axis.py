@@ -112,6 +112,8 @@ def infer_batch_axis(
         return Answer(separating[0], reason), Samples(probe, separating[0])
     name = type(probe.initial).__name__
     if mixing := _first_mixing(probe, candidates):
+        if shape[:2] == (1, 1):
+            raise ValueError(f"in an example {shape}, one sample cannot be told from one step: pass 2 samples or more")
         advice = "".join(adapter.advice(probe.initial) for adapter in find_adapters(probe.initial))
         advice = advice or "attach a network without this in evaluation, and [N, T, ...] where both share an axis"
         raise ValueError(
