@@ -95,6 +95,13 @@ def test_damaged_surrogates_are_named(run, tmp_path, capsys):
     assert "surrogates.json is damaged" in error_line(capsys)
 
 
+def test_a_recipe_without_its_network_is_damaged(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "recipe.yaml").write_text("training: {epochs: 1}\n")
+    assert main(["evaluate", str(copy)]) == 1
+    assert "recipe.yaml is damaged: it has no entry network" in error_line(capsys)
+
+
 @pytest.mark.parametrize("change", ["data.seed=1", "data.validation=0.5", "data.train_limit=200"])
 def test_training_samples_are_not_evaluated(run, capsys, change):
     assert main(["evaluate", str(run), "--set", change]) == 1

@@ -68,7 +68,9 @@ def open_run(
 def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Return the recipe of a run, with changes laid over it."""
     entries = run.read_entries()
-    if not isinstance(entries.get("network"), Mapping):
+    if "network" not in entries:
+        raise ValueError(f"{run.recipe} is damaged: it has no entry network; restore the file, or train again")
+    if not isinstance(entries["network"], Mapping):
         raise ValueError(f"the run in {run} was started from Python, without a recipe: load it in Python")
     if isinstance(method := entries.get("method"), dict):
         # Entries of earlier versions, which only training used.
