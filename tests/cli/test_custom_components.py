@@ -175,6 +175,14 @@ def test_a_custom_network_predicts(custom, tmp_path, capsys):
     assert f"add --import {shlex.quote(str(file))}" in error_line(capsys)
 
 
+def test_a_network_that_returns_every_time_step_is_refused_with_what_to_return(tmp_path, capsys):
+    file = tmp_path / "custom.py"
+    file.write_text(NETWORK.replace("mean((0, 3, 4)))", "mean((3, 4)).transpose(0, 1))") + DATA)
+    options = recipe_options(CUSTOM_NETWORK | CUSTOM_DATA, ["vanilla"])
+    assert main(["train", "--out", str(tmp_path / "run"), *options, "--import", str(file)]) == 1
+    assert "forward() loop over time and return a prediction for each sample" in error_line(capsys)
+
+
 def test_a_custom_network_has_the_branches_that_are_asked_for(custom, capsys):
     file, _, _ = custom
     words = ["train", "--config", "digits", "--network.kind", "my_net", "--import", str(file), "--print-recipe"]

@@ -139,14 +139,15 @@ def build_task(
         # Only the task knows how to turn a sample into the network's input. Time steps are seldom 7, so the batch axis
         # is recognised.
         example, target = task.prepare_batch(data.sample(7))
-        layout = introspect(
-            network,
-            example,
-            taps=placement(network, taps),
-            labels=target if isinstance(target, Tensor) else None,
-            samples=task.count_samples(target),
-            readout=task.readout,
-        )
+        labels = target if isinstance(target, Tensor) else None
+        options: Any = {"labels": labels, "samples": task.count_samples(target), "readout": task.readout}
+        try:
+            layout = introspect(network, example, taps=placement(network, taps), **options)
+        except ValueError as error:
+            if not any(name in str(error) for name in ("readout=", "loop=")):
+                raise
+            remedy = "a recipe lacks these: let forward() loop over time and return a prediction for each sample"
+            raise ValueError(f"{error} ({remedy})") from None
         if branches is not None:
             log(layout.summary())
     task.model = wrap(network, layout, recipe.method, example=example, log=lambda line: None)
