@@ -6,6 +6,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import layer
 from torch import nn
+from torch.nn import functional
 
 from shortcut_snn.diagnosis import judge
 from shortcut_snn.measurement import LayerReport, examine
@@ -67,7 +68,12 @@ def test_layers_that_forget_the_input_keep_nothing() -> None:
     assert kept(net)[1:] == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("dropout", [nn.Dropout(), layer.Dropout(step_mode="m")])
+class Functional(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(input=functional.dropout(x, training=self.training), training=self.training)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(), layer.Dropout(step_mode="m"), Functional()])
 def test_dropout_does_not_tell_samples_apart_that_are_forgotten(dropout: nn.Module) -> None:
     net = copying(2)
     net[2].bias = nn.Parameter(torch.full((40,), 99.0))

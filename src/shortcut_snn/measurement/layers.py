@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from .._utils.calls import Reset, check_is_module, inputs_of
@@ -214,6 +216,15 @@ def measure_kept(
     }
 
 
+class _WithoutDropout(TorchFunctionMode):
+    """Lets ``F.dropout`` and its like return their input."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", "") == functional.__name__ and "dropout" in function.__name__:
+            return args[0] if args else kwargs["input"]
+        return function(*args, **(kwargs or {}))
+
+
 def _firing_rates(
     model: nn.Module, network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], reset: Reset
 ) -> dict[str, Tensor]:
@@ -230,7 +241,7 @@ def _firing_rates(
         if before is None or before.shape == spikes.shape:
             rates[name] = spikes if before is None else before + spikes
 
-    with preserving_state(model), torch.no_grad(), hooked(find_neurons(network), add):
+    with preserving_state(model), torch.no_grad(), hooked(find_neurons(network), add), _WithoutDropout():
         for module in nn.Module.modules(model):
             # It would tell samples apart where the input is lost.
             if "drop" in type(module).__name__.lower():
