@@ -140,7 +140,7 @@ def _variant(
         method, *own_options = shlex.split(spec)
     except ValueError as error:
         raise ValueError(f"--methods: {str(error).lower()} in {spec!r}") from None
-    network = {"network": NETWORKS.get(method, {})}
+    network = {"network": NETWORKS[method]} if method in NETWORKS else {}
     own_keys = {option.partition("=")[0] for option in own_options} | {key for key, _ in flatten_entries(network)}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
