@@ -191,7 +191,7 @@ def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     header = b"\x10\x00\x00\x00\x00\x00\x00\x00{}" + b" " * 14
     for name, content, word in (
         *(("network.safetensors", bad, "network.safetensors") for bad in (b"", b"{}", b"x" * 100, header, None)),
-        ("recipe.yaml", b"neuron: 3", "without a recipe"),
+        ("recipe.yaml", b"neuron: 3", "is damaged: it has no entry network"),
         ("recipe.yaml", b"network: {}\nneuron: 3", "recipe.yaml is not a recipe: neuron"),
         ("recipe.yaml", None, "holds no run (no recipe.yaml)"),
     ):
