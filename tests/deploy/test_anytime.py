@@ -369,7 +369,7 @@ def test_what_has_no_exits_is_refused():
     with pytest.raises(TypeError, match="attach"):
         calibrate(nn.Linear(3, 2), [(images, torch.tensor([1, 2]))])
     parallel = nets.spiking_resnet8(10, 4, width=4, make_neuron=lambda: PSN(4))
-    with pytest.raises(ValueError, match="streams, exits and .* need another neuron"):
+    with pytest.raises(ValueError, match="streams, exits and"):
         calibrate(parallel, [(torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))], drop=0.5)
 
 
