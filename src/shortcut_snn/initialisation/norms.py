@@ -132,7 +132,7 @@ class Norms:
         fire = partial(_fire, neuron, args, _STEPS if several else 1)
         target = PROJECTED_RATE if layer.role == "projected" else RATE
         if normed is None:
-            factor = math.exp(_bisect(lambda exponent: float(fire(current * math.exp(exponent)).mean()) - target))
+            factor = _factor(fire, current, target)
             if not self._reaches(name, fire, current * factor, target):
                 return None
             self.multiply(layer, factor)
@@ -157,7 +157,7 @@ class Norms:
             if self.structure.has_shift(layer):
                 shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
             else:
-                scale = math.exp(_bisect(lambda exponent: float(fire(small * math.exp(exponent)).mean()) - target))
+                scale = _factor(fire, small, target)
                 new = new * scale
             self._write_norm(layer.norm, scale, shift)
             new = new + shift
@@ -264,6 +264,11 @@ def _copied(neuron: nn.Module) -> nn.Module:
     for module in neuron.modules():
         memo |= {id(value): type(value)() for key, value in vars(module).items() if "_hooks" in key}
     return copy.deepcopy(neuron, memo)
+
+
+def _factor(fire: Callable[[Tensor], Tensor], current: Tensor, target: float) -> float:
+    """Return the number by which a current must be multiplied for a firing rate."""
+    return math.exp(_bisect(lambda exponent: float(fire(current * math.exp(exponent)).mean()) - target))
 
 
 def _bisect(excess: Callable[[float], float]) -> float:
