@@ -310,7 +310,7 @@ def finished_runs(out: Path) -> list[dict[str, Any]]:
             seconds = sum(float(row["seconds"]) for row in read_rows(run.table("timing")))
             accuracy = run.read_result()["test_last"]["accuracy"]
             row = {"row": name, "seed": int(path.name.removeprefix("seed")), "accuracy": round(accuracy, 4)}
-            rows.append({**row, "seconds": round(seconds, 1)})
+            rows.append({**row, "seconds": round(seconds, 3)})
     return rows
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from research.studies import speedrun
+from shortcut_snn._utils.files import write_csv
 from shortcut_snn.deploy.safetensors_files import read_network
 from shortcut_snn.recipes import recipe_of, train
-from shortcut_snn.training import Classification, Interrupted, read_rows
+from shortcut_snn.training import Classification, Interrupted, RunFolder, read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 ROWS = [
@@ -40,6 +41,11 @@ def test_every_row_trains_and_is_compared_with_the_base(
     assert "difference" in header
     assert base.split("|")[3].strip() == "0.00"
     assert len(others) == len(ROWS) - 1
+    # A run of a few milliseconds still has a time, by which others can be divided.
+    timing = RunFolder(tmp_path / "base" / "seed0").table("timing")
+    write_csv(timing, [row | {"seconds": "0.006"} for row in read_rows(timing)])
+    speedrun.main([*words, "--teacher", str(tmp_path / "teacher.npy")])
+    assert (tmp_path / "changes.md").read_text().strip().splitlines()[2].split("|")[4].strip() == "1.00"
 
 
 @pytest.mark.parametrize("row", ["lookahead", "hard_examples"])
