@@ -32,43 +32,29 @@ from ..neurons.current_neuron import CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _MAX_POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
-_MATRIX_PRODUCTS = frozenset(
-    {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm}
-)
-_MASKS = frozenset({torch.mul, Tensor.mul, Tensor.__mul__})
-_UNCOUNTED_PRODUCTS = frozenset(
-    {torch.einsum, torch.tensordot, torch.addmm, Tensor.addmm}
-    | {torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm, torch.inner, Tensor.inner}
-)
-_FUNCTIONS_OF_WEIGHTS = frozenset({F.linear, F.conv1d, F.conv2d, F.conv3d})
+# Names of functions of torch and of methods of its tensors.
+_MATRIX_PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm"})
+_MASKS = frozenset({"mul", "__mul__"})
+_UNCOUNTED_PRODUCTS = frozenset({"einsum", "tensordot", "addmm", "baddbmm", "addbmm", "inner"})
+_FUNCTIONS_OF_WEIGHTS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 
 
 @dataclass
 class LayerOperations:
     """Operations of one convolution, linear layer or product of two activations, summed over all its inputs."""
 
-    acs: int = 0
-    """Accumulates: weights added for a spike."""
-    macs: int = 0
-    """Multiply-accumulates, padding included."""
-    dense: int = 0
-    """MACs if no input were spikes, padding included."""
-    synapses: int = 0
-    """ACs if every input were a spike; padding is left out."""
-    inputs: int = 0
-    """Input elements, zeros included."""
-    spikes: int = 0
-    """Input spikes; an integer n of an :class:`.ILIF` is n of them."""
-    max_spikes: int = 1
-    """Largest number of spikes that one input element can stand for in a time step."""
-    updates: int = 0
-    """Membrane potentials computed by the neurons after this layer. The first layer also has those before it."""
+    acs: int = 0  # accumulates: weights added for a spike
+    macs: int = 0  # multiply-accumulates, padding included
+    dense: int = 0  # MACs if no input were spikes, padding included
+    synapses: int = 0  # ACs if every input were a spike; padding is left out
+    inputs: int = 0  # input elements, zeros included
+    spikes: int = 0  # input spikes; an integer n of an ILIF is n of them
+    max_spikes: int = 1  # largest number of spikes that one input element can stand for in a time step
+    updates: int = 0  # membrane potentials of the neurons after this layer; the first layer has those before it too
+    # How often an input had these sizes before the axes of one sample, such as (T, N) or (T * N,).
     leading_sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    """How often an input had these sizes before the axes of one sample, such as ``(T, N)`` or ``(T * N,)``."""
-    has_numbers: bool = False
-    """Whether any input was not made of spikes."""
-    has_tokens: bool = False
-    """Whether axes of tokens may lie between those of time and batch and the last one."""
+    has_numbers: bool = False  # whether any input was not made of spikes
+    has_tokens: bool = False  # whether axes of tokens may lie between those of time and batch and the last one
 
 
 def _storage(x: Tensor) -> StorageWeakRef:
@@ -97,13 +83,11 @@ class _Operations(TorchFunctionMode):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.layers: defaultdict[str, LayerOperations] = defaultdict(LayerOperations)
+        # Parameters that are operands of counted products.
         self.weights: set[str] = set()
-        """Parameters that are operands of counted products."""
+        # Products that are not counted, such as those of torch.einsum, and the modules that compute them. The keys are
+        # their parameters, or the values themselves where there are none.
         self.uncounted: dict[str, str] = {}
-        """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them.
-
-        The keys are their parameters, or the values themselves where there are none.
-        """
         self.modules = dict(nn.Module.named_modules(network))
         self.weighted = {name: module for name, module in self.modules.items() if isinstance(module, WEIGHT_LAYERS)}
         self.parameters = {
@@ -188,16 +172,17 @@ class _Operations(TorchFunctionMode):
         if not self.running:
             return out
         operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2", "weight") if name in kwargs)]
-        if func in _MATRIX_PRODUCTS:
+        name = func.__name__
+        if name in _MATRIX_PRODUCTS:
             self._count_product(operands[0], operands[1], out)
-        elif func in _MASKS:
+        elif name in _MASKS:
             self._follow_mask(operands[0], operands[1], out)
         elif func is F.scaled_dot_product_attention:
             self._count_attention(*args, **kwargs)
-        elif func in _UNCOUNTED_PRODUCTS:
+        elif name in _UNCOUNTED_PRODUCTS:
             text = self._describe(func)
             self.uncounted |= dict.fromkeys(self._parameters_among(operands[1:]) or [text], text)
-        elif func in _FUNCTIONS_OF_WEIGHTS and self.running[-1][0] not in self.weighted:
+        elif name in _FUNCTIONS_OF_WEIGHTS and self.running[-1][0] not in self.weighted:
             # The bias comes after the weight.
             self.uncounted |= dict.fromkeys(self._parameters_among(operands[1:2]), self._describe(func))
         return out

@@ -77,19 +77,15 @@ def measure_energy(
     network = uncompiled(network)
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
-        raise ValueError(
-            f"inputs must be a list of batches, got a {type(inputs).__name__}: pass [inputs] for one batch"
-        )
+        raise ValueError(f"inputs must be a list of batches, got a {type(inputs).__name__}: pass [inputs] for one")
     if len({primary(batch).dim() for batch in inputs}) > 1:
-        raise ValueError(
-            "inputs must be batches with the same number of axes: pass [inputs], and labels=... for labels"
-        )
+        raise ValueError("inputs must have the same number of axes: pass [inputs], and labels=... for labels")
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
     with custom_neurons(spiking):
-        layout = _find_layout(network, inputs[0], time_steps, labels, reset)
+        layout = _find_layout(network, inner, inputs[0], time_steps, None if labels is None else len(labels), reset)
         layers, weights, products = _count_batches(inner, layout, inputs)
     named = [name for name in _uncounted_weights(inner, layers) if name not in weights]
     unnamed = {text for name, text in products.items() if name not in named}
@@ -107,17 +103,16 @@ def measure_energy(
 
 
 def _find_layout(
-    network: nn.Module, example: Any, time_steps: int | None, labels: Tensor | None, reset: Reset | None
+    network: nn.Module, inner: nn.Module, example: Any, time_steps: int | None, samples: int | None, reset: Reset | None
 ) -> Layout:
     """Return how the network inside a wrapper is called, with the axis of the samples."""
-    inner = network.network if isinstance(network, Shortcut) else network
     if isinstance(inner, SpikingNetwork) and not find_adapters(inner):
         # It takes images, or frames [T, N, C, H, W].
         layout = replace(inner.layout(), batch_axis=1 if primary(example).dim() == 5 else 0)
     elif isinstance(network, Shortcut) and network.layout.batch_axis is not None:
         layout = network.layout
     else:
-        layout = _infer_layout(inner, example, time_steps, None if labels is None else len(labels), reset or "auto")
+        layout = _infer_layout(inner, example, time_steps, samples, reset or "auto")
     return replace(layout, reset=reset or layout.reset, time_steps=time_steps or layout.time_steps)
 
 
@@ -139,10 +134,7 @@ def _infer_layout(
 def _count_batches(
     inner: nn.Module, layout: Layout, inputs: Sequence[Any]
 ) -> tuple[list[LayerEnergy], set[str], dict[str, str]]:
-    """Run a copy of the network on all batches.
-
-    Return each layer's means per sample, the parameters in counted products, and the uncounted products.
-    """
+    """Return each layer's means per sample, the parameters in counted products, and the uncounted products."""
     network = dry_copy(inner, layout.reset)
     batches: dict[str, list[LayerEnergy]] = {}
     weights: set[str] = set()

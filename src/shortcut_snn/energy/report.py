@@ -50,24 +50,16 @@ class LayerEnergy:
     """Operations and energy of one layer for one input sample."""
 
     layer: str
-    acs: float
-    """Accumulates (AC)."""
-    macs: float
-    """Multiply-accumulates (MAC), padding included."""
-    relu_macs: float
-    """MACs of the layer in the same network with ReLUs, which sees the input once."""
-    synapses: float
-    """``relu_macs`` without padding: the ACs if every input were a spike in a single time step."""
-    inputs: float
-    """Input elements in all time steps, zeros included."""
-    relu_inputs: float
-    """Input elements of the network with ReLUs."""
-    spikes: float
-    """Input spikes."""
-    updates: float
-    """Membrane potentials computed by the neurons after the layer."""
+    acs: float  # accumulates (AC)
+    macs: float  # multiply-accumulates (MAC), padding included
+    relu_macs: float  # MACs of the layer in the same network with ReLUs, which sees the input once
+    synapses: float  # relu_macs without padding: the ACs if every input were a spike in a single time step
+    inputs: float  # input elements in all time steps, zeros included
+    relu_inputs: float  # input elements of the network with ReLUs
+    spikes: float  # input spikes
+    updates: float  # membrane potentials computed by the neurons after the layer
+    # Bits of an input in the quantised network; 32 if the input is numbers in the spiking network.
     bits: int = field(kw_only=True)
-    """Bits of an input in the quantised network; 32 if the input is numbers in the spiking network."""
 
     @property
     def energy(self) -> float:
@@ -172,7 +164,6 @@ class EnergyReport:
         return _break_even_rate(self)
 
     def __repr__(self) -> str:
-        """Return a table with a row for each layer and one for the network."""
         parts: list[tuple[str, float, float, LayerEnergy | EnergyReport]]
         parts = [(layer.layer, layer.acs, layer.macs, layer) for layer in self.layers]
         acs, macs = (sum(getattr(layer, name) for layer in self.layers) for name in ("acs", "macs"))
