@@ -1,7 +1,7 @@
 """The export format ``c``: an integer file as C99, without allocation, fractions or dependencies."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -43,10 +43,6 @@ class C(Integer):
         for name, text in c_files(*reference.read(integers)).items():
             write_text(path if name == self.file else path.with_name(name), text)
         return logits
-
-    def report(self, path: Path) -> Iterator[str]:
-        """Yield what is reported about the integer file."""
-        yield from super().report(path.with_name(Integer.file))
 
 
 def c_files(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, str]:
@@ -92,9 +88,8 @@ class _Source:
         """Return the values of the names in the templates."""
         about, readout = self.about, self.readout
         features = readout["inputs"][0]
-        load = self._call(
-            "load", "frame", "input", self._at("input"), about["gain"], self._constant("int32_t", "input.offset")
-        )
+        offset = self._constant("int32_t", "input.offset")
+        load = self._call("load", "frame", "input", self._at("input"), about["gain"], offset)
         once, calls = ([load], []) if about["static"] else ([], [load])
         for node in self.nodes:
             (once if node["once"] else calls).extend(self._calls(node))
@@ -114,16 +109,11 @@ class _Source:
             "flash": self.flash, "ram": 2 * self.sizes["counts"] + 4 * words, "vectors": len(inputs), "names": names,
             "vector_inputs": _array("uint8_t", "inputs[VECTORS][SNN_FRAMES * SNN_INPUT]", inputs),
             "vector_logits": _array("int32_t", "expected_logits[VECTORS][SNN_CLASSES]", vectors["logits"]),
-            "vector_spikes": _array(
-                "uint32_t", "expected_spikes[VECTORS][SNN_STEPS][SNN_LAYERS]", vectors["spikes"]
-            ),
+            "vector_spikes": _array("uint32_t", "expected_spikes[VECTORS][SNN_STEPS][SNN_LAYERS]", vectors["spikes"]),
         }  # fmt: skip
 
     def _place(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the offset of each value in its array, and the sizes of the arrays.
-
-        A value takes the first free place; one that is not read again makes room.
-        """
+        """Return the offset of each value, the first free one, and the sizes of the arrays."""
         last = {name: index for index, node in enumerate(self.nodes) for name in node["inputs"]}
         # What only the first step computes has to stay.
         last |= dict.fromkeys((node["name"] for node in self.nodes if node["once"]), len(self.nodes))

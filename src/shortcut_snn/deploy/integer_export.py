@@ -73,8 +73,7 @@ class _TorchInterpreter(reference.Interpreter):
 
     def _maxpool(self, node: dict[str, Any], x: Tensor) -> Tensor:
         # Edges that the last windows reach beyond the image, where it rounds up.
-        pooled = F.max_pool2d(x.double(), node["size"], node["stride"], node["padding"], ceil_mode=node["up"])
-        return pooled.long()
+        return F.max_pool2d(x.double(), node["size"], node["stride"], node["padding"], ceil_mode=node["up"]).long()
 
     def _sumpool(self, node: dict[str, Any], x: Tensor) -> Tensor:
         _, rows, columns = node["shape"]
@@ -82,8 +81,7 @@ class _TorchInterpreter(reference.Interpreter):
 
 
 MAX_BITS = 8
-VECTORS = 4
-"""Number of test vectors in a file."""
+VECTORS = 4  # number of test vectors in a file
 
 
 @components.exporter("integer")
@@ -119,12 +117,8 @@ class Integer(Exporter):
         integers.about["firing_rates"] = {name: [before[name], after[name]] for name in before}
         images = integers.restored(example)[:VECTORS]
         logits, spikes = integers.run(images)
-        sums = reference.checksums({name: counts.numpy() for name, counts in spikes.items()})
-        integers.tensors |= {
-            "vectors.input": images,
-            "vectors.logits": logits,
-            "vectors.spikes": torch.from_numpy(sums),
-        }
+        sums = torch.from_numpy(reference.checksums({name: counts.numpy() for name, counts in spikes.items()}))
+        integers.tensors |= {"vectors.input": images, "vectors.logits": logits, "vectors.spikes": sums}
         return integers
 
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
@@ -136,7 +130,8 @@ class Integer(Exporter):
 
     def report(self, path: Path) -> Iterator[str]:
         """Yield the firing rates before and after, and what Speck refuses."""
-        about, _ = reference.read(path)
+        # C code has the integer file next to it.
+        about, _ = reference.read(path.with_name(Integer.file))
         yield "spikes per neuron and step, before and after:"
         for name, (before, after) in about["firing_rates"].items():
             yield f"  {name:24} {before:.4f} {after:.4f}"

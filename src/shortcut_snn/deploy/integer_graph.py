@@ -32,11 +32,9 @@ from ..neurons.modules import is_lif
 from .rounding import quantise
 from .spec import NetworkSpec
 
-BRANCH_DIGITS = 12
-"""Binary digits after the point of currents that are summed, and of the logits."""
+BRANCH_DIGITS = 12  # binary digits after the point of currents that are summed, and of the logits
 BRANCH_UNIT = 2.0**-BRANCH_DIGITS
-LEAK_DIGITS = 8
-"""Largest number of binary digits after the point that a leak gets."""
+LEAK_DIGITS = 8  # largest number of binary digits after the point that a leak gets
 DECAY_DIGITS, MULTIPLIER_DIGITS, EVENT_GAIN = 15, 20, 16
 """A decay is a fraction of ``2 ** 15``. Multipliers have 20 bits. Counts of events are multiplied by 16, as is their
 mean, which is small."""
@@ -61,7 +59,7 @@ def integer_graph(
     if network.readout != "mean":
         raise _unsupported("classifier", "returns logits of every step, not their mean")
     total = _Value("total", features.unit / spec.time_steps, features.bound * spec.time_steps, features.shape)
-    builder.conv("classifier", network.classifier, total, is_outer=True)
+    builder.conv("classifier", network.classifier, total)
     readout = {**builder.nodes.pop(), "inputs": [features.name]}
     about = {
         **spec.to_dict(),
@@ -115,10 +113,8 @@ class _Value:
         """Check the bound: counts have 16 bits, currents and sums over time 32."""
         needed, width = self.bound.bit_length() + 1, 32 if self.is_current or self.name == "total" else 16
         if needed > width:
-            raise ValueError(
-                f"{self.name} may need {needed} bits for its values, but integer files have {width}: use a smaller "
-                "network, fewer steps or fewer bits"
-            )
+            problem = f"{self.name} may need {needed} bits for its values, but integer files have {width}"
+            raise ValueError(f"{problem}: use a smaller network, fewer steps or fewer bits")
 
 
 class _Builder:
@@ -154,9 +150,9 @@ class _Builder:
         _check_type("stem", network.stem, Stem, MembraneStem)
         stem = network.stem
         if network.last_spike is None:
-            x = self.spiking("stem.conv", stem.conv, "stem.spike", stem.spike, self.image, is_outer=True)
+            x = self.spiking("stem.conv", stem.conv, "stem.spike", stem.spike, self.image)
         else:
-            x = self.conv("stem.conv", stem.conv, self.image, is_outer=True)
+            x = self.conv("stem.conv", stem.conv, self.image)
         x = self.pool("stem.pool", stem.pool, x)
         for stage in network.stage_names:
             for index, block in enumerate(network.get_submodule(stage)):
@@ -177,8 +173,7 @@ class _Builder:
                 path = f"{stage}.{index}"
                 _check_type(path, layer, ConvSpike)
                 x = self.pool(f"{path}.pool", layer.pool, x)
-                is_first = x is self.image
-                x = self.spiking(f"{path}.conv", layer.conv, f"{path}.spike", layer.spike, x, is_outer=is_first)
+                x = self.spiking(f"{path}.conv", layer.conv, f"{path}.spike", layer.spike, x)
         return self.mean(x)
 
     def block(self, path: str, block: PlainBlock, x: _Value) -> _Value:
@@ -232,14 +227,12 @@ class _Builder:
             raise _unsupported(path, f"is a {type(pool).__name__} other than the mean of 2 x 2 pixels")
         return self.node(path, "sumpool", [x], x.unit / 4, 4 * x.bound, shape, **window)
 
-    def spiking(
-        self, path: str, layer: Any, neuron_path: str, neuron: Any, x: _Value, is_outer: bool = False
-    ) -> _Value:
+    def spiking(self, path: str, layer: Any, neuron_path: str, neuron: Any, x: _Value) -> _Value:
         """Add a convolution or linear layer and the neuron that it alone feeds."""
         _check_type(neuron_path, neuron, CurrentNeuron)
-        return self.neuron(neuron_path, neuron, [self.conv(path, layer, x, neuron=neuron.neuron, is_outer=is_outer)])
+        return self.neuron(neuron_path, neuron, [self.conv(path, layer, x, neuron=neuron.neuron)])
 
-    def conv(self, path: str, layer: Any, x: _Value, neuron: Any = None, is_outer: bool = False) -> _Value:
+    def conv(self, path: str, layer: Any, x: _Value, neuron: Any = None) -> _Value:
         """Add a convolution or linear layer, whose output is the current of a neuron or else of a branch."""
         weight, bias, window = _read_layer(path, layer)
         if x is self.image:
@@ -252,7 +245,8 @@ class _Builder:
         if neuron is not None:
             most = bias.abs() * self.steps + float(neuron.threshold) * getattr(neuron, "max_spikes", 1)
             smallest = most * 2.0 ** (LEAK_DIGITS - 29)
-        bits = max(self.bits, OUTER_BITS) if is_outer or x.is_current else self.bits
+        is_outer = x is self.image or x.is_current or x.name == "total"
+        bits = max(self.bits, OUTER_BITS) if is_outer else self.bits
         integers, scale = quantise(weight, bits, smallest)
         if path in self.means:
             errors = (weight - integers * scale.view(-1, 1, 1, 1)) / input_unit
