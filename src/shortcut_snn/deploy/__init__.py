@@ -1,14 +1,7 @@
 """Deployment: from a trained network to files that run elsewhere, and back."""
 
 # These modules register their export formats.
-from . import (  # noqa: F401
-    integer_c,
-    integer_export,
-    nir_export,
-    onnx_export,
-    safetensors_files,
-    torch_export,
-)
+from . import integer_c, integer_export, nir_export, onnx_export, safetensors_files, torch_export  # noqa: F401
 from .anytime import AnytimePrediction, Exits, calibrate
 from .card import Card
 from .export import export_network

@@ -31,8 +31,7 @@ from .exporter import Exporter, Logits, mean_over_steps, require
 from .single_step import check_has_single_steps
 from .spec import NetworkSpec, Prepare
 
-DT = 1e-4
-"""Time step in seconds that snnTorch and SpikingJelly assume."""
+DT = 1e-4  # time step in seconds that snnTorch and SpikingJelly assume
 
 
 def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
@@ -63,10 +62,8 @@ def _check_representable(network: nn.Module) -> None:
         neuron: Any = layer.neuron
         if type(neuron) is ILIF:
             if network.time_steps != 1 and float(neuron.decay):
-                raise _unsupported(
-                    f"I-LIF neurons over several time steps, as in {path}: a NIR neuron that fires is set to a "
-                    "constant, and I-LIF keeps the rest of its potential"
-                )
+                reason = "a NIR neuron that fires is set to a constant, and I-LIF keeps the rest of its potential"
+                raise _unsupported(f"I-LIF neurons over several time steps, as in {path}: {reason}")
             continue
         if not is_lif(neuron):
             raise _unsupported(f"{type(neuron).__name__} neurons, as in {path}")
@@ -161,10 +158,8 @@ class _Recorder(TorchFunctionMode):
             raise _unsupported(f"grouped convolutions, as in {path}")
         if isinstance(padding, str):
             raise _unsupported(f"padding={padding!r}, as in {path}")
-        node = self.nir.Conv2d(
-            input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_bias(bias, weight), groups=groups,
-            stride=stride, padding=padding, dilation=dilation,
-        )  # fmt: skip
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        node = self.nir.Conv2d(tuple(x.shape[2:]), weight.numpy(), bias=_bias(bias, weight), **options)
         self.add(path, node, x, output)
 
     def on_linear(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -228,11 +223,8 @@ def _neuron_nodes(nir: Any, neuron: Any, shape: tuple[int, ...]) -> dict[str, An
 
 def _lif_node(nir: Any, shape: tuple[int, ...], decay: float, threshold: float) -> Any:
     """Return the node of ``v = decay * v + I``, in double precision, so that readers find exact factors."""
-    ones, tau = np.ones(shape), DT / (1.0 - decay)
-    return nir.LIF(
-        tau=ones * tau, r=ones * (tau / DT), v_leak=ones * 0.0, v_threshold=ones * threshold,
-        v_reset=ones * 0.0,
-    )  # fmt: skip
+    ones, zeros, tau = np.ones(shape), np.zeros(shape), DT / (1.0 - decay)
+    return nir.LIF(tau=ones * tau, r=ones * (tau / DT), v_leak=zeros, v_threshold=ones * threshold, v_reset=zeros)
 
 
 @components.exporter("nir")

@@ -49,9 +49,8 @@ class Int8Conv2d(nn.Module):
         self.register_buffer("bias", (bias / scale).round().to(torch.int32))
         self.register_buffer("scale", scale)
         self.step = threshold / (STEPS / span)
-        self.options: dict[str, Any] = {
-            name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")
-        }
+        options = ("stride", "padding", "dilation", "groups")
+        self.options: dict[str, Any] = {name: getattr(conv, name) for name in options}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map floats ``[T * N, C, H, W]`` with integer values to currents."""

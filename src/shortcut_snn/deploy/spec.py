@@ -61,7 +61,6 @@ class InputSpec:
     cut_duration: Annotated[int, Interval(ge=1)] | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one mean and one standard deviation per channel."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
                 raise ValueError(f"{name} must be {self.channels} numbers, one per channel, got {len(values)}")
@@ -95,7 +94,6 @@ class NetworkSpec:
     data: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Check all entries."""
         required = [field.name for field in fields(InputSpec) if field.default is MISSING]
         if missing := [name for name in required if name not in self.data]:
             raise ValueError(f"the data's description has no {', '.join(missing)}: add it in as_data(description=...)")
@@ -167,23 +165,17 @@ def _check_bounds(entries: Any, path: str) -> None:
 def describe_inputs(spec: NetworkSpec) -> str:
     """Return one sentence on how a file becomes an input of the network, for the model card."""
     inputs = spec.inputs
-    height, width = inputs.image_size
+    pixels = "{} x {} pixels".format(*inputs.image_size)
     mean, std = ([round(value, 4) for value in values] for values in (inputs.mean, inputs.std))
     normalised = f"normalised with mean {mean} and standard deviation {std}"
     if inputs.kind == "static":
         colours = {1: "grey", 3: "RGB"}.get(inputs.channels, f"{inputs.channels}-channel")
-        return (
-            f"{colours} images, resized to cover {height} x {width} pixels, cropped at the centre, divided by 255 and "
-            f"{normalised}."
-        )
+        return f"{colours} images, resized to cover {pixels}, cropped at the centre, divided by 255 and {normalised}."
     camera = f" of a {inputs.sensor[0]} x {inputs.sensor[1]} pixel camera" if inputs.sensor else ""
     equal = {"time": " of equal duration", "count": " of equally many events"}.get(inputs.slicing or "", "")
     cut = {inputs.cut_events: "events", inputs.cut_duration: "microseconds"}
     camera += "".join(f", cut into samples of {length:,} {unit}" for length, unit in cut.items() if length)
-    return (
-        f"event recordings{camera}, counted into {spec.time_steps} frames of {height} x {width} pixels{equal} and "
-        f"{normalised}."
-    )
+    return f"event recordings{camera}, counted into {spec.time_steps} frames of {pixels}{equal} and {normalised}."
 
 
 class Prepare(nn.Module):
