@@ -4,7 +4,6 @@ An exit in time is the end of a time step: the mean of the logits so far. An exi
 its branch from the mean of the features so far. The exits of a time step come before those of the next one.
 """
 
-import copy
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -19,10 +18,9 @@ from ..method.heads import pool
 from ..method.time_loop import stack_steps
 from ..neurons.current_neuron import Membrane
 from ..neurons.packing import bits_of, pack, with_bits
-from .single_step import SingleStep
+from .single_step import SingleStep, copy_sharing_weights
 
-OUTPUT = "output"
-"""The place of the network's own logits, the last exit of a time step."""
+OUTPUT = "output"  # the place of the network's own logits, the last exit of a time step
 Exit = tuple[int, str]
 """A time step, from 1 on, and a place in it: the name of a tap, or :data:`OUTPUT`."""
 Visit = Callable[[int, Tensor], Tensor | None]
@@ -30,10 +28,7 @@ Visit = Callable[[int, Tensor], Tensor | None]
 
 
 def _in_network_order(network: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Return heads in the order in which the modules of their taps end.
-
-    A sample takes the first exit that is certain, whatever the order in which the taps are named.
-    """
+    """Return heads in the order in which the modules of their taps end, whatever the order of their names."""
     paths = [path for path, _ in network.named_modules(remove_duplicate=False)]
 
     def end(tap: str) -> tuple[int, int]:
@@ -57,9 +52,7 @@ class ExitRunner(nn.Module):
     def __init__(self, network: nn.Module, heads: Mapping[str, nn.Module], steps: int) -> None:
         super().__init__()
         heads = _in_network_order(network, heads)
-        modules = nn.ModuleList([network, *heads.values()])
-        tensors = (*modules.parameters(), *modules.buffers())
-        network, *copies = copy.deepcopy(modules, {id(tensor): tensor for tensor in tensors})
+        network, *copies = copy_sharing_weights(nn.ModuleList([network, *heads.values()]))
         self.stepper, self.heads = SingleStep(network), nn.ModuleList(copies)
         self.steps, self._places = steps, len(heads) + 1
         self.exits: list[Exit] = [(step + 1, place) for step in range(steps) for place in (*heads, OUTPUT)]

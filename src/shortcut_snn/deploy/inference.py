@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..neurons.constant_weights import declare_constant
 from .anytime import AnytimePrediction, Exits, predict_anytime
 from .exit_runner import ExitRunner
-from .single_step import SingleStep
+from .single_step import SingleStep, copy_sharing_weights
 from .spec import NetworkSpec, Prepare
 
 Images: TypeAlias = "Tensor | NDArray[np.generic]"
@@ -64,7 +64,6 @@ class Inference:
         self.reset()
 
     def __repr__(self) -> str:
-        """Return what the network takes and returns."""
         shape, classes = list(self.spec.input_shape), len(self.classes)
         return f"{type(self).__name__}(inputs={shape}, classes={classes}, time_steps={self.spec.time_steps})"
 
@@ -114,9 +113,22 @@ class Inference:
         """The network with its exits: time steps, and branches that it kept."""
         return ExitRunner(self.network, self.branches, self.spec.time_steps).eval()
 
-    def model_inputs(self, images: Images) -> Tensor:
+    def model_inputs(self, images: Images, shape: tuple[int, ...] | None = None) -> Tensor:
         """Return images or frames as the network takes them: checked, normalised and channels-last."""
-        return self._model_inputs(images, self.spec.input_shape)
+        shape = shape or self.spec.input_shape
+        if not isinstance(images, Tensor | np.ndarray):
+            kind = type(images).__name__
+            raise TypeError(f"expected a tensor or an array, got a {kind}; for files use shortcut_snn.deploy.predict")
+        # On the CPU, whatever the default device is.
+        batch = images if isinstance(images, Tensor) else torch.from_numpy(images)
+        batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
+        if tuple(batch.shape[1:]) != shape or not len(batch):
+            expected = ", ".join(map(str, shape))
+            raise ValueError(f"the network takes [N, {expected}] or [{expected}], got {list(batch.shape)}")
+        if self.spec.inputs.kind == "static" and batch.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8, values of 0 to 255, got {batch.dtype}")
+        x: Tensor = self.prepare(batch.to(self.prepare.mean.device)).to(self.dtype)
+        return x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
     @torch.no_grad()
     def step(self, frame: Images) -> Tensor:
@@ -131,7 +143,7 @@ class Inference:
         Raises:
             ValueError: the frame has a wrong shape or type, or another batch size than the stream.
         """
-        x = self._model_inputs(frame, self.spec.input_shape[-3:])
+        x = self.model_inputs(frame, self.spec.input_shape[-3:])
         if self._sum is not None and len(self._sum) != len(x):
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(x)}; call reset()")
         with torch.autocast(x.device.type, enabled=False):
@@ -146,31 +158,8 @@ class Inference:
 
     @cached_property
     def _single_step(self) -> SingleStep:
-        """The network one time step at a time.
-
-        It is a copy that shares the weights: a step sets the membrane potentials of its layers, and another thread may
-        run whole sequences at the same time.
-        """
-        tensors = (*self.network.parameters(), *self.network.buffers())
-        return SingleStep(copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}))
-
-    def _model_inputs(self, images: Images, shape: tuple[int, ...]) -> Tensor:
-        """Check images or frames and return them as the network takes them: normalised and channels-last."""
-        if not isinstance(images, Tensor | np.ndarray):
-            raise TypeError(
-                f"images must be a tensor or an array, got a {type(images).__name__}; for files use "
-                "shortcut_snn.deploy.predict(network, paths)"
-            )
-        # On the CPU, whatever the default device is.
-        batch = images if isinstance(images, Tensor) else torch.from_numpy(images)
-        batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
-        if tuple(batch.shape[1:]) != shape or not len(batch):
-            expected = ", ".join(map(str, shape))
-            raise ValueError(f"the network takes [N, {expected}] or [{expected}], got {list(batch.shape)}")
-        if self.spec.inputs.kind == "static" and batch.dtype != torch.uint8:
-            raise ValueError(f"images must be uint8, values of 0 to 255, got {batch.dtype}")
-        x: Tensor = self.prepare(batch.to(self.prepare.mean.device)).to(self.dtype)
-        return x.movedim(-3, -1).contiguous().movedim(-1, -3)
+        """The network one time step at a time: a copy, since another thread may run whole sequences meanwhile."""
+        return SingleStep(copy_sharing_weights(self.network))
 
 
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:

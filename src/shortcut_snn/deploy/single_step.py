@@ -1,8 +1,9 @@
 """A folded network that runs one time step per call."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,57 +15,50 @@ from ..nets import SpikingNetwork
 from ..neurons.current_neuron import Membrane
 
 EXIT_HEADS = "exit_heads"
+M = TypeVar("M", bound=nn.Module)
 
 
 def keep_branches(network: nn.Module, branches: Mapping[str, nn.Module]) -> None:
-    """Add the heads of branches to a network (``exit_heads``), whose single steps then return their logits too.
-
-    Only linear heads can be: the mean of another head's logits would not be the logits of the mean.
-    """
+    """Add the heads of branches to a network (``exit_heads``), whose single steps then return their logits too."""
     for tap, head in branches.items():
+        # The mean of another head's logits would not be the logits of the mean.
         if not isinstance(head, LinearHead):
-            raise ValueError(
-                f"the branch at {tap} has a {type(head).__name__}: only linear heads can be exits of a step"
-            )
+            raise ValueError(f"the branch at {tap} has a {type(head).__name__}: exits of a step have linear heads")
     network.add_module(EXIT_HEADS, nn.ModuleDict({tap.replace(".", ":"): head for tap, head in branches.items()}))
 
 
 def check_has_single_steps(network: nn.Module) -> None:
     """Check that a network can run one time step per call, and that its output is the mean of these logits."""
     if not isinstance(network, SpikingNetwork):
-        raise ValueError(
-            f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"
-        )
+        raise ValueError(f"{type(network).__name__} has no single steps; derive it from SpikingNetwork to run them")
     if network.readout == "sequence":
         raise ValueError("the network returns the logits of every time step, not their mean: export to onnx")
 
 
-class SingleStep(nn.Module):
-    """A folded network that takes one frame (or image) per call.
+def copy_sharing_weights(network: M) -> M:
+    """Return a copy with the same parameters and buffers, for a run that sets the membrane potentials of its layers."""
+    tensors = (*network.parameters(), *network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
-    The mean of the logits over T calls equals the output of the network for the sequence.
-    """
+
+class SingleStep(nn.Module):
+    """A folded network that takes a frame per call; the mean of T calls equals its output for the sequence."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         check_has_single_steps(network)
         self.network: SpikingNetwork = network  # type: ignore[assignment]
         heads = getattr(network, EXIT_HEADS, {})
-        self.taps = [name.replace(":", ".") for name in heads]
-        """Places of the branches whose logits a step returns as well."""
+        self.taps = [name.replace(":", ".") for name in heads]  # of branches whose logits a step returns as well
         self._exit_logits: dict[str, Tensor] = {}
         for tap, head in zip(self.taps, heads.values(), strict=True):
             network.get_submodule(tap).register_forward_hook(partial(self._at_tap, tap, head))
         layers = spiking_layers(network)
-        self.names = list(layers)
-        """Paths of the layers of neurons, in the order of their membrane potentials."""
+        self.names = list(layers)  # of the layers of neurons, in the order of their membrane potentials
         self._layers = list(layers.values())
 
     def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits ``[N, num_classes]`` of one step, then those of the kept branches, then all membranes.
-
-        Without membrane potentials ``before`` the step the network starts from 0.
-        """
+        """Return logits ``[N, num_classes]``, those of the kept branches, and all membranes, which are 0 at first."""
         membranes = [Membrane(potential) for potential in before] or [Membrane() for _ in self._layers]
         logits = self.step(frame, membranes)
         after = (membrane.after for membrane in membranes if membrane.after is not None)
