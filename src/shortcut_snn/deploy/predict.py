@@ -1,7 +1,6 @@
 """Prediction: the classes of images and event recordings in files, and what each prediction costs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,39 +63,31 @@ def predict(
     """
     # Loading a network needs no data sets.
     from ..data.inputs import InputFiles
+    from ..data.reading import DataFileError
+
+    def read_or_report(read: Callable[[Path], Any], path: Path) -> Any:
+        try:
+            return read(path)
+        except DataFileError as error:
+            if on_error is None:
+                raise
+            on_error(str(error))
+            return None
 
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
-        paths: list[Path] = []
-        with _reporting(on_error):
-            paths += files.paths(Path(path))
-        for file in paths:
-            with _reporting(on_error):
-                yield _predict_file(network, file, files.read(file), top)
-
-
-@contextmanager
-def _reporting(on_error: Callable[[str], None] | None) -> Iterator[None]:
-    """Report a file that cannot be read; without a function that is an error."""
-    from ..data.reading import DataFileError
-
-    try:
-        yield
-    except DataFileError as error:
-        if on_error is None:
-            raise
-        on_error(str(error))
+        for file in read_or_report(files.paths, Path(path)) or ():
+            if (samples := read_or_report(files.read, file)) is not None:
+                yield _predict_file(network, file, samples, top)
 
 
 def _predict_file(network: Inference, file: Path, samples: Tensor, top: int) -> Prediction:
     batches: Sequence[Tensor] = torch.split(samples, 16)
     with probe(network.network, membrane=False) as tallies:
         logits = torch.cat([network.logits(batch).float() for batch in batches])
-    if logits.shape != (len(samples), len(network.classes)):
-        raise ValueError(
-            f"the network returns a tensor {list(logits.shape)} for a file; predict needs one logit for each of the "
-            f"{len(network.classes)} classes"
-        )
+    shape, expected = list(logits.shape), [len(samples), len(network.classes)]
+    if shape != expected:
+        raise ValueError(f"the network returns logits {shape}; predict needs one for each class, {expected}")
     probabilities = logits.softmax(-1)
     votes = probabilities.argmax(-1).bincount(minlength=len(network.classes))
     values, labels = probabilities.mean(0).topk(min(top, len(network.classes)))
