@@ -52,29 +52,23 @@ def fold(network: M, example: Tensor | None = None) -> M:
         True
     """
     x: Tensor = example_of(network, example)
+    name = type(network).__name__
     if not any(isinstance(module, Neuron) for module in network.modules()):
-        raise ValueError(
-            f"{type(network).__name__} has no neurons of this package, which folding and exports need: for an export "
-            "wrap it, attach(net, [], example=...)"
-        )
+        raise ValueError(f"{name} has no neurons of this package: for an export wrap it, attach(net, [], example=...)")
     try:
         folded = copy.deepcopy(network).eval()
     except RuntimeError as error:
         # torch copies no weight that a hook computes, as that of a pruned layer.
-        raise ValueError(
-            f"{type(network).__name__} cannot be copied: make pruned or normalised weights permanent first, as by "
-            "torch.nn.utils.prune.remove(layer, 'weight')"
-        ) from error
+        remedy = "make pruned or normalised weights permanent first, as by torch.nn.utils.prune.remove(layer, 'weight')"
+        raise ValueError(f"{name} cannot be copied: {remedy}") from error
     norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
         # A subclass may compute something else.
         if getattr(norm.forward, "__qualname__", "").removesuffix(".forward") not in _NORMS:
-            raise ValueError(
-                f"the batch norm {path} cannot be folded: {type(norm).__name__} has a forward of its own; use a "
-                "torch.nn batch norm"
-            )
+            reason = f"{type(norm).__name__} has a forward of its own; use one of torch.nn"
+            raise ValueError(f"the batch norm {path} cannot be folded: {reason}")
     # Running a copy keeps the state of stateful layers out of the result.
     layer_of = _layers_before_norms(copy.deepcopy(folded).to(x.device), x)
     for path, norm in norms.items():
@@ -174,19 +168,12 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
     """Return a convolution or linear layer that computes ``norm(layer(x))``."""
     folded: nn.Module
     if isinstance(layer, nn.Conv2d):
-        names = (
-            "in_channels",
-            "out_channels",
-            "kernel_size",
-            "stride",
-            "padding",
-            "dilation",
-            "groups",
-            "padding_mode",
-        )
         # A subclass of SpikeConv2d may be made for layers without bias, which the folded one has.
-        kind = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
-        folded = kind(**{name: getattr(layer, name) for name in names}, device="meta")
+        kind: Any = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
+        folded = kind(
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
+            layer.groups, padding_mode=layer.padding_mode, device="meta",
+        )  # fmt: skip
     else:
         folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
 

@@ -26,8 +26,7 @@ def fetch(repository: str, file: str, revision: str | None = None) -> Path:
         raise OSError(f"{repository} cannot be fetched from the Hugging Face hub: {reason}") from None
 
 
-TRAINED = Path(__file__).parents[1] / "trained"
-"""Networks that come with the package: one folder each, as ``shortcut-snn export`` writes it."""
+TRAINED = Path(__file__).parents[1] / "trained"  # networks that come with the package, each in a folder of an export
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _OTHER_READERS = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust the file"}
 
@@ -59,10 +58,8 @@ def find(name: str | Path, file: str, revision: str | None = None) -> Path:
     # If the first part is a folder here, the name is a mistyped path, which is not sent to the hub.
     if _REPOSITORY.fullmatch(str(name)) and path.suffix != ".safetensors" and not path.parent.is_dir():
         return fetch(str(name), file, revision).parent
-    raise FileNotFoundError(
-        f"no network {str(name)!r}{suggestion(str(name), names())}: it is not a path, and this package has: "
-        f"{', '.join(names())}"
-    )
+    missing = f"no network {str(name)!r}{suggestion(str(name), names())}"
+    raise FileNotFoundError(f"{missing}: it is not a path, and this package has: {', '.join(names())}")
 
 
 def card(name: str | Path) -> Card:

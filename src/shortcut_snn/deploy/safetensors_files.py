@@ -24,8 +24,7 @@ from .inference import Inference, Precision
 from .spec import MAX_NUMBER, NetworkSpec
 
 _DIGEST = "sha256"
-_BRANCH = "branch:"
-"""Begins the names of tensors that belong to a branch; no path of a module has a colon."""
+_BRANCH = "branch:"  # begins the names of tensors that belong to a branch; no path of a module has a colon
 
 
 def save_network(
@@ -87,10 +86,8 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assig
     try:
         network.load_state_dict(dict(state), assign=assign)
     except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the network: it holds another one than the recipe builds; use its run's recipe "
-            f"({' '.join(str(error).split())[:150]})"
-        ) from None
+        problem = f"{path} does not fit the network: it holds another one than the recipe builds"
+        raise ValueError(f"{problem}; use its run's recipe ({' '.join(str(error).split())[:150]})") from None
 
 
 _FOLDED, _BRANCHES, _EXITS = "folded", "branches", "exits"
@@ -145,10 +142,8 @@ def describe_branches(branches: Mapping[str, nn.Module], head: Any, classes: int
             for each in (_make_head(head or "linear", channels[tap], classes), branch)
         )
         if expected != actual:
-            raise ValueError(
-                f"the branch at {tap} cannot be kept: method.branches.head does not name its "
-                f"{type(branch).__name__}; register this head and name it there"
-            )
+            reason = f"method.branches.head does not name its {type(branch).__name__}"
+            raise ValueError(f"the branch at {tap} cannot be kept: {reason}; register this head and name it there")
     return {_BRANCHES: {"head": write(head), "channels": channels}} if branches else {}
 
 

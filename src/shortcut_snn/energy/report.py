@@ -22,7 +22,7 @@ Arithmetic is that of 32-bit integers; a product with fewer bits costs proportio
 among the activations of the quantised network are not skipped, and weights are read again for each output.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 
 from .._utils.markdown import markdown_table
@@ -58,8 +58,7 @@ class LayerEnergy:
     relu_inputs: float  # input elements of the network with ReLUs
     spikes: float  # input spikes
     updates: float  # membrane potentials computed by the neurons after the layer
-    # Bits of an input in the quantised network; 32 if the input is numbers in the spiking network.
-    bits: int = field(kw_only=True)
+    bits: int  # bits of an input in the quantised network; 32 if the input is numbers in the spiking network
 
     @property
     def energy(self) -> float:
