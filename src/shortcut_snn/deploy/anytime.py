@@ -30,8 +30,7 @@ Measure = Literal["confidence", "gap", "entropy"]
 Runner = ExitRunner | WrappedRunner
 _LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
 _TEMPERATURES = torch.logspace(-2, 2, 161)
-_LEAST_SHARE = 0.03
-"""Of the samples that leave at an exit."""
+_LEAST_SHARE = 0.03  # of the samples, at an exit
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,7 @@ class Exits:
 
     def __post_init__(self) -> None:
         if not len(self.exits) == len(self.temperatures) == len(self.thresholds) + 1:
-            raise ValueError(
-                f"{len(self.exits)} exits, {len(self.temperatures)} temperatures and {len(self.thresholds)} thresholds "
-                "must be equally many"
-            )
+            raise ValueError("exits must have a temperature each, and all but the last a threshold")
 
     @property
     def used(self) -> list[int]:
@@ -148,7 +144,6 @@ class Exits:
         return certainty >= (float("inf") if threshold is None else threshold)
 
     def __str__(self) -> str:
-        """Return the exits and the calibration in a sentence."""
         names = "; ".join(map(self.name, self.used[:-1])) or "none: no sample leaves early"
         low, high = (f"{100 * value:+.2f}" for value in self.interval)
         return (
@@ -201,14 +196,10 @@ def check_calibration(runner: Runner, drop: float, samples: int | None = None) -
     if not 0 < drop < 1:
         raise ValueError(f"drop is a fraction of the samples, between 0 and 1, got {drop}")
     if len(runner.exits) == 1:
-        raise ValueError(
-            "the network has no exits, as it has one time step and no branches: train with method.branches.keep=true"
-        )
+        raise ValueError("no exits, as there is one time step and no branches: train with method.branches.keep=true")
     if samples is not None and drop * (samples + 1) < 1:
-        raise ValueError(
-            f"{samples} samples cannot show that accuracy falls by at most {drop:g}: calibrate on {ceil(1 / drop):,} "
-            "or more (of a run: data.validation), or permit a larger drop"
-        )
+        remedy = f"calibrate on {ceil(1 / drop):,} or more (of a run: data.validation), or permit a larger drop"
+        raise ValueError(f"{samples} samples cannot show that accuracy falls by at most {drop:g}: {remedy}")
 
 
 def calibrate_logits(
@@ -257,15 +248,11 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
             raise ValueError(f"the network runs its exits in another order ({places}): attach with taps in that order")
         stacked = torch.stack([logits.float() for logits in batch.values()])
         if stacked.dim() != 3 or target.shape != stacked.shape[1:2]:
-            raise ValueError(
-                "exits are for classes: expected logits [N, classes] and labels [N], got "
-                f"{list(stacked.shape[1:])} and {list(target.shape)}"
-            )
+            shapes = f"{list(stacked.shape[1:])} and {list(target.shape)}"
+            raise ValueError(f"exits are for classes: expected logits [N, classes] and labels [N], got {shapes}")
         if target.is_floating_point() or not ((target >= 0) & (target < stacked.shape[-1])).all():
-            raise ValueError(
-                f"labels must be integers from 0 to {stacked.shape[-1] - 1}, the classes of the network, got "
-                f"{target.min()} to {target.max()} ({target.dtype})"
-            )
+            got = f"{target.min()} to {target.max()} ({target.dtype})"
+            raise ValueError(f"labels must be integers from 0 to {stacked.shape[-1] - 1}, got {got}")
         outputs.append(stacked)
         targets.append(target.long().to(stacked.device))
     if not outputs:
@@ -276,10 +263,8 @@ def all_logits(network: Any, runner: Runner, data: Iterable[tuple[Any, Tensor]])
 def predict_anytime(runner: Runner, x: Any, exits: Exits) -> AnytimePrediction:
     """Return the classes of a batch; a sample leaves at the first exit that is certain."""
     if tuple(runner.exits) != exits.exits:
-        raise ValueError(
-            f"these exits ({len(exits.exits)}, the last at {exits.name(-1)}) are of another network; this one has "
-            f"{len(runner.exits)}: {', '.join(place for _, place in runner.exits[:8])}"
-        )
+        places = ", ".join(place for _, place in runner.exits[:8])
+        raise ValueError(f"the {len(exits.exits)} exits are of another network; this has {len(runner.exits)}: {places}")
     rows: Tensor | None = None
     departures: list[tuple[Tensor, ...]] = []
 
@@ -366,10 +351,8 @@ def _without_rare(scores: Tensor, thresholds: Sequence[float]) -> list[float | N
     """Close the exits that few samples take, since an exit costs time; these samples leave later."""
     at = _leave(scores, thresholds)
     shares = at.bincount(minlength=len(scores)).double() / len(at)
-    return [
-        threshold if share >= _LEAST_SHARE else None
-        for threshold, share in zip(thresholds, shares.tolist(), strict=False)
-    ]
+    pairs = zip(thresholds, shares.tolist(), strict=False)
+    return [threshold if share >= _LEAST_SHARE else None for threshold, share in pairs]
 
 
 def _leave(scores: Tensor, thresholds: Sequence[float | None]) -> Tensor:

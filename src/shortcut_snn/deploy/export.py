@@ -33,8 +33,7 @@ ROUNDING = 1e-4
 """An image is moved if one of its logits differs by more than this share of the largest logit."""
 TOLERANCE = 3
 """An export may move this many times as many images as torch's second run: both are rounded, and its weights too."""
-CHUNK = 64
-"""Images that run at once."""
+CHUNK = 64  # images that run at once
 
 
 @dataclass(frozen=True)
@@ -159,18 +158,13 @@ def export_network(
 def export_checked(
     network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path
 ) -> tuple[Path, Agreement, Logits | None]:
-    """Write a file and check it; see :func:`export_network`.
-
-    The logits of the file come with rounded weights alone, which may predict other classes than the network.
-    """
+    """Write a file and check it as :func:`export_network` does; return its logits too if its weights are rounded."""
     if isinstance(network, Shortcut) and any(isinstance(module, Neuron) for module in network.network.modules()):
         network = network.network
     if isinstance(network, Shortcut):
         if exporter not in (ONNX(), TorchExport()):
-            raise ValueError(
-                f"{component_of(exporter).name} files with these options need a network with this library's "
-                "neurons: export to onnx or torch-export"
-            )
+            name = component_of(exporter).name
+            raise ValueError(f"{name} with these options needs this library's neurons: export to onnx or torch-export")
         network = OneCall(network)
         folded: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
     else:
@@ -187,14 +181,9 @@ def export_checked(
 
 
 def export_with_card(
-    network: nn.Module,
-    spec: NetworkSpec,
-    images: Tensor,
-    exporter: Exporter,
-    folder: Path,
-    card: Card,
+    network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path, card: Card,
     test: Callable[[Logits], dict[str, float]],
-) -> tuple[Path, Agreement, Card]:
+) -> tuple[Path, Agreement, Card]:  # fmt: skip
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
     If the file's weights are rounded, accuracy (by ``test``) and energy are measured again. A card in the folder keeps
@@ -208,9 +197,8 @@ def export_with_card(
     if earlier is not None and (earlier.recipe, earlier.weights) != (card.recipe, card.weights):
         others = {file for file in earlier.files.values() if (folder / file).is_file()} - {exporter.file}
         if others:
-            raise FileExistsError(
-                f"{folder} holds {', '.join(sorted(others))} of another network: choose another folder"
-            )
+            held = ", ".join(sorted(others))
+            raise FileExistsError(f"{folder} holds {held} of another network: choose another folder")
     path, agreement, rounded = export_checked(network, spec, images, exporter, folder)
     if rounded is not None:
         energy = None

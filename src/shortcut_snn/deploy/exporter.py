@@ -69,10 +69,7 @@ class Exporter(ABC):
 
 
 def mean_over_steps(step: Callable[[Tensor, Any], tuple[Tensor, Any]], spec: NetworkSpec) -> Logits:
-    """Return the mean logits over the time steps of a file that runs one step per call.
-
-    ``step`` maps a frame and the state after the step before, at first None, to logits and the next state.
-    """
+    """Return the mean logits over time; ``step`` maps a frame and a state, first None, to logits and the next state."""
 
     def logits(images: Tensor) -> Tensor:
         state, outputs = None, []
