@@ -149,16 +149,13 @@ class _Recorder(TorchFunctionMode):
     on_dropout = _same
     on_flatten = on_unflatten = on_unsqueeze = on_squeeze = on_expand = on_view
 
-    def on_conv2d(
-        self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
-        groups: int,
-    ) -> None:  # fmt: skip
+    def on_conv2d(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> None:
         path = self.layer_of[id(weight)]
-        if groups > 1:
+        options = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=True))
+        if options["groups"] > 1:
             raise _unsupported(f"grouped convolutions, as in {path}")
-        if isinstance(padding, str):
-            raise _unsupported(f"padding={padding!r}, as in {path}")
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        if isinstance(options["padding"], str):
+            raise _unsupported(f"padding={options['padding']!r}, as in {path}")
         node = self.nir.Conv2d(tuple(x.shape[2:]), weight.numpy(), bias=_bias(bias, weight), **options)
         self.add(path, node, x, output)
 

@@ -40,9 +40,7 @@ def save_network(
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
     """Write tensors, a JSON object about them, and a hash of both."""
     # Copies, since safetensors refuses tensors that share memory, such as tied weights.
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    state = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
     # One metadata entry: safetensors writes several entries in an order that changes from file to file.
     metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
     with replacing(path) as temporary:
