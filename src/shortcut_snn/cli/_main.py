@@ -37,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Lightning imports onnxruntime where there is one. It and huggingface_hub report to their makers otherwise.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    show_traceback = "--traceback" in words
     try:
-        return _run_and_report(words)
+        status = _run(words)
+        # A failure to print should be reported here, not when Python exits.
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print_on_stderr(f"interrupted; {STOPPED}")
         return 130
@@ -46,38 +50,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of the output has ended, as in `| head`. That is not an error.
         discard("stdout")
         return 0
-
-
-def _run_and_report(words: list[str]) -> int:
-    """Run a command; turn the errors that a user can cause into a line, unless --traceback asks for more."""
-    show_traceback = "--traceback" in words
-    try:
-        status = _run(words)
-        # A failure to print should be reported here, not when Python exits.
-        sys.stdout.flush()
-        return status
     except UsageError as error:
         if show_traceback and error.__cause__:
             traceback.print_exc()
-        return _fail(one_line(error), 2)
-    except ModuleNotFoundError as error:
-        if show_traceback or (error.name or "").startswith("shortcut_snn"):
-            raise
-        return _fail(f"{error.name} is not installed: {_how_to_install(error)}", 1)
+        print_on_stderr(f"error: {one_line(error)}")
+        return 2
     except Exception as error:
-        if show_traceback or isinstance(error, BrokenPipeError):
+        message = None if show_traceback else _explain(error)
+        if message is None:
             raise
-        # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
-        phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
-        if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases):
-            return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
-        if package := _broken_package(error):
-            return _fail(f"{package} cannot be imported ({one_line(error)[:200]}): install it again", 1)
-        if (tracker := type(error).__module__.partition(".")[0]) in ("mlflow", "wandb"):
-            return _fail(f"{tracker}: {one_line(error)[:200]}", 1)
-        if not isinstance(error, ValueError | OSError | ImportError):
-            raise
-        return _fail(one_line(error), 1)
+        print_on_stderr(f"error: {message}")
+        return 1
+
+
+def _explain(error: Exception) -> str | None:
+    """Return an error that a user can cause as one line; None for any other."""
+    if isinstance(error, ModuleNotFoundError):
+        is_own = (error.name or "").startswith("shortcut_snn")
+        return None if is_own else f"{error.name} is not installed: {_how_to_install(error)}"
+    text = one_line(error)
+    # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
+    phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
+    if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases):
+        return f"{OUT_OF_MEMORY} ({text[:200]})"
+    if package := _broken_package(error):
+        return f"{package} cannot be imported ({text[:200]}): install it again"
+    if (tracker := type(error).__module__.partition(".")[0]) in ("mlflow", "wandb"):
+        return f"{tracker}: {text[:200]}"
+    return text if isinstance(error, ValueError | OSError | ImportError) else None
 
 
 def _run(words: list[str]) -> int:
@@ -118,11 +118,6 @@ def _run(words: list[str]) -> int:
     with loading():
         module = importlib.import_module(f".{name}", __package__)
     status: int = module.run(options)
-    return status
-
-
-def _fail(message: str, status: int) -> int:
-    print_on_stderr(f"error: {message}")
     return status
 
 
