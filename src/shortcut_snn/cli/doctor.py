@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from timeit import repeat
 
 import torch
 from torch import Tensor, nn
@@ -116,14 +116,12 @@ def _times(device: torch.device) -> Iterator[str]:
 def _milliseconds(network: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """Return the least time of a forward and backward pass."""
     x = x.detach().requires_grad_()
-    times = []
-    for _ in range(_ROUNDS + 2):
-        wait_for(x.device)
-        start = time.perf_counter()
+
+    def step() -> None:
         network(x).sum().backward()  # type: ignore[no-untyped-call]
         wait_for(x.device)
-        times.append(1000 * (time.perf_counter() - start))
-    return min(times[2:])
+
+    return 1000 * min(repeat(step, repeat=_ROUNDS + 2, number=1)[2:])
 
 
 def _remedies(device: torch.device) -> Iterator[str]:
