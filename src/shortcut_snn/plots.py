@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
-from torch import Tensor
 
 from ._utils.files import replacing
 from .energy import EnergyReport
+from .measurement.gradients import GradientReport
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -99,18 +99,18 @@ def by_layer(rows: Sequence[Mapping[str, Any]], path: Path, title: str, label: s
     save_figure(figure, path)
 
 
-def gradient_reports(rms: Mapping[str, Mapping[str, float]], first: Mapping[str, Tensor], path: Path) -> None:
+def gradient_reports(reports: Mapping[str, GradientReport], path: Path) -> None:
     """Draw the gradient RMS by layer and the first layer's histogram for several methods (paper, figure 2)."""
     figure = new_figure(11.0, 4.8)
     layers, histogram = figure.subplots(1, 2)
-    limit = max(float(values.abs().quantile(0.99)) for values in first.values()) or 1e-12
-    for (name, values), colour in zip(rms.items(), COLOURS, strict=False):
-        shown = _numbers(list(values.values()), log=True)
-        layers.plot(range(1, len(values) + 1), shown, color=colour, marker=".", label=name)
-        clamped = first[name].clamp(-limit, limit).numpy()
+    limit = max(float(report.first.abs().quantile(0.99)) for report in reports.values()) or 1e-12
+    for (name, report), colour in zip(reports.items(), COLOURS, strict=False):
+        shown = _numbers(list(report.rms.values()), log=True)
+        layers.plot(range(1, len(shown) + 1), shown, color=colour, marker=".", label=name)
+        clamped = report.first.clamp(-limit, limit).numpy()
         histogram.hist(clamped, bins=81, range=(-limit, limit), color=colour, alpha=0.5, label=name)
     layers.set(ylabel="gradient RMS of the weights", title="gradient by layer")
-    _label_layers(layers, list(next(iter(rms.values()))))
+    _label_layers(layers, list(next(iter(reports.values())).rms))
     histogram.set(xlabel="gradient of the first layer's weights", ylabel="number of weights", title="first layer")
     finish_axes(layers, log=True, legend=True)
     finish_axes(histogram, legend=True)

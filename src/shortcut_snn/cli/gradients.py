@@ -31,14 +31,11 @@ from ._terminal import waiting
 CHANGES: tuple[tuple[str, str, Any], ...] = (
     ("preset", "a loss for a branch at every block (--preset loss_sum)", "loss_sum"),
     ("preset", "norms and surrogates set by measurement (--preset initialised)", "initialised"),
-    *(
-        ("block", f"{name} blocks (--network.block {name})", {"network": {"block": name}})
-        for name in ("basic", "sew", "ms")
-    ),
-    *(
-        ("norm", f"{name} for normalisation (--network.norm {name})", {"network": {"norm": name}})
-        for name in ("bn", "tdbn")
-    ),
+    ("block", "basic blocks (--network.block basic)", {"network": {"block": "basic"}}),
+    ("block", "sew blocks (--network.block sew)", {"network": {"block": "sew"}}),
+    ("block", "ms blocks (--network.block ms)", {"network": {"block": "ms"}}),
+    ("norm", "bn for normalisation (--network.norm bn)", {"network": {"norm": "bn"}}),
+    ("norm", "tdbn for normalisation (--network.norm tdbn)", {"network": {"norm": "tdbn"}}),
 )
 """Remedies of a recipe: group, text and preset or entries. Only the first is for a network that has been trained."""
 
@@ -184,11 +181,7 @@ def _write(gradients: Gradients, recipe: Recipe, folder: Path) -> None:
     ]
     write_csv(folder / "gradients.csv", rows)
     write_csv(folder / "layers.csv", layer_rows(gradients.diagnosis.layers))
-    plots.gradient_reports(
-        {titles[name]: report.rms for name, report in reports.items()},
-        {titles[name]: report.first for name, report in reports.items()},
-        folder / "gradients.png",
-    )
+    plots.gradient_reports({titles[name]: report for name, report in reports.items()}, folder / "gradients.png")
 
 
 def _print(gradients: Gradients, recipe: Recipe) -> None:
