@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,9 @@ class RunFiles:
         self.last_layers = [row for row in self.layers if row["epoch"] == self.layers[-1]["epoch"]]
         self.gradients = read_rows(folder.table("gradients"))
         self.energy = read_rows(folder.table("energy"), ["layer"])
-
-    @cached_property
-    def confusion(self) -> Counter[tuple[str, str]]:
-        """The number of test samples by class and predicted class; empty for other tasks."""
-        rows = read_rows(self.folder.table("confusion"), ["class", "predicted"])
-        return Counter({(row["class"], row["predicted"]): int(row["count"]) for row in rows})
+        # The number of test samples by class and predicted class; empty for other tasks.
+        counts = read_rows(folder.table("confusion"), ["class", "predicted"])
+        self.confusion = Counter({(row["class"], row["predicted"]): int(row["count"]) for row in counts})
 
     @property
     def judged_on(self) -> str:
