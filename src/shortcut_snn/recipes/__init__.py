@@ -6,13 +6,5 @@ from .imports import import_components
 from .runs import load_run, open_run
 
 __all__ = [
-    "Recipe",
-    "build",
-    "changed",
-    "import_components",
-    "load_run",
-    "open_run",
-    "parse_options",
-    "recipe_of",
-    "train",
-]
+    "Recipe", "build", "changed", "import_components", "load_run", "open_run", "parse_options", "recipe_of", "train",
+]  # fmt: skip

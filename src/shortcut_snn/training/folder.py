@@ -24,13 +24,8 @@ _LOCK_SECONDS = 6
 _WRITTEN_FIRST = {"environment.json", "split.txt", "surrogates.json", "run.lock", "mlflow.db", "mlflow.db-journal"}
 _RESULT_TYPES: dict[str, Any] = {
     "metric": str,
-    "test_last": dict | None,
-    "test_best": dict | None,
-    "validation_last": dict | None,
-    "validation_best": dict | None,
-    "chance": int | float | None,
-    "gradient_ratio_first_epoch": int | float | None,
-    "gradient_ratio_last_epoch": int | float | None,
+    **dict.fromkeys(("test_last", "test_best", "validation_last", "validation_best"), dict | None),
+    **dict.fromkeys(("chance", "gradient_ratio_first_epoch", "gradient_ratio_last_epoch"), int | float | None),
     "seconds_per_epoch": int | float,
 }
 

@@ -7,17 +7,9 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.adamw import adamw
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LambdaLR,
-    LinearLR,
-    LRScheduler,
-    MultiStepLR,
-    OneCycleLR,
-    SequentialLR,
-)
+from torch.optim.lr_scheduler import LRScheduler
 
 from .. import components
 from ..introspection.neurons import learned_by_neurons
@@ -164,7 +156,7 @@ def orthogonalise(matrix: Tensor, eps: float = 1e-7) -> Tensor:
 @components.lr_schedule("constant")
 def constant(optimizer: Optimizer, total: int) -> LRScheduler:
     """A constant learning rate."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+    return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
 
 @components.lr_schedule("cosine")
@@ -175,8 +167,8 @@ def cosine(optimizer: Optimizer, total: int, *, minimum: Annotated[float, Ge(0),
         minimum: final value, as a fraction of the learning rate.
     """
     if minimum == 0:
-        return CosineAnnealingLR(optimizer, T_max=total)
-    return LambdaLR(
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+    return lr_scheduler.LambdaLR(
         optimizer, lambda step: minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
     )
 
@@ -188,7 +180,7 @@ def linear(optimizer: Optimizer, total: int, *, minimum: Annotated[float, Ge(0),
     Args:
         minimum: final value, as a fraction of the learning rate.
     """
-    return LinearLR(optimizer, 1.0, minimum, total)
+    return lr_scheduler.LinearLR(optimizer, 1.0, minimum, total)
 
 
 @components.lr_schedule("multistep")
@@ -205,7 +197,7 @@ def multistep(
         milestones: fractions of training, after the warm-up if there is one.
         gamma: factor of decay.
     """
-    return MultiStepLR(optimizer, [round(milestone * total) for milestone in milestones], gamma)
+    return lr_scheduler.MultiStepLR(optimizer, [round(milestone * total) for milestone in milestones], gamma)
 
 
 @components.lr_schedule("onecycle")
@@ -229,7 +221,7 @@ def onecycle(
     total = max(total, 2)
     # Torch divides by zero if the rise is one step.
     pct_start = 1.001 / total if pct_start * total == 1 else pct_start
-    return OneCycleLR(
+    return lr_scheduler.OneCycleLR(
         optimizer,
         [group["lr"] for group in optimizer.param_groups],
         total_steps=total,
@@ -248,8 +240,8 @@ def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup
     scheduler: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total - warmup_steps, 1))
     if not warmup_steps:
         return scheduler
-    rise = LinearLR(optimizer, 1 / (warmup_steps + 1), 1.0, warmup_steps)
-    return SequentialLR(optimizer, [rise, scheduler], [warmup_steps])
+    rise = lr_scheduler.LinearLR(optimizer, 1 / (warmup_steps + 1), 1.0, warmup_steps)
+    return lr_scheduler.SequentialLR(optimizer, [rise, scheduler], [warmup_steps])
 
 
 def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
