@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .. import components
 from .._utils.normalisation import normalise
-from .task import Task, input_and_target
+from .task import Task
 
 _IGNORED_LABEL = -100
 """The label that ``cross_entropy`` ignores."""
@@ -68,7 +68,7 @@ class Classification(Task):
         Raises:
             ValueError: the batch is not a pair of inputs and labels, or the labels are not a tensor.
         """
-        images, labels = input_and_target(batch)
+        images, labels = super().prepare(batch)
         if not isinstance(labels, Tensor):
             kind = type(labels).__name__
             raise ValueError(f"a batch's labels must be a tensor, got a {kind}: return an integer with each sample")

@@ -140,7 +140,14 @@ class Task(pl.LightningModule):
 
     def prepare(self, batch: Any) -> tuple[Any, Any]:
         """Return the network's input and the target of a loader's batch, which is on the module's device."""
-        return input_and_target(batch)
+        if isinstance(batch, tuple | list) and len(batch) == 2:
+            return batch[0], batch[1]
+        has_length = isinstance(batch, tuple | list | Mapping)
+        kind = type(batch).__name__ + (f" of {len(batch)}" if has_length else "")
+        raise ValueError(
+            f"expected a batch (input, target), got a {kind}; define prepare() in a task of your own, which returns "
+            "both"
+        )
 
     def criterion(self, prediction: Tensor, target: Any) -> Tensor:
         """Return the loss of one output, the network's or a branch's: the mean over the batch."""
@@ -325,14 +332,3 @@ class Task(pl.LightningModule):
         self.train_means.totals = checkpoint["train_means"] if self.trainer.is_global_zero else {}
         self._steps_of_checkpoint = checkpoint["total_steps"]
         set_random_state(checkpoint["random_state"])
-
-
-def input_and_target(batch: Any) -> tuple[Any, Any]:
-    """Return the two parts of a batch that is a pair."""
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[0], batch[1]
-    has_length = isinstance(batch, tuple | list | Mapping)
-    kind = type(batch).__name__ + (f" of {len(batch)}" if has_length else "")
-    raise ValueError(
-        f"expected a batch (input, target), got a {kind}; define prepare() in a task of your own, which returns both"
-    )
