@@ -60,12 +60,13 @@ class Run:
         # Lines are written above the progress bar, which is drawn again below them.
         self.log = rank_zero_only(tqdm.external_write_mode()(log) if has_terminal() else log)
         self.interruption = Interruption()
+        self.is_first_process = getattr(rank_zero_only, "rank", 0) == 0
         # The position at which the run starts or resumes, and the training loader's state there, if it has one.
         self.epoch = self.batches_done = 0
         self.loader_state: list[dict[str, Any]] = []
         self.checkpoint_time = self.folder.checkpoint_time
         self.checkpoint: Path | None = None
-        if is_first_process():
+        if self.is_first_process:
             self.checkpoint = self.folder.start(entries, resume)
         elif resume and self.folder.checkpoint.is_file():
             # The first process has written files since this one was launched, so only it compares recipes.
@@ -127,18 +128,13 @@ class Run:
             stack.enter_context(handling_signals(self.interruption.handle))
             stack.enter_context(quiet_lightning())
             stack.enter_context(seeded(training.seed, training.threads))
-            if is_first_process():
+            if self.is_first_process:
                 stack.enter_context(self.folder.locked())
                 if self.folder.checkpoint_time != self.checkpoint_time:
                     raise ValueError(
                         f"another process has trained in {self.folder} meanwhile: resume it, or name another folder"
                     )
             yield
-
-
-def is_first_process() -> bool:
-    """Return whether this is the first, or only, process of a run."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _check_state(network: nn.Module) -> None:
