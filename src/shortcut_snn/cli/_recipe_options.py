@@ -11,13 +11,10 @@ from ._terminal import Parser, UsageError, loading, usage_errors
 
 
 def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | None:
-    """Parse the words of a command that takes a recipe.
+    """Parse the words of a command that takes a recipe; return None if the recipe or its help was printed.
 
     The options get ``recipe`` (that of ``--run`` with changes, if there is one), ``entries`` (those of its options, as
     KEY=VALUE) and ``imported``.
-
-    Returns:
-        The options, or None if the recipe or its help was printed.
     """
     words, entries = _split_entries(words)
     if {"--print-recipe", "--help-recipe"} & {word.partition("=")[0] for word in words}:

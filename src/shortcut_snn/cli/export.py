@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import __version__, components
 from ..components import component_of
-from ..components.entries import read, write
+from ..components.entries import read
 from ..components.help import first_sentence
 from ..components.registry import suggestion
 from ..data import Data, ImageData
@@ -139,5 +139,4 @@ def _public_recipe(recipe: Recipe) -> dict[str, Any]:
         paths = [key for key, value in entries[section].items() if isinstance(value, str) and os.path.isabs(value)]
         entries[section] |= {key: None for key in ("root", "cache", *paths) if key in entries[section]}
     entries["loggers"] = []
-    public: dict[str, Any] = write(entries)
-    return public
+    return entries

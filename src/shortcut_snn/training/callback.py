@@ -369,9 +369,8 @@ class ShortcutCallback(Callback):
         return of_all - of_main
 
 
-def _second_entry(batch: Any) -> Tensor:
+def _second_entry(batch: Any) -> Any:
     """Return the second entry of a batch, usually its labels."""
     if not isinstance(batch, Sequence) or len(batch) < 2:
         raise ValueError(f"a batch is a {type(batch).__name__}, not a pair: pass labels=..., which returns its labels")
-    labels: Tensor = batch[1]
-    return labels
+    return batch[1]

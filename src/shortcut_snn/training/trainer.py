@@ -280,9 +280,6 @@ def add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, netw
     """Add parameters of branches that no optimizer has to the group that trains most of the network.
 
     Groups are compared by parameters with as many axes: biases join biases, and weights join weights.
-
-    Raises:
-        ValueError: no optimizer was given.
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     if not groups:
