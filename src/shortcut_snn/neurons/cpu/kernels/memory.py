@@ -119,20 +119,11 @@ def atomic_fetch_add(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def bits_of(typingctx: Any, value: Any) -> Any:
-    """Return the bits of a float32."""
+def power_of_two(typingctx: Any, value: Any) -> Any:
+    """Return 2 to the power of the integer in the low bits of a float32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], _I32)
+        exponent = builder.add(builder.bitcast(args[0], _I32), _I32(127))
+        return builder.bitcast(builder.shl(exponent, _I32(23)), _F32)
 
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
-def shift_to_float(typingctx: Any, bits: Any) -> Any:
-    """Return the float32 whose bits are an int32 shifted left by 23, into the exponent."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(args[0], _I32(23)), _F32)
-
-    return types.float32(types.int32), codegen
+    return types.float32(types.float32), codegen

@@ -1,12 +1,13 @@
 """The operations of a program in float32, one element at a time; inlined and without calls, so that loops vectorise."""
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from .build import loop
-from .memory import bits_of, shift_to_float
+from .memory import power_of_two
 
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0.0), f32(1.0), f32(2.0)
@@ -15,7 +16,6 @@ _LOWEST, _HIGHEST, _LOG2_E = f32(-87.0), f32(88.0), f32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = f32(0.693359375), f32(-2.12194440e-4)
 # Adding it rounds a float32 to an integer, which is then in the low bits.
 _ROUND = f32(12582912.0)
-_BIAS = np.int32(127)
 # exp(r) = 1 + r + r^2 * polynomial (Cephes), |r| <= ln 2 / 2.
 _P0, _P1, _P2 = f32(1.9875691500e-4), f32(1.3981999507e-3), f32(8.3334519073e-3)
 _P3, _P4, _P5 = f32(4.1665795894e-2), f32(1.6666665459e-1), f32(5.0000001201e-1)
@@ -31,12 +31,6 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 def number(condition: Any) -> Any:
     """Return 1 for true and 0 for false."""
     return _ONE if condition else _ZERO
-
-
-@loop
-def negation(condition: Any) -> Any:
-    """Return the logical negation."""
-    return not condition
 
 
 @loop
@@ -59,7 +53,7 @@ def exp(x: Any) -> Any:
     whole = shifted - _ROUND
     r = within - whole * _LN2_HIGH - whole * _LN2_LOW
     p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    out = (p * r * r + r + _ONE) * shift_to_float(np.int32(bits_of(shifted) + _BIAS))
+    out = (p * r * r + r + _ONE) * power_of_two(shifted)
     return out if x == x else x
 
 
@@ -79,18 +73,6 @@ def tanh(x: Any) -> Any:
 
 
 @loop
-def log(x: Any) -> Any:
-    """Return the natural logarithm."""
-    return f32(math.log(x))
-
-
-@loop
-def sqrt(x: Any) -> Any:
-    """Return the square root."""
-    return f32(math.sqrt(x))
-
-
-@loop
 def floor(x: Any) -> Any:
     """Return the largest integer that is not greater than x."""
     return f32(math.floor(x)) if abs(x) < _ROUND else x
@@ -103,6 +85,6 @@ def nearest(x: Any) -> Any:
 
 
 NAMES: dict[str, Any] = {
-    "where": where, "number": number, "negation": negation, "maximum": maximum, "minimum": minimum, "exp": exp,
-    "sigmoid": sigmoid, "tanh": tanh, "log": log, "sqrt": sqrt, "floor": floor, "round": nearest, "f32": f32,
+    "where": where, "number": number, "negation": operator.not_, "maximum": maximum, "minimum": minimum, "exp": exp,
+    "sigmoid": sigmoid, "tanh": tanh, "log": math.log, "sqrt": math.sqrt, "floor": floor, "round": nearest, "f32": f32,
 }  # fmt: skip
