@@ -41,7 +41,7 @@ def small(stem: str = "small", kind: type[nets.SpikingResNet] = nets.SpikingResN
 @contextmanager
 def as_numbers() -> Iterator[None]:
     """Save spikes as they are."""
-    with patch("shortcut_snn.neurons.sequence.should_pack", lambda spikes: False):
+    with patch("shortcut_snn.neurons.sequence.should_pack", lambda: False):
         yield
 
 

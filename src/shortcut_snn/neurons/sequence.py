@@ -47,7 +47,7 @@ def run_in_kernels(
     step = traced(neuron)
     assert step is not None
     scalars, channels = _parameters(neuron, step, x)
-    through_time, packs = not _truncates(neuron), neuron.binary and should_pack(x)
+    through_time, packs = not _truncates(neuron), neuron.binary and should_pack()
     inputs = [x, residual, *norm[:2], _stack(scalars), _stack(channels), _states_first(initial, through_time, x)]
     *_, p, q, states = inputs
     needs_support = packs and has_support(step.text, step.constants) and _has_sparse_gradient(x, inputs)
