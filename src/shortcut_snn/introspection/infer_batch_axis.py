@@ -92,11 +92,9 @@ def infer_batch_axis(
     probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None
 ) -> tuple[Answer[int], Samples]:
     """Infer the batch axis of the input."""
-    shape, output = tuple(primary(probe.full_example).shape), probe.base.output
+    name, shape, output = type(probe.initial).__name__, tuple(primary(probe.full_example).shape), probe.base.output
     if isinstance(output, Tensor) and not output.dim():
-        raise ValueError(
-            f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
-        )
+        raise ValueError(f"{name} returns a single number, as of a loss: pass a module that returns logits")
     candidates, reason = _candidates(probe, batch_axis, shape)
     known = [axis for axis in candidates if shape[axis] == samples]
     # Axes of another length than the number of samples are only tried to say so.
@@ -107,11 +105,7 @@ def infer_batch_axis(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
-    if separating:
-        _check_number(separating[0], shape, samples)
-        return Answer(separating[0], reason), Samples(probe, separating[0])
-    name = type(probe.initial).__name__
-    if mixing := _first_mixing(probe, candidates):
+    if not separating and (mixing := _first_mixing(probe, candidates)):
         if shape[:2] == (1, 1):
             raise ValueError(f"in an example {shape}, one sample cannot be told from one step: pass 2 samples or more")
         advice = "".join(adapter.advice(probe.initial) for adapter in find_adapters(probe.initial))
@@ -119,21 +113,18 @@ def infer_batch_axis(
         raise ValueError(
             f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
         )
-    if batch_axis == "auto":
+    if not separating and batch_axis == "auto":
         raise OpenQuestion(
             f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a sample "
             f"is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for an example {shape}"
         )
-    _check_number(candidates[0], shape, samples)
-    return Answer(candidates[0], reason), Samples(probe, candidates[0])
-
-
-def _check_number(axis: int, shape: Sequence[int], samples: int | None) -> None:
+    axis = (separating or candidates)[0]
     if samples is not None and shape[axis] != samples:
         raise ValueError(
             f"there are labels of {samples} samples, but samples lie along axis {axis} of the example, of shape "
-            f"{tuple(shape)}: pass labels of these {shape[axis]}, or swap the axes of time and samples in the example"
+            f"{shape}: pass labels of these {shape[axis]}, or swap the axes of time and samples in the example"
         )
+    return Answer(axis, reason), Samples(probe, axis)
 
 
 def _candidates(probe: Probe, batch_axis: int | str, shape: Sequence[int]) -> tuple[list[int], str]:
@@ -148,7 +139,6 @@ def _candidates(probe: Probe, batch_axis: int | str, shape: Sequence[int]) -> tu
 
 
 def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
-    """Return the axes along which samples stay apart."""
     for every_tensor in (True, False):
         axes = (Samples(probe, axis) for axis in candidates)
         separating = [along.axis for along in axes if along.length > 1 and along.stay_apart(every_tensor)]
