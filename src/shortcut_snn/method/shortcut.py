@@ -16,7 +16,7 @@ from .heads import fit_prediction, fit_steps
 from .layout import Layout, Readout
 from .method import Method, method_named
 from .objectives import ShortcutOutput
-from .taps import Taps, batch_of, splits_batch
+from .taps import Taps, Unfold, batch_of
 from .targets import Criterion, are_classes, refuse_broadcasting
 
 
@@ -290,7 +290,7 @@ class Shortcut(nn.Module):
     def batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""
         functions = [getattr(self._readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
-        if self.layout.batch_axis is None or not any(map(splits_batch, functions)):
+        if self.layout.batch_axis is None or not any(isinstance(each, Unfold) for each in functions):
             return nullcontext()
         return batch_of(primary((args, kwargs)).shape[self.layout.batch_axis])
 

@@ -129,11 +129,6 @@ class Unfold:
         return unfolded
 
 
-def splits_batch(extract: Any) -> bool:
-    """Return whether a function splits a batch axis into time and samples: an :class:`Unfold`, or a partial of one."""
-    return isinstance(extract, Unfold) or (isinstance(extract, partial) and any(map(splits_batch, extract.args)))
-
-
 class Taps:
     """Forward hooks on named submodules that keep the pooled output of each while listening.
 
