@@ -124,14 +124,10 @@ def _with_loss_of_input(verdict: Verdict, layers: Sequence[LayerReport]) -> Verd
         f"the input is lost from {layer} on, in {remaining} of {len(layers)} layers: "
         "there, a copy with a little noise differs from it as any other input does"
     )
-    is_healthy = verdict.kind == "healthy"
-    return replace(
-        verdict,
-        kind="lost" if is_healthy else verdict.kind,
-        layer=layer if is_healthy else verdict.layer,
-        sentence=sentence if is_healthy else f"{verdict.sentence}. Forwards, {sentence}",
-        lost=remaining / len(layers),
-    )
+    verdict = replace(verdict, lost=remaining / len(layers))
+    if verdict.kind == "healthy":
+        return replace(verdict, kind="lost", layer=layer, sentence=sentence)
+    return replace(verdict, sentence=f"{verdict.sentence}. Forwards, {sentence}")
 
 
 def _judge_size_of_gradient(layers: Sequence[LayerReport]) -> Verdict:
