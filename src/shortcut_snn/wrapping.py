@@ -66,7 +66,6 @@ def wrap(
     if not isinstance(layout, Layout):
         raise TypeError(f"the second argument of wrap is a Layout, as network.layout(...), got {layout!r}")
     method = method_named(method)
-    truncated: list[str] = []
     neurons = [module for module in network.modules() if hasattr(module, "detach_membrane")]
     before: dict[nn.Module, Any] = {neuron: neuron.detach_membrane for neuron in neurons}
     with ExitStack() as undo:
@@ -74,8 +73,6 @@ def wrap(
             undo.callback(setattr, module, "detach_membrane", value)
         if method is not None:
             layout = method.gradient(network, layout)
-            modules = network.named_modules()
-            truncated = [name for name, module in modules if before.get(module) is False and module.detach_membrane]
             if method.branches is None:
                 layout = replace(layout, taps=())
             elif head is None:
@@ -83,7 +80,8 @@ def wrap(
         heads = make_heads(network, layout, example_of(network, example), head) if layout.taps else ()
         model = Shortcut(network, layout, heads, method)
         undo.callback(model.strip)
-        model.truncated = truncated
+        modules = network.named_modules()
+        model.truncated = [name for name, module in modules if before.get(module) is False and module.detach_membrane]
         if method is not None and labels is not None:
             _try_loss(model, example, labels)
             if method.initialise:
