@@ -181,9 +181,14 @@ def export_checked(
 
 
 def export_with_card(
-    network: nn.Module, spec: NetworkSpec, images: Tensor, exporter: Exporter, folder: Path, card: Card,
+    network: nn.Module,
+    spec: NetworkSpec,
+    images: Tensor,
+    exporter: Exporter,
+    folder: Path,
+    card: Card,
     test: Callable[[Logits], dict[str, float]],
-) -> tuple[Path, Agreement, Card]:  # fmt: skip
+) -> tuple[Path, Agreement, Card]:
     """Write a trained network to a file, check the file, and write ``card.json`` and ``README.md`` next to it.
 
     If the file's weights are rounded, accuracy (by ``test``) and energy are measured again. A card in the folder keeps

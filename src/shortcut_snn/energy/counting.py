@@ -172,7 +172,7 @@ class _Operations(TorchFunctionMode):
         if not self.running:
             return out
         operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2", "weight") if name in kwargs)]
-        name = func.__name__
+        name = getattr(func, "__name__", "")
         if name in _MATRIX_PRODUCTS:
             self._count_product(operands[0], operands[1], out)
         elif name in _MASKS:

@@ -6,5 +6,13 @@ from .imports import import_components
 from .runs import load_run, open_run
 
 __all__ = [
-    "Recipe", "build", "changed", "import_components", "load_run", "open_run", "parse_options", "recipe_of", "train",
-]  # fmt: skip
+    "Recipe",
+    "build",
+    "changed",
+    "import_components",
+    "load_run",
+    "open_run",
+    "parse_options",
+    "recipe_of",
+    "train",
+]

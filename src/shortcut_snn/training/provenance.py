@@ -74,9 +74,17 @@ def environment(imports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 # These decide where a run happens and what it logs, so a run may resume with others.
 MAY_CHANGE_ON_RESUME = {
-    "training.accelerator", "training.devices", "training.nodes", "training.strategy", "training.threads",
-    "training.keep_freed_memory", "training.checkpoint_every", "data.workers", "data.batch_size", "loggers",
-}  # fmt: skip
+    "training.accelerator",
+    "training.devices",
+    "training.nodes",
+    "training.strategy",
+    "training.threads",
+    "training.keep_freed_memory",
+    "training.checkpoint_every",
+    "data.workers",
+    "data.batch_size",
+    "loggers",
+}
 
 
 def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
