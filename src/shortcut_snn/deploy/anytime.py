@@ -30,7 +30,7 @@ Measure = Literal["confidence", "gap", "entropy"]
 Runner = ExitRunner | WrappedRunner
 _LEVELS = 1 - torch.logspace(-3.5, -0.3, 80)
 _TEMPERATURES = torch.logspace(-2, 2, 161)
-_LEAST_SHARE = 0.03  # of the samples, at an exit
+_LEAST_SHARE = 0.03  # of all samples; an exit at which fewer leave is dropped
 
 
 @dataclass(frozen=True)

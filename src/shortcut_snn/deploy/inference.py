@@ -114,7 +114,10 @@ class Inference:
         return ExitRunner(self.network, self.branches, self.spec.time_steps).eval()
 
     def model_inputs(self, images: Images, shape: tuple[int, ...] | None = None) -> Tensor:
-        """Return images or frames as the network takes them: checked, normalised and channels-last."""
+        """Return images or frames as the network takes them: checked, normalised and channels-last.
+
+        ``shape`` is that of one sample, by default the network's; a frame of a stream has no axis of time.
+        """
         shape = shape or self.spec.input_shape
         if not isinstance(images, Tensor | np.ndarray):
             kind = type(images).__name__

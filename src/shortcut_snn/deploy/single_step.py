@@ -42,19 +42,19 @@ def copy_sharing_weights(network: M) -> M:
 
 
 class SingleStep(nn.Module):
-    """A folded network that takes a frame per call; the mean of T calls equals its output for the sequence."""
+    """A folded network that takes a frame per call; the mean logits of T calls equal its output for the sequence."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         check_has_single_steps(network)
         self.network: SpikingNetwork = network  # type: ignore[assignment]
         heads = getattr(network, EXIT_HEADS, {})
-        self.taps = [name.replace(":", ".") for name in heads]  # of branches whose logits a step returns as well
+        self.taps = [name.replace(":", ".") for name in heads]  # places of the branches whose logits a step returns
         self._exit_logits: dict[str, Tensor] = {}
         for tap, head in zip(self.taps, heads.values(), strict=True):
             network.get_submodule(tap).register_forward_hook(partial(self._at_tap, tap, head))
         layers = spiking_layers(network)
-        self.names = list(layers)  # of the layers of neurons, in the order of their membrane potentials
+        self.names = list(layers)  # paths of the layers of neurons, in the order of their potentials
         self._layers = list(layers.values())
 
     def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:

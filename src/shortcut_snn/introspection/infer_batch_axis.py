@@ -139,6 +139,7 @@ def _candidates(probe: Probe, batch_axis: int | str, shape: Sequence[int]) -> tu
 
 
 def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
+    """Return the axes along which samples stay apart."""
     for every_tensor in (True, False):
         axes = (Samples(probe, axis) for axis in candidates)
         separating = [along.axis for along in axes if along.length > 1 and along.stay_apart(every_tensor)]
