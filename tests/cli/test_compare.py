@@ -56,8 +56,11 @@ def test_the_network_of_a_preset_is_not_varied():
     made = plan({}, ["vanilla,ms"], 1, ["network.block=basic,sew"]).variants
     blocks = [(variant.label, variant.recipe.network.block) for variant in made]
     assert blocks == [("vanilla network.block=basic", "basic"), ("ms", "ms"), ("vanilla network.block=sew", "sew")]
-    with pytest.raises(ValueError, match=r"network\.block: network 'vgg11' has no entry"):
-        plan({}, ["ms"], 1, ["network.kind=resnet20,vgg11"])
+    for option in ("grid", "tune"):
+        with pytest.raises(ValueError, match=r"network\.block: network 'vgg11' has no entry"):
+            plan({}, ["ms"], 1, **{option: ["network.kind=resnet20,vgg11"]})
+    (variant,) = plan({}, ["ms"], 1, tune=["network.kind=resnet20,resnet34"]).variants
+    assert [recipe.network.block for _, recipe in variant.candidates(None)] == ["ms", "ms"]
 
 
 def test_every_preset_can_be_compared():

@@ -58,7 +58,9 @@ def integer_graph(
     assert isinstance(network, SpikingResNet | SpikingVGG)
     if network.readout != "mean":
         raise _unsupported("classifier", "returns logits of every step, not their mean")
-    total = _Value("total", features.unit / spec.time_steps, features.bound * spec.time_steps, features.shape)
+    total = _Value(
+        "total", features.unit / spec.time_steps, features.bound * spec.time_steps, features.shape, is_wide=True
+    )
     builder.conv("classifier", network.classifier, total)
     readout = {**builder.nodes.pop(), "inputs": [features.name]}
     about = {
@@ -100,18 +102,21 @@ def _unsupported(path: str, reason: str) -> ValueError:
 
 @dataclass(frozen=True)
 class _Value:
-    """An output of a layer: its unit, a scalar or one number per channel, and the largest absolute value."""
+    """An output of a layer: its unit, a scalar or one number per channel, and the largest absolute value.
+
+    Counts of spikes have 16 bits. Wide values, which are currents or sums over time, have 32.
+    """
 
     name: str
     unit: Any
     bound: int
     shape: tuple[int, ...]
-    is_current: bool = False
+    is_wide: bool = False
     is_constant: bool = False
 
     def __post_init__(self) -> None:
-        """Check the bound: counts have 16 bits, currents and sums over time 32."""
-        needed, width = self.bound.bit_length() + 1, 32 if self.is_current or self.name == "total" else 16
+        """Check that the bound fits."""
+        needed, width = self.bound.bit_length() + 1, 32 if self.is_wide else 16
         if needed > width:
             problem = f"{self.name} may need {needed} bits for its values, but integer files have {width}"
             raise ValueError(f"{problem}: use a smaller network, fewer steps or fewer bits")
@@ -137,14 +142,14 @@ class _Builder:
 
     def node(
         self, name: str, op: str, inputs: list[_Value], unit: Any, largest: int, shape: tuple[int, ...],
-        is_current: bool = False, **more: Any,
+        is_wide: bool = False, **more: Any,
     ) -> _Value:  # fmt: skip
         """Add a node and return its value."""
         # Only neurons turn constant inputs into something that changes from step to step.
         once = op != "neuron" and all(x.is_constant for x in inputs)
         names = [x.name for x in inputs]
         self.nodes.append({"name": name, "op": op, "inputs": names, "shape": list(shape), "once": once, **more})
-        return _Value(name, unit, largest, shape, is_current, once)
+        return _Value(name, unit, largest, shape, is_wide, once)
 
     def resnet(self, network: Any) -> _Value:
         _check_type("stem", network.stem, Stem, MembraneStem)
@@ -185,7 +190,7 @@ class _Builder:
             current = self.conv(f"{path}.conv2", block.conv2, hidden)
             if isinstance(project, nn.Identity):
                 skip = self.node(f"{path}.project", "shift", [x], BRANCH_UNIT, x.bound << BRANCH_DIGITS, x.shape,
-                                 is_current=True, shift=BRANCH_DIGITS)  # fmt: skip
+                                 is_wide=True, shift=BRANCH_DIGITS)  # fmt: skip
             else:
                 skip = self.conv(f"{path}.project.conv", project.conv, x)
             return self.neuron(f"{path}.spike2", block.spike2, [current, skip])
@@ -208,7 +213,7 @@ class _Builder:
         return self.add(path, current, x)
 
     def add(self, path: str, a: _Value, b: _Value) -> _Value:
-        return self.node(path, "add", [a, b], a.unit, a.bound + b.bound, a.shape, a.is_current)
+        return self.node(path, "add", [a, b], a.unit, a.bound + b.bound, a.shape, a.is_wide)
 
     def mean(self, x: _Value) -> _Value:
         """Add the sum over all pixels."""
@@ -222,7 +227,7 @@ class _Builder:
         window = _window(pool)
         shape = _shape(x.shape[0], x, window, pool.ceil_mode)
         if isinstance(pool, nn.MaxPool2d) and pool.dilation == 1:
-            return self.node(path, "maxpool", [x], x.unit, x.bound, shape, x.is_current, **window, up=pool.ceil_mode)
+            return self.node(path, "maxpool", [x], x.unit, x.bound, shape, x.is_wide, **window, up=pool.ceil_mode)
         if not isinstance(pool, nn.AvgPool2d) or list(window.values()) != [[2, 2], [2, 2], [0, 0]]:
             raise _unsupported(path, f"is a {type(pool).__name__} other than the mean of 2 x 2 pixels")
         return self.node(path, "sumpool", [x], x.unit / 4, 4 * x.bound, shape, **window)
@@ -245,7 +250,7 @@ class _Builder:
         if neuron is not None:
             most = bias.abs() * self.steps + float(neuron.threshold) * getattr(neuron, "max_spikes", 1)
             smallest = most * 2.0 ** (LEAK_DIGITS - 29)
-        is_outer = x is self.image or x.is_current or x.name == "total"
+        is_outer = x is self.image or x.is_wide
         bits = max(self.bits, OUTER_BITS) if is_outer else self.bits
         integers, scale = quantise(weight, bits, smallest)
         if path in self.means:
@@ -263,7 +268,7 @@ class _Builder:
         else:
             rescale = int(MULTIPLIER_DIGITS - torch.log2(scale.max() / unit).ceil())
             # Sums of currents and those of the readout have 64 bits, of which a multiplier needs 20.
-            if rescale < 1 or float(sums.max()) >= 2 ** (42 if x.is_current or x.name == "total" else 31):
+            if rescale < 1 or float(sums.max()) >= 2 ** (42 if x.is_wide else 31):
                 raise _unsupported(path, "has sums that are too large")
             multiplier = (scale / unit * 2.0**rescale).round()
             bound = (sums * multiplier / 2.0**rescale).ceil() + 1
@@ -273,7 +278,7 @@ class _Builder:
         self.tensors[f"{path}.weight"] = pack(integers) if bits <= 4 else integers.to(torch.int8)
         self.tensors[f"{path}.bias"] = rounded.to(torch.int32)
         return self.node(
-            path, "conv", [x], unit, largest, _shape(len(weight), x, window), is_current=True, **window, bits=bits,
+            path, "conv", [x], unit, largest, _shape(len(weight), x, window), is_wide=True, **window, bits=bits,
             shift=shift, rescale=rescale, sum_bound=int(sums.max()), bound=largest,
         )  # fmt: skip
 
@@ -293,7 +298,7 @@ class _Builder:
         decay = Fraction(round(float(neuron.decay) * 2**DECAY_DIGITS), 2**DECAY_DIGITS)
         current = sum(each.bound for each in inputs)
         bound = int(current * _growth(float(neuron.decay), self.steps)) + self.steps + int(threshold.max().ceil())
-        membrane = _Value(path, 1.0, bound, x.shape, is_current=True)
+        membrane = _Value(path, 1.0, bound, x.shape, is_wide=True)
         self.tensors[f"{path}.threshold"] = levels.to(torch.int32)
         is_soft = neuron.reset == "soft"
         if is_soft:

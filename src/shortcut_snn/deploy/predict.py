@@ -76,6 +76,7 @@ def predict(
 
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
+        # None means that an error was reported.
         for file in read_or_report(files.paths, Path(path)) or ():
             if (samples := read_or_report(files.read, file)) is not None:
                 yield _predict_file(network, file, samples, top)

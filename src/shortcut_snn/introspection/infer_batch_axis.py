@@ -105,19 +105,21 @@ def infer_batch_axis(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
-    if not separating and (mixing := _first_mixing(probe, candidates)):
-        if shape[:2] == (1, 1):
-            raise ValueError(f"in an example {shape}, one sample cannot be told from one step: pass 2 samples or more")
-        advice = "".join(adapter.advice(probe.initial) for adapter in find_adapters(probe.initial))
-        advice = advice or "attach a network without this in evaluation, and [N, T, ...] where both share an axis"
-        raise ValueError(
-            f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
-        )
-    if not separating and batch_axis == "auto":
-        raise OpenQuestion(
-            f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a sample "
-            f"is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for an example {shape}"
-        )
+    if not separating:
+        if mixing := _first_mixing(probe, candidates):
+            if shape[:2] == (1, 1):
+                problem = f"in an example {shape}, one sample cannot be told from one step"
+                raise ValueError(f"{problem}: pass 2 samples or more")
+            advice = "".join(adapter.advice(probe.initial) for adapter in find_adapters(probe.initial))
+            advice = advice or "attach a network without this in evaluation, and [N, T, ...] where both share an axis"
+            raise ValueError(
+                f"the samples of {name} influence each other: altering one changes others too, first {mixing}; {advice}"
+            )
+        if batch_axis == "auto":
+            raise OpenQuestion(
+                f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a "
+                f"sample is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for {shape}"
+            )
     axis = (separating or candidates)[0]
     if samples is not None and shape[axis] != samples:
         raise ValueError(

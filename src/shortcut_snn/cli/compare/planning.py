@@ -25,11 +25,12 @@ NOT_TUNED = ("training.seed", "data.seed", "data.validation", "data.train_limit"
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row of a comparison."""
+    """One row of a comparison: its recipe, the values to try, and the entries that its method sets for all of them."""
 
     label: str
     recipe: Recipe
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -40,7 +41,7 @@ class Variant:
         """Yield every combination of the tuned values, with the recipe that trains it for some epochs."""
         for values in itertools.product(*self.tuned.values()):
             point = dict(zip(self.tuned, values, strict=True))
-            recipe = changed(self.recipe, as_entries(point))
+            recipe = changed(self.recipe, merged(as_entries(point), self.fixed))
             if differences := recipe_differences(self.recipe.to_dict(), recipe.to_dict()).keys() & NOT_TUNED:
                 raise ValueError(f"--tune cannot vary {differences.pop()}, because it defines the metric of a run")
             yield point, recipe if epochs is None else changed(recipe, {"training": {"epochs": epochs}})
@@ -157,6 +158,7 @@ def _variant(
         # A kind of network that lacks the preset's entries is refused.
         from_dict(merged(method_entries, parse_options(varied), network)),
         {key: values for key, values in tuned.items() if concerns(key)},
+        network,
     )
 
 
