@@ -641,6 +641,39 @@ def test_a_state_that_the_network_hands_on_is_followed() -> None:
     assert report.rates == pytest.approx((0.2, 0.2), abs=0.05)
 
 
+class OuterLoop(nn.Module):
+    """Norse's cells in a loop over time. They fire some steps late, and the layers after them are silent until then."""
+
+    def __init__(self, steps: int, inputs: tuple[int, ...], norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.steps = steps
+        self.linears = nn.ModuleList(nn.Linear(size, 48) for size in inputs)
+        self.norms = nn.ModuleList(norm(48) for _ in inputs)
+        self.cells = nn.ModuleList(norse.LIFCell() for _ in inputs)
+        self.classifier = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: list[Any] = [None for _ in self.cells]
+        logits = []
+        for _ in range(self.steps):
+            out = x
+            for i, (linear, norm, cell) in enumerate(zip(self.linears, self.norms, self.cells, strict=True)):
+                out, states[i] = cell(norm(linear(out)), states[i])
+            logits.append(self.classifier(out))
+        return torch.stack(logits).mean(0)
+
+
+@pytest.mark.parametrize("steps", [4, 16])
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.Identity])
+def test_layers_that_are_silent_in_the_first_step_fire(steps: int, norm: Callable[[int], nn.Module]) -> None:
+    torch.manual_seed(0)
+    frames, labels = digits()
+    report = initialise(OuterLoop(steps, (64, 48, 48), norm), frames[0], labels)
+    assert report.rates[0] > 0.18
+    assert report.rates[1] < (0.22 if norm is nn.BatchNorm1d else 0.3)
+    assert report.kept > 0.4
+
+
 def test_an_example_of_one_value_is_refused() -> None:
     net = resnet("basic", lif, name="resnet8")
     with pytest.raises(ValueError, match="same value everywhere"):

@@ -11,6 +11,10 @@ The order matters. The current of a layer depends on all layers before it, so th
 the current that it will get in training. The norm has run when its scale and shift are found. The hook therefore hands
 the neuron the current that they cause, or the layers after it would be set at another one. The search calls the neuron
 without hooks, some ten times for a scale or a shift.
+
+A neuron that takes one time step is set at its first, as if the current stayed. The layers before it may be silent
+then, as Norse's cells are. In this case it is set at the end of a pass, at the currents of all steps. Each such layer
+needs a pass of its own.
 """
 
 import copy
@@ -39,10 +43,10 @@ CHANGED = 0.2
 # The scale of a norm is searched between these values.
 _SMALLEST, _LARGEST = 0.02, 1.0
 _HALVINGS = 8
+# Shifts are searched between this value and its negative, and so are logarithms of factors.
+_LARGEST_SHIFT = 4.0
 # Searches run on about this many numbers of a layer's current.
 _NUMBERS = 2**16
-# Time steps for which a neuron of one time step is tried.
-_STEPS = 3
 
 
 class Norms:
@@ -59,6 +63,10 @@ class Norms:
         """By layer with weights, the number that these were multiplied by."""
         self.waiting: dict[str, Layer] = {}
         """Layers that the batch has not reached."""
+        self.trials: dict[str, tuple[nn.Module, Sequence[Any], list[Tensor]]] = {}
+        """Neurons of one time step in their initial states, with their other arguments and the currents so far."""
+        self.is_over = False
+        """Whether a layer was set at the end of this pass. The currents of those after it are not those of training."""
         self.outputs: dict[str, Tensor] = {}
         """The latest outputs of norms and inputs of layers that copy, until a neuron takes them."""
         self.scale = 0.2
@@ -104,8 +112,13 @@ class Norms:
             self.outputs[f"{name} out"] = output
 
         neurons = self.structure.neurons
+        left = len(self.waiting) + 1
         with hooked(norms, keep_output), hooked(weights, keep_input), hooked(neurons, pre=self._before_neuron):
-            run()
+            while 0 < len(self.waiting) < left:
+                left, self.is_over = len(self.waiting), False
+                self.trials.clear()
+                run()
+        self.trials.clear()
         for layer in self.structure.layers.values():
             for name in self.names & layer.later_norms.keys():
                 norm: Any = modules[name]
@@ -114,26 +127,42 @@ class Norms:
 
     def _before_neuron(self, name: str, neuron: nn.Module, args: Any) -> Any:
         """Set the norm of a neuron, and return the current that it causes."""
-        layer = self.waiting.pop(name, None)
-        current = tensor_in(args)
+        layer, current = self.waiting.get(name), tensor_in(args)
         # A neuron of one time step is called again; its norm is set then.
         if layer is None or current is None:
             return None
         normed = self.outputs.pop(layer.norm, None)
         if layer.role == "stream" or (layer.role == "projected" and not self.structure.main_path):
+            del self.waiting[name]
             return None
+        if layer.role in ("skip", "copy") and _is_late(neuron, args[1:], current):
+            # It cannot pass on spikes as they are.
+            layer.role = "inner"
         # Pools and reshapes may lie after a norm that is the only source of a current.
         is_summed = layer.role in ("copy", "skip", "projected")
         if layer.norm and (normed is None or (is_summed and not fits(normed, current))):
             self.structure.skipped[name] = f"its norm, {layer.norm}, was called in another order"
+            del self.waiting[name]
             return None
-        # In a neuron that passes on spikes, later steps would be compared with those of the first.
-        several = name in self.single_step and layer.role not in ("skip", "copy")
-        fire = partial(_fire, neuron, args, _STEPS if several else 1)
+        # With a projection the sum has variance 1, as a layer without one.
+        scale = 0.5**0.5 if layer.role == "projected" else 1.0
+        if normed is not None and layer.role == "projected":
+            current = current + (scale - 1) * shaped_like(current, normed)
+        small, fire = self._small(name, current), partial(_fire, neuron, args[1:])
+        if name in self.single_step:
+            currents = self._steps(layer, neuron, args, small)
+            if currents is None:
+                return None
+            trial, state, _ = self.trials[name]
+            fire = partial(_fire, trial, state)
+            # In a neuron that passes on spikes, later steps would be compared with those of the first.
+            if layer.role not in ("skip", "copy"):
+                small, fire = currents, partial(_fire_each, trial, state)
+        del self.waiting[name]
         target = PROJECTED_RATE if layer.role == "projected" else RATE
         if normed is None:
-            factor = _factor(fire, current, target)
-            if not self._reaches(name, fire, current * factor, target):
+            factor = _factor(fire, small, target)
+            if not self._reaches(name, fire, small * factor, target):
                 return None
             self.multiply(layer, factor)
             new = current * factor
@@ -141,33 +170,43 @@ class Norms:
             normed, x = shaped_like(current, normed), self.outputs.pop(layer.weights).reshape(current.shape)
             scale, shift = self._pass_on(name, fire, normed, x)
             new = self._write_copy(layer, x, normed, scale, shift)
-            self._reaches(name, fire, new, float(x.mean()))
+            self._reaches(name, fire, self._small(name, new), float(x.mean()))
         elif layer.role == "skip":
             normed = shaped_like(current, normed)
             x = current - normed
             scale, shift = self._pass_on(name, fire, normed, x)
             self._write_norm(layer.norm, scale, shift)
             new = scale * normed + shift + x
-            self._reaches(name, fire, new, float(x.mean()))
+            self._reaches(name, fire, self._small(name, new), float(x.mean()))
         else:
-            # With a projection the sum has variance 1, as a layer without one.
-            scale = 0.5**0.5 if layer.role == "projected" else 1.0
-            new = current + (scale - 1) * shaped_like(current, normed) if is_summed else current
-            small, shift = self._small(name, new), 0.0
+            factor, shift = 1.0, 0.0
             if self.structure.has_shift(layer):
                 shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
             else:
-                scale = _factor(fire, small, target)
-                new = new * scale
+                scale = factor = _factor(fire, small, target)
             self._write_norm(layer.norm, scale, shift)
-            new = new + shift
+            new = current * factor + shift
             # A norm keeps the shift at which the search ended: the neuron may fire there, if seldom.
-            self._reaches(name, fire, new, target)
+            self._reaches(name, fire, small * factor + shift, target)
         return (new, *args[1:])
+
+    def _steps(self, layer: Layer, neuron: nn.Module, args: Sequence[Any], current: Tensor) -> Tensor | None:
+        """Return the currents of all time steps; None if they are not known yet."""
+        if layer.name not in self.trials:
+            self.trials[layer.name] = _copied(neuron), args[1:], []
+        _, _, currents = self.trials[layer.name]
+        currents.append(current)
+        is_silent = len(current) > 1 and bool((current == current[:1]).all())
+        if len(currents) == 1 and not is_silent:
+            return current.expand(layer.calls, *current.shape)
+        if len(currents) < layer.calls or self.is_over:
+            return None
+        self.is_over = True
+        return torch.stack(currents)
 
     def _reaches(self, name: str, fire: Callable[[Tensor], Tensor], current: Tensor, target: float) -> bool:
         """Return whether a current causes about the firing rate that was searched; list the neuron if not."""
-        rate = float(fire(self._small(name, current)).mean())
+        rate = float(fire(current).mean())
         if abs(rate - target) <= target / 2:
             return True
         reason = f"a firing rate of {target:.2g} was not reached: the search ended at {rate:.2g}"
@@ -244,18 +283,27 @@ class Norms:
         return new + shift
 
 
-def _fire(neuron: nn.Module, args: Sequence[Any], calls: int, current: Tensor) -> Tensor:
-    """Return the spikes of a neuron for a current, from its initial state, averaged over several calls."""
-    trial = neuron if isinstance(neuron, Neuron) else _copied(neuron)
-    call = trial.forward if isinstance(neuron, Neuron) else trial
-    spikes, state = list[Tensor](), tuple(args[1:])
-    for _ in range(calls):
-        output = call(current, *state)
+def _fire(neuron: nn.Module, state: Sequence[Any], current: Tensor) -> Tensor:
+    """Return the spikes of a neuron for a current."""
+    call = neuron.forward if isinstance(neuron, Neuron) else _copied(neuron)
+    return first_tensor(call(current, *state))
+
+
+def _fire_each(neuron: nn.Module, state: Sequence[Any], currents: Tensor) -> Tensor:
+    """Return the spikes of a neuron for the currents of several time steps, averaged over these."""
+    neuron, spikes = _copied(neuron), list[Tensor]()
+    for current in currents:
+        output = neuron(current, *state)
         spikes.append(first_tensor(output))
         if isinstance(output, tuple):
             # A neuron that takes its state returns the next one.
             state = (*output[1:], *state[len(output) - 1 :])[: len(state)]
-    return spikes[0] if len(spikes) == 1 else torch.stack(spikes).mean(0)
+    return torch.stack(spikes).mean(0)
+
+
+def _is_late(neuron: nn.Module, state: Sequence[Any], current: Tensor) -> bool:
+    """Return whether a spike and the largest shift cause no spike in the same time step, as in cells of Norse."""
+    return not _fire(neuron, state, torch.full_like(current, 1 + _LARGEST_SHIFT)).any()
 
 
 def _copied(neuron: nn.Module) -> nn.Module:
@@ -272,8 +320,8 @@ def _factor(fire: Callable[[Tensor], Tensor], current: Tensor, target: float) ->
 
 
 def _bisect(excess: Callable[[float], float]) -> float:
-    """Return where a rising function crosses 0, between -4 and 4."""
-    low, high = -4.0, 4.0
+    """Return where a rising function crosses 0."""
+    low, high = -_LARGEST_SHIFT, _LARGEST_SHIFT
     for _ in range(_HALVINGS + 3):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)

@@ -45,6 +45,8 @@ class Layer:
     weights: str = ""
     shape: tuple[int, ...] = ()
     """Of a sample of the current."""
+    calls: int = 1
+    """Of the neuron in a pass: the number of time steps, if it takes one at a time."""
     later_norms: dict[str, list[str]] = field(default_factory=dict)
     """By norm, those of later time steps, if each step has its own, as in BNTT (Kim and Panda, 2021)."""
 
@@ -142,20 +144,20 @@ class Structure:
 
 def declared_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
     """Return the layers as the network declares them; none if it does not, or if parts of it were replaced."""
-    roles, neurons, shapes = declared_roles(network), find_neurons(network), dict[str, tuple[int, ...]]()
+    roles, neurons, layers = declared_roles(network), find_neurons(network), dict[str, Layer]()
     norms = [network.get_submodule(role.norm) for role in roles.values() if role.norm]
     if roles.keys() != neurons.keys() or not all(isinstance(norm, NORMS) for norm in norms):
         return []
 
-    def keep_shape(name: str, module: Any, args: Any) -> None:
-        shapes.setdefault(name, tuple(args[0].shape[1:]))
+    def add_layer(name: str, module: Any, args: Any) -> None:
+        layers[name] = Layer(name, **vars(roles[name]), shape=tuple(args[0].shape[1:]))
 
-    with hooked(neurons, pre=keep_shape), torch.no_grad():
+    with hooked(neurons, pre=add_layer), torch.no_grad():
         run()
-    layers = [Layer(name, **vars(roles[name]), shape=shape) for name, shape in shapes.items()]
-    if layers and layers[0].role in ("copy", "inner"):
-        layers[0].role = "first"
-    return layers
+    called = list(layers.values())
+    if called and called[0].role in ("copy", "inner"):
+        called[0].role = "first"
+    return called
 
 
 def unchangeable(network: nn.Module, name: str) -> str:
@@ -233,7 +235,9 @@ class _Recorder:
 
     def before_neuron(self, name: str, module: Any, args: Any) -> None:
         current = tensor_in(args)
-        if current is None or name in self.layers:
+        if called := self.layers.get(name):
+            called.calls += 1
+        if called or current is None:
             return
         layer = Layer(name, "inner" if self.layers else "first", shape=tuple(current.shape[1:]))
         self.layers[name], self.before[name] = layer, self.latest
