@@ -11,7 +11,7 @@ epochs: accuracy by epochs, as a table and a picture.
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from statistics import fmean, median
 
@@ -147,11 +147,15 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.set(title=f"{depth} layers", xlabel="residual block")
         axes.grid(axis="y", alpha=0.3)
     columns[0].set_ylabel("test accuracy after the last epoch, %")
-    drawn = {method for blocks in panels.values() for shown in blocks.values() for method in shown}
+    _save(figure, {method for blocks in panels.values() for shown in blocks.values() for method in shown}, path)
+
+
+def _save(figure: Figure, methods: Set[str], path: Path) -> None:
+    """Save a picture with a legend of methods."""
     keys = [
         Line2D([], [], color=COLOURS[style], marker=MARKERS[style], linestyle="", label=label)
         for style, (method, label) in enumerate(METHODS.items())
-        if method in drawn
+        if method in methods
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
@@ -199,7 +203,7 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
     found = by_epochs(rows)
     # A setting with one budget has no curve.
     found = {name: methods for name, methods in found.items() if max(map(len, methods.values())) > 1} or found
-    figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
+    figure = Figure(figsize=(3.3 * len(found), 3.8), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
     numbers = _numbers_of_epochs(found)
     for axes, (setting, methods) in zip(panels, found.items(), strict=True):
@@ -209,16 +213,15 @@ def draw_budgets(rows: Sequence[Row], path: Path) -> None:
             style = list(METHODS).index(method)
             intervals = [mean_interval(values) for values in each.values()]
             axes.errorbar(list(each), [mean for mean, _ in intervals],
-                          yerr=[half if half == half else 0.0 for _, half in intervals], label=METHODS[method],
+                          yerr=[half if half == half else 0.0 for _, half in intervals],
                           color=COLOURS[style], marker=MARKERS[style], capsize=2)  # fmt: skip
         axes.set_xscale("log")
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
         axes.set(title=setting, xlabel="epochs")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
     panels[0].set(ylabel="test accuracy after the last epoch, %", ylim=(0, None))
-    figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
+    _save(figure, {method for methods in found.values() for method in methods}, path)
 
 
 def _mean(values: list[float], sign: str = "") -> str:
