@@ -674,6 +674,38 @@ def test_layers_that_are_silent_in_the_first_step_fire(steps: int, norm: Callabl
     assert report.kept > 0.4
 
 
+class StatefulCell(nn.Module):
+    """A neuron that takes its membrane potential, of all samples, and returns the next one."""
+
+    def forward(self, current: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        v = 0.5 * v + current
+        spikes = surrogate.ATan()(v - 1.0)
+        return spikes, v * (1 - spikes)
+
+
+class StatefulNet(nn.Module):
+    """A convolution whose current has more numbers than searches take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.cell = nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), StatefulCell()
+        self.classifier = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        current, logits = self.norm(self.conv(x)), []
+        v = torch.zeros_like(current)
+        for _ in range(4):
+            spikes, v = self.cell(current, v)
+            logits.append(self.classifier(spikes.mean((2, 3))))
+        return torch.stack(logits).mean(0)
+
+
+def test_the_state_that_a_neuron_takes_may_be_large() -> None:
+    torch.manual_seed(0)
+    report = initialise(StatefulNet(), torch.rand(32, 3, 16, 16), torch.arange(32) % 10, spiking=StatefulCell)
+    assert report.rates == pytest.approx((0.2, 0.2), abs=0.05)
+
+
 def test_an_example_of_one_value_is_refused() -> None:
     net = resnet("basic", lif, name="resnet8")
     with pytest.raises(ValueError, match="same value everywhere"):

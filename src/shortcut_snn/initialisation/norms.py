@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import detached_states
+from .._utils.calls import detached_states, map_tensors
 from .._utils.module_state import hooked
 from ..introspection.neurons import batch_first_neurons, single_step_neurons
 from ..method.taps import first_tensor, tensor_in
@@ -148,9 +148,13 @@ class Norms:
         scale = 0.5**0.5 if layer.role == "projected" else 1.0
         if normed is not None and layer.role == "projected":
             current = current + (scale - 1) * shaped_like(current, normed)
-        small, fire = self._small(name, current), partial(_fire, neuron, args[1:])
+        small, state = self._small(name, current), args[1:]
+        axis = self._samples_axis(name)
+        if (samples := small.shape[axis]) < (all_samples := current.shape[axis]):
+            state = map_tensors(lambda x: x[:samples] if x.shape[:1] == (all_samples,) else x, state)
+        fire = partial(_fire, neuron, state)
         if name in self.single_step:
-            currents = self._steps(layer, neuron, args, small)
+            currents = self._steps(layer, neuron, state, small)
             if currents is None:
                 return None
             trial, state, _ = self.trials[name]
@@ -190,10 +194,10 @@ class Norms:
             self._reaches(name, fire, small * factor + shift, target)
         return (new, *args[1:])
 
-    def _steps(self, layer: Layer, neuron: nn.Module, args: Sequence[Any], current: Tensor) -> Tensor | None:
+    def _steps(self, layer: Layer, neuron: nn.Module, state: Sequence[Any], current: Tensor) -> Tensor | None:
         """Return the currents of all time steps; None if they are not known yet."""
         if layer.name not in self.trials:
-            self.trials[layer.name] = _copied(neuron), args[1:], []
+            self.trials[layer.name] = _copied(neuron), state, []
         _, _, currents = self.trials[layer.name]
         currents.append(current)
         is_silent = len(current) > 1 and bool((current == current[:1]).all())
@@ -224,9 +228,12 @@ class Norms:
             self.changed.add(f"{layer.weights}.{attribute}")
         self.factors[layer.weights] = self.factors.get(layer.weights, 1.0) * factor
 
+    def _samples_axis(self, name: str) -> int:
+        return 0 if name in self.single_step | self.batch_first else 1
+
     def _small(self, name: str, current: Tensor) -> Tensor:
         """Return a current of fewer samples."""
-        axis = 0 if name in self.single_step | self.batch_first else 1
+        axis = self._samples_axis(name)
         samples = max(1, _NUMBERS * current.shape[axis] // current.numel())
         return current.narrow(axis, 0, min(samples, current.shape[axis]))
 
