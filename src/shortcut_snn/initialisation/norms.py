@@ -148,20 +148,10 @@ class Norms:
         scale = 0.5**0.5 if layer.role == "projected" else 1.0
         if normed is not None and layer.role == "projected":
             current = current + (scale - 1) * shaped_like(current, normed)
-        small, state = self._small(name, current), args[1:]
-        axis = self._samples_axis(name)
-        if (samples := small.shape[axis]) < (all_samples := current.shape[axis]):
-            state = map_tensors(lambda x: x[:samples] if x.shape[:1] == (all_samples,) else x, state)
-        fire = partial(_fire, neuron, state)
-        if name in self.single_step:
-            currents = self._steps(layer, neuron, state, small)
-            if currents is None:
-                return None
-            trial, state, _ = self.trials[name]
-            fire = partial(_fire, trial, state)
-            # In a neuron that passes on spikes, later steps would be compared with those of the first.
-            if layer.role not in ("skip", "copy"):
-                small, fire = currents, partial(_fire_each, trial, state)
+        search = self._search(layer, neuron, args[1:], current)
+        if search is None:
+            return None
+        small, fire = search
         del self.waiting[name]
         target = PROJECTED_RATE if layer.role == "projected" else RATE
         if normed is None:
@@ -194,8 +184,26 @@ class Norms:
             self._reaches(name, fire, small * factor + shift, target)
         return (new, *args[1:])
 
+    def _search(
+        self, layer: Layer, neuron: nn.Module, state: Sequence[Any], current: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """Return the currents of fewer samples, and a function from them to spikes; None if later steps are needed."""
+        small, axis = self._small(layer.name, current), self._samples_axis(layer.name)
+        if (samples := small.shape[axis]) < (all_samples := current.shape[axis]):
+            state = map_tensors(lambda x: x[:samples] if x.shape[:1] == (all_samples,) else x, state)
+        if layer.name not in self.single_step:
+            return small, partial(_fire, neuron, state)
+        currents = self._steps(layer, neuron, state, small)
+        if currents is None:
+            return None
+        trial, state, _ = self.trials[layer.name]
+        # In a neuron that passes on spikes, later steps would be compared with those of the first.
+        if layer.role in ("skip", "copy"):
+            return small, partial(_fire, trial, state)
+        return currents, partial(_fire_each, trial, state)
+
     def _steps(self, layer: Layer, neuron: nn.Module, state: Sequence[Any], current: Tensor) -> Tensor | None:
-        """Return the currents of all time steps; None if they are not known yet."""
+        """Return the currents of all time steps; None if these are not known yet."""
         if layer.name not in self.trials:
             self.trials[layer.name] = _copied(neuron), state, []
         _, _, currents = self.trials[layer.name]

@@ -144,20 +144,20 @@ class Structure:
 
 def declared_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
     """Return the layers as the network declares them; none if it does not, or if parts of it were replaced."""
-    roles, neurons, layers = declared_roles(network), find_neurons(network), dict[str, Layer]()
+    roles, neurons, shapes = declared_roles(network), find_neurons(network), dict[str, tuple[int, ...]]()
     norms = [network.get_submodule(role.norm) for role in roles.values() if role.norm]
     if roles.keys() != neurons.keys() or not all(isinstance(norm, NORMS) for norm in norms):
         return []
 
-    def add_layer(name: str, module: Any, args: Any) -> None:
-        layers[name] = Layer(name, **vars(roles[name]), shape=tuple(args[0].shape[1:]))
+    def keep_shape(name: str, module: Any, args: Any) -> None:
+        shapes.setdefault(name, tuple(args[0].shape[1:]))
 
-    with hooked(neurons, pre=add_layer), torch.no_grad():
+    with hooked(neurons, pre=keep_shape), torch.no_grad():
         run()
-    called = list(layers.values())
-    if called and called[0].role in ("copy", "inner"):
-        called[0].role = "first"
-    return called
+    layers = [Layer(name, **vars(roles[name]), shape=shape) for name, shape in shapes.items()]
+    if layers and layers[0].role in ("copy", "inner"):
+        layers[0].role = "first"
+    return layers
 
 
 def unchangeable(network: nn.Module, name: str) -> str:

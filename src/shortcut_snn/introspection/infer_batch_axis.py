@@ -118,7 +118,8 @@ def infer_batch_axis(
         if batch_axis == "auto":
             raise OpenQuestion(
                 f"no axis of {name}'s input was found to hold independent samples: the output stays the same when a "
-                f"sample is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for {shape}"
+                "sample is altered, as in a network whose neurons never fire; pass batch_axis=0 or 1, for an example "
+                f"{shape}"
             )
     axis = (separating or candidates)[0]
     if samples is not None and shape[axis] != samples:
