@@ -40,6 +40,8 @@ PROJECTED_RATE = 0.33
 """The same where the skip path has a projection. It drops most positions, so more spikes pass."""
 CHANGED = 0.2
 """Share of spikes that all blocks together may change; each gets an equal part."""
+# With a projection next to it, of the same scale, the sum has variance 1, as a layer without one.
+_PROJECTED_SCALE = 0.5**0.5
 # The scale of a norm is searched between these values.
 _SMALLEST, _LARGEST = 0.02, 1.0
 _HALVINGS = 8
@@ -83,7 +85,7 @@ class Norms:
                 scale = max(streams.count(layer.shape), 1) ** -0.5
             self._write_norm(layer.norm, scale, 0.0)
             if layer.projection:
-                self._write_norm(layer.projection, 0.5**0.5 if self.structure.main_path else 1.0, 0.0)
+                self._write_norm(layer.projection, _PROJECTED_SCALE if self.structure.main_path else 1.0, 0.0)
 
     def _write_norm(self, name: str, scale: Any, shift: Any) -> None:
         norm: Any = self.network.get_submodule(name)
@@ -144,45 +146,57 @@ class Norms:
             self.structure.skipped[name] = f"its norm, {layer.norm}, was called in another order"
             del self.waiting[name]
             return None
-        # With a projection the sum has variance 1, as a layer without one.
-        scale = 0.5**0.5 if layer.role == "projected" else 1.0
-        if normed is not None and layer.role == "projected":
-            current = current + (scale - 1) * shaped_like(current, normed)
+        if normed is not None:
+            normed = shaped_like(current, normed) if is_summed else normed
+            if layer.role == "projected":
+                current = current + (_PROJECTED_SCALE - 1) * normed
         search = self._search(layer, neuron, args[1:], current)
         if search is None:
             return None
-        small, fire = search
         del self.waiting[name]
-        target = PROJECTED_RATE if layer.role == "projected" else RATE
         if normed is None:
+            new = self._set_weights(layer, current, *search)
+        elif layer.role in ("copy", "skip"):
+            new = self._pass_on(layer, current, normed, search[1])
+        else:
+            new = self._set_rate(layer, current, *search)
+        return None if new is None else (new, *args[1:])
+
+    def _set_weights(
+        self, layer: Layer, current: Tensor, small: Tensor, fire: Callable[[Tensor], Tensor]
+    ) -> Tensor | None:
+        """Set the size of the weights of a layer without a norm; return its current, or None if no size will do."""
+        target = _target(layer)
+        factor = _factor(fire, small, target)
+        if not self._reaches(layer.name, fire, small * factor, target):
+            return None
+        self.multiply(layer, factor)
+        return current * factor
+
+    def _set_rate(self, layer: Layer, current: Tensor, small: Tensor, fire: Callable[[Tensor], Tensor]) -> Tensor:
+        """Set a norm so that its layer fires at a rate, and return the current."""
+        target, factor, shift = _target(layer), 1.0, 0.0
+        if self.structure.has_shift(layer):
+            shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
+        else:
             factor = _factor(fire, small, target)
-            if not self._reaches(name, fire, small * factor, target):
-                return None
-            self.multiply(layer, factor)
-            new = current * factor
-        elif layer.role == "copy":
-            normed, x = shaped_like(current, normed), self.outputs.pop(layer.weights).reshape(current.shape)
-            scale, shift = self._pass_on(name, fire, normed, x)
+        self._write_norm(layer.norm, factor * (_PROJECTED_SCALE if layer.role == "projected" else 1.0), shift)
+        # A norm keeps the shift at which the search ended: the neuron may fire there, if seldom.
+        self._reaches(layer.name, fire, small * factor + shift, target)
+        return current * factor + shift
+
+    def _pass_on(self, layer: Layer, current: Tensor, normed: Tensor, fire: Callable[[Tensor], Tensor]) -> Tensor:
+        """Set a norm so that its layer passes on the spikes that it gets, and return the current."""
+        is_copy = layer.role == "copy"
+        x = self.outputs.pop(layer.weights).reshape(current.shape) if is_copy else current - normed
+        scale, shift = self._largest_scale(layer.name, fire, normed, x)
+        if is_copy:
             new = self._write_copy(layer, x, normed, scale, shift)
-            self._reaches(name, fire, self._small(name, new), float(x.mean()))
-        elif layer.role == "skip":
-            normed = shaped_like(current, normed)
-            x = current - normed
-            scale, shift = self._pass_on(name, fire, normed, x)
+        else:
             self._write_norm(layer.norm, scale, shift)
             new = scale * normed + shift + x
-            self._reaches(name, fire, self._small(name, new), float(x.mean()))
-        else:
-            factor, shift = 1.0, 0.0
-            if self.structure.has_shift(layer):
-                shift = _bisect(lambda shift: float(fire(small + shift).mean()) - target)
-            else:
-                scale = factor = _factor(fire, small, target)
-            self._write_norm(layer.norm, scale, shift)
-            new = current * factor + shift
-            # A norm keeps the shift at which the search ended: the neuron may fire there, if seldom.
-            self._reaches(name, fire, small * factor + shift, target)
-        return (new, *args[1:])
+        self._reaches(layer.name, fire, self._small(layer.name, new), float(x.mean()))
+        return new
 
     def _search(
         self, layer: Layer, neuron: nn.Module, state: Sequence[Any], current: Tensor
@@ -245,7 +259,9 @@ class Norms:
         samples = max(1, _NUMBERS * current.shape[axis] // current.numel())
         return current.narrow(axis, 0, min(samples, current.shape[axis]))
 
-    def _pass_on(self, name: str, fire: Callable[[Tensor], Tensor], normed: Tensor, x: Tensor) -> tuple[float, float]:
+    def _largest_scale(
+        self, name: str, fire: Callable[[Tensor], Tensor], normed: Tensor, x: Tensor
+    ) -> tuple[float, float]:
         """Return the largest scale at which a neuron changes few of the spikes ``x``, and the shift."""
         normed, x = (self._small(name, tensor.expand_as(x)) for tensor in (normed, x))
         rate = float(x.mean())
@@ -296,6 +312,10 @@ class Norms:
         eps = getattr(self.network.get_submodule(layer.norm), "eps", 0.0)
         self._write_norm(layer.norm, (variance + eps).sqrt(), mean + shift)
         return new + shift
+
+
+def _target(layer: Layer) -> float:
+    return PROJECTED_RATE if layer.role == "projected" else RATE
 
 
 def _fire(neuron: nn.Module, state: Sequence[Any], current: Tensor) -> Tensor:
