@@ -1,5 +1,6 @@
 """Any network in one call: all of a method by its name, and spikes kept as bits in any library's layers."""
 
+import copy
 import warnings
 from typing import Any
 
@@ -107,6 +108,10 @@ def test_a_network_is_compiled_after_it_is_attached() -> None:
     )
     with pytest.raises(ValueError, match=r"compiled already: attach net\._orig_mod"):
         attach(torch.compile(network, backend="eager"), **options)
+    in_place = copy.deepcopy(network)
+    in_place.compile(backend="eager")
+    with pytest.raises(ValueError, match=r"compiled already: leave net\.compile\(\) out"):
+        attach(in_place, **options)
     assert attach(network, **options).taps.names == ["1"]
 
 

@@ -122,6 +122,8 @@ def attach(
         raise ValueError("the method initialises the network on real data: pass example=... and labels=...")
     if method is not None and hasattr(network, "_orig_mod"):
         raise ValueError("the network is compiled already: attach net._orig_mod, and compile the wrapper")
+    if method is not None and getattr(network, "_compiled_call_impl", None) is not None:
+        raise ValueError("the network is compiled already: leave net.compile() out, and compile the wrapper")
     example = example_of(network, example)
     if method is not None and method.branches is None:
         if taps not in ("auto", []):

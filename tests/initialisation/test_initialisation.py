@@ -513,6 +513,76 @@ def test_layers_after_one_that_seldom_fires_keep_its_rate() -> None:
     assert all(0.5 * first < rate < 2 * first for rate in rates)
 
 
+class Blocks(nn.Module):
+    """Blocks that declare nothing, ``spike(drop(f(x)) + x)``."""
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.spike = LIF()
+        self.blocks = nn.ModuleList(nn.ModuleDict(self.block(drop)) for _ in range(8))
+        self.classifier = nn.Linear(8, 10)
+
+    def block(self, drop: float) -> dict[str, nn.Module]:
+        def layers() -> nn.Module:
+            return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+
+        return {"f": layers(), "inner": LIF(), "g": layers(), "drop": nn.Dropout(drop), "spike": LIF()}
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.spike(self.stem(x).expand(2, -1, -1, -1, -1))
+        for block in self.blocks:
+            parts: Any = block
+            inner = parts["inner"](parts["f"](x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            x = parts["spike"](parts["drop"](parts["g"](inner.flatten(0, 1)).unflatten(0, x.shape[:2])) + x)
+        return self.classifier(x.mean((0, 3, 4)))
+
+
+@pytest.mark.parametrize("case", ["autocast", "bfloat16", "dropout"])
+def test_rounding_and_dropout_do_not_hide_what_a_block_adds(case: str) -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 10
+    net = Blocks(0.1 if case == "dropout" else 0.0)
+    plain = Blocks()
+    plain.load_state_dict(net.state_dict())
+    expected = initialise(plain, x, labels)
+    if case == "bfloat16":
+        net, x = net.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
+        report = initialise(net, x, labels)
+    assert report.surrogates.keys() == expected.surrogates.keys()
+    assert report.gradients == pytest.approx(expected.gradients, abs=0.2)
+    scales = {name: scale for name, (scale, _) in expected.norms.items()}
+    assert {name: scale for name, (scale, _) in report.norms.items()} == pytest.approx(scales, rel=0.1)
+    dtype = torch.bfloat16 if case == "bfloat16" else torch.float32
+    assert {parameter.dtype for parameter in net.parameters()} == {dtype}
+
+
+def test_spikingjellys_clif_evaluates() -> None:
+    from spikingjelly.activation_based import layer, neuron
+
+    net = nn.Sequential(
+        layer.Conv2d(3, 8, 3, step_mode="m"),
+        layer.BatchNorm2d(8, step_mode="m"),
+        neuron.ComplementaryLIFNode(step_mode="m"),
+        layer.Flatten(step_mode="m"),
+        layer.Linear(288, 10, step_mode="m"),
+    )
+    x = torch.randn(2, 16, 3, 8, 8)
+    initialise(net, x, torch.arange(16) % 10)
+    assert copy.deepcopy(net).eval()(x).shape == (2, 16, 10)
+
+
+def test_compiled_parts_that_ran_before_are_measured() -> None:
+    (x, labels), net = batch(16, 8), Blocks()
+    net.blocks[1]["g"] = torch.compile(net.blocks[1]["g"], backend="eager")
+    net.blocks[2]["spike"] = torch.compile(net.blocks[2]["spike"], backend="eager")
+    net(x).sum().backward()
+    names = [report.layer for report in examine(net, [(x, labels)]).layers]
+    assert len(names) == 17
+    assert not initialise(net, x, labels).skipped
+
+
 def test_a_compiled_network_is_initialised_as_the_network_itself() -> None:
     (x, labels), net = batch(16, 8), resnet("basic", lif, name="resnet8")
     expected = initialise(copy.deepcopy(net), x, labels)

@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from shortcut_snn import FiringRatePenalty, firing_rates, nets
 from shortcut_snn.method import Method
@@ -153,3 +154,20 @@ def test_a_recipe_names_its_penalty():
     small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"kind": "resnet8", "width": 2}}
     task, _ = build(recipe_of(recipe.to_dict(), small))
     assert task.method.penalty == FiringRatePenalty(target=0.1)
+
+
+def test_a_layer_without_gradients_is_no_silent_exception() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 8), LIF())
+
+    def recorded(use_reentrant: bool) -> FiringRates:
+        with firing_rates(net) as rates:
+            x = net[1](net[0](3 * torch.rand(4, 5, 6)))
+            checkpoint(net[2:], x, use_reentrant=use_reentrant)
+        return rates
+
+    FiringRatePenalty()(recorded(use_reentrant=False)).backward()
+    assert net[2].weight.grad is not None
+    with pytest.raises(RuntimeError, match="the layer '3' runs without gradients"):
+        FiringRatePenalty()(recorded(use_reentrant=True))
+    with torch.no_grad():
+        assert FiringRatePenalty()(recorded(use_reentrant=False)) > 0

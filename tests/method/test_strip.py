@@ -1,6 +1,7 @@
 """``strip`` with proof: what ships computes, bit for bit, what the wrapped network computed."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,23 @@ def test_a_tap_that_changes_the_network_is_found_out() -> None:
         model.strip(check=x)
     assert hooks(model.network) == 1
     assert len(model(x).branches) == 1
+
+
+def test_strip_leaves_buffers_as_they_were() -> None:
+    network, x = Counting(), torch.rand(8, 4)
+    attach(network, ["spike"], example=x, labels=torch.arange(8) % 3, method="loss_sum").strip(check=x)
+    assert network.calls == 0
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spike, self.last = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        return self.last(self.spike(self.first(x)))
 
 
 def test_strip_detects_state_that_is_not_reset() -> None:

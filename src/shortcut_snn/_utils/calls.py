@@ -2,8 +2,9 @@
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -27,6 +28,12 @@ def check_is_module(network: Any) -> None:
 def uncompiled(network: nn.Module) -> Any:
     """Return the network that a compiled one was made from. Hooks of a compiled network would be compiled with it."""
     return getattr(network, "_orig_mod", network)
+
+
+def eager() -> AbstractContextManager[None]:
+    """Return a context in which compiled modules run as plain Python, and so call hooks that came later."""
+    # Without _dynamo nothing is compiled, and importing it takes seconds.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def example_of(network: nn.Module, example: Any) -> Any:

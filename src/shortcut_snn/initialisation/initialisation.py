@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import inputs_of, tensors_in, uncompiled
+from .._utils.calls import eager, inputs_of, map_tensors, tensors_in, uncompiled
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection.neurons import custom_neurons, find_neurons
 from ..measurement import probe
-from ..measurement.layers import Loss, chain, check_can_examine, trained_chain
+from ..measurement.layers import Loss, chain, check_can_examine, trained_chain, without_dropout
 from ..measurement.probe import LayerTally
 from ..measurement.setup import Setup, wrapped_copy
 from ..method import Shortcut
@@ -126,7 +126,8 @@ def initialise(
         (True, {})
     """
     network = uncompiled(network)
-    with custom_neurons(spiking):
+    device = next(network.parameters(), torch.empty(0)).device.type
+    with custom_neurons(spiking), eager(), torch.autocast(device, enabled=False):
         return _initialise(network, example, labels, loss)
 
 
@@ -142,6 +143,9 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     if all(tensor.numel() and (tensor == tensor.flatten()[0]).all() for tensor in tensors):
         raise ValueError("the example has the same value everywhere, so nothing can be measured: pass real data")
     setup = wrapped_copy(network, (example, labels), loss)
+    # A sum of rounded numbers does not show its parts.
+    setup.model._apply(_in_single_precision)  # type: ignore[no-untyped-call]
+    example = map_tensors(_in_single_precision, example)
     structure, norms, surrogates = _set(setup, setup.network, example, labels)
     layers = setup.examine([(example, labels)]).layers
     reports = {report.layer: report for report in chain(layers)}
@@ -175,6 +179,10 @@ def _initialise(network: nn.Module, example: Any, labels: Any, loss: Loss) -> In
     return result
 
 
+def _in_single_precision(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def _means(norm: Any) -> tuple[float, float]:
     return norm.weight.mean().item(), 0.0 if norm.bias is None else norm.bias.mean().item()
 
@@ -184,7 +192,9 @@ def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[S
     args, kwargs = inputs_of(network, example)
 
     def run() -> Any:
-        return setup.model(*args, **kwargs)
+        # What a layer adds to its input would not be the output of its norm.
+        with without_dropout(setup.model):
+            return setup.model(*args, **kwargs)
 
     def backward() -> dict[str, LayerTally]:
         with preserving_state(setup.model), probe(network) as tallies:

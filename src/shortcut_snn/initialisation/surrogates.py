@@ -121,6 +121,16 @@ class ScaledSpike(nn.Module):
         super().__init__()
         self.function, self.factor, self.width = function, factor, width
 
+    def __getattr__(self, name: str) -> Any:
+        """Return other attributes of the function, such as those that SpikingJelly's CLIF reads in eval mode."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # A copy has no function at first.
+            if name == "function":
+                raise
+            return getattr(self.function, name)
+
     def forward(self, v: Tensor) -> Tensor:
         """Return spikes."""
         spikes = self.function(v)

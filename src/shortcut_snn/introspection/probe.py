@@ -17,7 +17,7 @@ import copy
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import Reset, call_on, copy_network, evaluation, map_tensors, tensors_in
+from .._utils.calls import Reset, call_on, copy_network, eager, evaluation, map_tensors, tensors_in
 from ..method.taps import Extract, first_tensor, tensor_in
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of
@@ -287,11 +287,10 @@ def _fire(calls: Sequence[Any]) -> bool:
 def _reproducible(network: nn.Module, training: bool = False) -> Iterator[None]:
     """Run without gradients and from fixed seeds, with every module called; restore random states afterwards."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    # Compiled modules would be compiled again for every copy. Without _dynamo nothing is compiled.
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
     numpy = sys.modules.get("numpy")
     try:
-        with evaluation(network), eager:
+        # Compiled modules would be compiled again for every copy.
+        with evaluation(network), eager():
             # The fast path of attention calls no submodules.
             torch.backends.mha.set_fastpath_enabled(False)
             if training:

@@ -1,7 +1,8 @@
 """Examine every spiking layer on a few batches: firing rate, how much of the input is left, and the gradient."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from .._utils.calls import Reset, check_is_module, inputs_of
+from .._utils.calls import Reset, check_is_module, eager, inputs_of
 from .._utils.module_state import hooked, preserving_state
 from ..introspection.adapters import find_adapters, library_reset
 from ..introspection.neurons import find_neurons, steps_first
@@ -124,13 +125,14 @@ def examine(
     check_can_examine(network, batches)
     reports, reset = [], reset or library_reset(find_adapters(model)) or (lambda model: None)
     for inputs, labels in batches:
-        with preserving_state(model), probe(network) as tallies:
+        with eager(), preserving_state(model), probe(network) as tallies:
             reset(model)
             args, kwargs = inputs_of(network, inputs)
             loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
             reports.append(layer_reports(network, tallies))
             reset(model)
-        kept = measure_kept(model, network, args, kwargs, reset)
+        with eager():
+            kept = measure_kept(model, network, args, kwargs, reset)
         reports[-1] = tuple(replace(report, kept=kept.get(report.layer, math.nan)) for report in reports[-1])
     return Examination(tuple(reports))
 
@@ -216,6 +218,16 @@ def measure_kept(
     }
 
 
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Turn off dropout for a block, of modules and of functions; :func:`.preserving_state` restores the modules."""
+    for module in nn.Module.modules(model):
+        if "drop" in type(module).__name__.lower():
+            module.eval()
+    with _WithoutDropout():
+        yield
+
+
 class _WithoutDropout(TorchFunctionMode):
     """Lets ``F.dropout`` and its like return their input."""
 
@@ -241,11 +253,8 @@ def _firing_rates(
         if before is None or before.shape == spikes.shape:
             rates[name] = spikes if before is None else before + spikes
 
-    with preserving_state(model), torch.no_grad(), hooked(find_neurons(network), add), _WithoutDropout():
-        for module in nn.Module.modules(model):
-            # It would tell samples apart where the input is lost.
-            if "drop" in type(module).__name__.lower():
-                module.eval()
+    # Dropout would tell samples apart where the input is lost.
+    with preserving_state(model), torch.no_grad(), hooked(find_neurons(network), add), without_dropout(model):
         reset(model)
         model(*args, **kwargs)
         reset(model)

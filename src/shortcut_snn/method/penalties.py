@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from .. import components
@@ -19,9 +20,13 @@ class FiringRates:
 
     spikes: dict[str, Tensor] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
+    without_gradients: set[str] = field(default_factory=set, init=False)
+    """Layers that ran while gradients were off."""
 
     def add(self, layer: str, spikes: Tensor, elements: int) -> None:
         """Add the number of spikes of one call of a layer."""
+        if not torch.is_grad_enabled():
+            self.without_gradients.add(layer)
         self.spikes[layer] = self.spikes[layer] + spikes if layer in self.spikes else spikes
         self.elements[layer] = self.elements.get(layer, 0) + elements
 
@@ -52,6 +57,7 @@ class FiringRatePenalty:
 
     Raises:
         ValueError: an option out of range.
+        RuntimeError: when called: some layers ran without gradients, and others with them.
 
     Example:
         >>> import torch
@@ -74,4 +80,9 @@ class FiringRatePenalty:
 
     def __call__(self, rates: FiringRates) -> Tensor:
         """Return the term, 0-dimensional."""
+        if rates.without_gradients and any(spikes.requires_grad for spikes in rates.spikes.values()):
+            raise RuntimeError(
+                f"the layer {min(rates.without_gradients)!r} runs without gradients, so no penalty reaches it: it is "
+                "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
+            )
         return self.weight * (rates.mean - self.target).relu()

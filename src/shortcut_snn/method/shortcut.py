@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._utils.calls import call_on, check_is_module, detached_states, evaluation, inputs_of, primary
+from .._utils.module_state import preserving_state
 from .heads import fit_prediction, fit_steps
 from .layout import Layout, Readout
 from .method import Method, method_named
@@ -333,8 +334,12 @@ class Shortcut(nn.Module):
         for tapped in (True, False):
             self.reset()
             try:
-                # evaluation() restores the random state, so both passes draw the same numbers.
-                with evaluation(self.network), self.batch_size(*inputs_of(self.network, batch)):
+                # Buffers and random states are restored, so both passes start alike.
+                with (
+                    preserving_state(self.network, training=False),
+                    evaluation(self.network),
+                    self.batch_size(*inputs_of(self.network, batch)),
+                ):
                     if tapped:
                         self.taps.start()
                     else:
