@@ -6,11 +6,10 @@ import pytest
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli.compare import plan
-from shortcut_snn.cli.compare.planning import without_method
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.components import component_of
 from shortcut_snn.recipes import recipe_of
-from shortcut_snn.recipes.entries import PRESETS, layer, merged, write_recipe
+from shortcut_snn.recipes.entries import PRESETS, layer, write_recipe
 
 from .fake_runs import FakeRuns, table
 
@@ -127,13 +126,37 @@ def test_shared_entries_hold_for_all_methods():
 @pytest.mark.parametrize("preset", ["vanilla", "initialised"])
 def test_the_complete_recipe_of_a_run_keeps_methods_different(preset, tmp_path):
     write_recipe(recipe_of("digits", preset, {"network": {"width": 2}}), tmp_path / "whole.yaml")
-    shared = merged(without_method(tmp_path / "whole.yaml"))
+    shared = layer(tmp_path / "whole.yaml", with_method=False)
     for variant in plan(shared, ["vanilla", "shortcut", "loss_sum", "initialised"], 1).variants:
         assert variant.recipe == recipe_of("digits", variant.label, {"network": {"width": 2}})
-    # The presets that a file names are methods too; its single entries hold for all.
-    (tmp_path / "mine.yaml").write_text("presets: [initialised_loss_sum]\nmethod: {objective: {kind: loss_sum}}\n")
-    assert without_method(tmp_path / "mine.yaml") == {"method": {"objective": {"kind": "loss_sum"}}}
-    assert layer("ms", with_method=False) == {"network": {"block": "ms"}}
+    # The presets that a file names are methods too.
+    (tmp_path / "mine.yaml").write_text("presets: [initialised_loss_sum, ms]\nmethod: {objective: {kind: loss_sum}}\n")
+    assert layer(tmp_path / "mine.yaml", with_method=False) == {"network": {"block": "ms"}}
+
+
+def test_methods_replace_the_method_of_the_shared_recipe(tmp_path, runs, capsys):
+    small, gentle = tmp_path / "small.yaml", tmp_path / "gentle.yaml"
+    small.write_text("network: {width: 2}\nmethod: {branches: {taps: blocks}, objective: {kind: loss_sum}}\n")
+    gentle.write_text("method: {branches: {branch_weight: {kind: cosine, initial: 0.1}}}\n")
+    assert compare(tmp_path / "c", "--config", str(small), methods=("evolutionary", str(gentle))) == 0
+    assert f"{small}: its method is left out" in capsys.readouterr().out
+    recipes = {name: recipe_of(tmp_path / "c" / name / "seed0" / "recipe.yaml") for name in ("evolutionary", "gentle")}
+    for name, method in (("evolutionary", "evolutionary"), ("gentle", gentle)):
+        assert recipes[name].method == recipe_of("digits", method).method
+        assert recipes[name].network.width == 2
+
+
+def test_values_do_not_replace_entries_of_a_method():
+    spec = "vanilla 'optimizer={kind: sgd, lr: 0.5}' neuron.surrogate.kind=rectangle"
+    grid = ["optimizer.lr=0.01,0.03", "neuron.surrogate=triangle,atan", "network.width=2,4"]
+    assert labels([spec], 1, grid) == [
+        f"vanilla network.width={width} optimizer={{kind: sgd, lr: 0.5}} neuron.surrogate.kind=rectangle"
+        for width in (2, 4)
+    ]
+    tuned = plan({}, [spec, "vanilla optimizer=muon"], 1, tune=grid).variants
+    assert [list(variant.tuned) for variant in tuned] == [
+        ["network.width"], ["optimizer.lr", "neuron.surrogate", "network.width"],
+    ]  # fmt: skip
 
 
 # Training, with runs that take no time. The pages of documentation and the demo train real ones.

@@ -141,11 +141,15 @@ def test_energy_repeats_the_run(run, capsys, full_pictures):
     assert output.count(" % ") >= len(with_acs)
 
 
-def test_energy_on_other_data_is_not_written(run, capsys):
+def test_energy_on_other_data_is_not_written(run, tmp_path, capsys):
     before = (run / "energy.csv").read_bytes()
     assert main(["energy", str(run), "--samples", "3", "--set", "data.test_limit=10"]) == 0
     assert (run / "energy.csv").read_bytes() == before
     assert "nothing written" in capsys.readouterr().out
+    np.savez(tmp_path / "rgb.npz", **{f"x_{part}": np.zeros((20, 3, 8, 8), np.uint8) for part in ("train", "test")},
+        **{f"y_{part}": np.arange(20) % 10 for part in ("train", "test")})  # fmt: skip
+    assert main(["energy", str(run), "--set", "data.kind=npz", "--set", f"data.root={tmp_path / 'rgb.npz'}"]) == 1
+    assert "takes 1 channels, got 3" in capsys.readouterr().err
     assert main(["energy", str(run), "--samples", "0"]) == 2
     assert "--samples" in capsys.readouterr().err
 

@@ -88,6 +88,12 @@ def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures, monkeypatc
     assert layers[-1]["gain"] == ""
 
 
+def test_what_is_not_measured_is_named(tmp_path, capsys):
+    method = {"method__penalty": "{kind: firing_rate, target: 0.0}", "method__weight_bits": 4}
+    assert main(["gradients", *options(**FEW, **method), "--out", str(tmp_path / "out")]) == 0
+    assert "measured without method.penalty and method.weight_bits" in capsys.readouterr().out
+
+
 def test_vanilla_has_no_second_column_and_uses_the_batches_there_are(tmp_path, capsys):
     words = ["gradients", "--out", str(tmp_path), "--batches", "7", *options("vanilla", **SETTINGS, **FEW)]
     assert main([*words, "--data.train_limit", "22"]) == 0

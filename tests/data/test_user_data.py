@@ -79,8 +79,7 @@ def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     resumed.begin(1, 3)
     if make is stateful_loaders:
         resumed.train.load_state_dict(state)
-    assert resumed.skips_batches == (make is sets)
-    assert equal(list(resumed.train), second[0 if make is plain_loaders else 3 :])
+    assert equal(list(resumed.train), second[3:])
     assert equal(epoch(resumed, 2), third)
     assert not equal(epoch(make(workers).loaders(4), 1), second)
 

@@ -328,6 +328,8 @@ def test_the_command_sets_stores_and_shows_exits(kept, capsys, tmp_path):
     exits = load(kept).exits
     assert exits is not None
     assert exits.drop == 0.05
+    assert main(["anytime", str(kept), "--set", "network.time_steps=2"]) == 1
+    assert "--set takes data entries, not network" in capsys.readouterr().err
     assert main(["evaluate", str(kept)]) == 0
     assert "with exits (anytime): accuracy" in capsys.readouterr().out
     assert main(["report", str(kept)]) == 0

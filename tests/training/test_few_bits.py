@@ -67,6 +67,7 @@ def test_resumes_bit_for_bit(trained, tmp_path, monkeypatch):
     ("given", "message"),
     [
         ({"network__width": 4}, "network.safetensors does not fit the network: "),
+        ({"method__initialise": True}, "began without a measured initialisation: leave method.initialise out"),
         ({"training__start_from": "nowhere"}, "training.start_from: the folder nowhere does not exist"),
         ({"neuron__kind": "clif", "method__weight_bits": 4}, "method.weight_bits: stem.spike has neurons of CLIF"),
         ({"network__kind": "qkformer", "method__weight_bits": 4}, "not SpikingTransformer; leave it out"),

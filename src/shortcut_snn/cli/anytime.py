@@ -31,6 +31,8 @@ SAMPLES_OF_TIME = 64
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate on the run's validation data, test on its test data, print and draw what the exits save."""
+    if others := options.changes.keys() - {"data"}:
+        raise ValueError(f"anytime runs the network as it was trained: --set takes data entries, not {min(others)}")
     folder = RunFolder(options.run)
     network = read_inference(folder.network(options.weights))
     _, data, recipe = open_run(options.run, options.weights, options.changes)

@@ -15,8 +15,6 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print the energy; write ``energy.csv`` and ``energy.png`` into the run's folder."""
     task, data, _ = open_run(options.run, options.weights, options.changes)
     report = measure_task_energy(task, data, options.samples)
-    if report is None:
-        raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows, folder = energy_rows(report), RunFolder(options.run)
     print(f"{folder} ({options.weights} epoch), mean of {options.samples} samples or fewer; {report}")
     spiking, relu = report.energy, report.relu_energy

@@ -190,6 +190,9 @@ def _print(gradients: Gradients, recipe: Recipe) -> None:
         print(recipe.unused_neuron)
     print(f"{recipe}; {gradients.samples} samples; gradient RMS of the weights:\n")
     print(_gradient_table(gradients.reports))
+    left_out = [name for name in ("penalty", "weight_bits") if getattr(recipe.method, name) is not None]
+    if left_out:
+        print(f"\nmeasured without method.{' and method.'.join(left_out)}")
     print("\nspiking layers, as the recipe trains them:\n")
     print(layer_table(gradients.diagnosis.layers))
     print(f"\n{LAYER_TABLE_LEGEND}")

@@ -29,16 +29,13 @@ class Loaders:
         train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
         test: every test sample once, in order.
         begin: ``begin(epoch, batches)`` skips the first ``batches`` batches of ``epoch``; all other epochs are served
-            in full. Call it before the first iteration.
-        skips_batches: False if ``begin`` cannot skip. ``train`` then serves ``epoch`` from its start, or its
-            ``load_state_dict`` restores the position.
+            in full. Call it before the first iteration, and then ``train.load_state_dict`` if there is one.
     """
 
     train: Loader
     validation: Loader | None
     test: Loader
     begin: Callable[[int, int], None]
-    skips_batches: bool = True
 
     @property
     def samples(self) -> dict[str, int]:

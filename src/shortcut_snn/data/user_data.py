@@ -44,10 +44,9 @@ class UserLoader:
     def begin(self, epoch: int, batches: int) -> None:
         """Start with an epoch after some of its batches, where ``load_state_dict`` then restores the loader.
 
-        A loader without a state cannot skip batches, and yields the epoch from its start.
+        A loader without a state draws these batches again, and they are dropped.
         """
-        self.epoch = epoch
-        self._first = (epoch, batches if self.has_state else 0)
+        self.epoch, self._first = epoch, (epoch, batches)
 
     def __len__(self) -> int:
         try:
@@ -57,7 +56,7 @@ class UserLoader:
             raise TypeError(f"{name} needs a __len__ that returns its number of samples, to count epochs") from None
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, number = self.epoch, self._first[1] if self.epoch == self._first[0] else 0
+        epoch, skipped = self.epoch, self._first[1] if self.epoch == self._first[0] else 0
         if hasattr(self.loader.sampler, "set_epoch"):
             self.loader.sampler.set_epoch(epoch)
         for owner in (self.loader, self.loader.sampler):
@@ -65,14 +64,15 @@ class UserLoader:
                 generator.manual_seed(self._batch_seed(epoch, 0))
         with seeded(self._batch_seed(epoch, 0)):
             batches = iter(self.loader)
-        end = object()
+        number, end = skipped if self.has_state else 0, object()
         while True:
             number += 1
             with seeded(self._batch_seed(epoch, number)):
                 batch = next(batches, end)
             if batch is end:
                 return
-            yield batch
+            if number > skipped:
+                yield batch
 
     def _batch_seed(self, epoch: int, number: int) -> int:
         return int(random_bits(self.seed, Stream.ORDER, epoch, number)[0]) >> 1
@@ -84,8 +84,8 @@ def as_data(
     """Wrap data sets or loaders as data for training.
 
     For data sets, the order of the training samples and the random numbers of each sample are functions of (seed,
-    epoch, index). DataLoaders keep their own order. A run resumes within an epoch of a loader that has ``state_dict``
-    and ``load_state_dict``; any other loader starts the epoch again.
+    epoch, index). DataLoaders keep their own order. A run that resumes within an epoch draws the earlier batches of a
+    loader again, unless it has ``state_dict`` and ``load_state_dict``.
 
     Args:
         source: a :class:`.Data`; or (train, test) or (train, validation, test), each a map-style data set or a
@@ -237,7 +237,7 @@ class LoaderData(UserData):
             raise ValueError(f"DataLoaders cannot be shared among {world} processes: pass the Datasets instead")
         validation = None if self.validation is None else UserLoader(self.validation, seed)
         train = UserLoader(self.train, seed, is_training=True)
-        return Loaders(train, validation, UserLoader(self.test, seed), train.begin, skips_batches=False)
+        return Loaders(train, validation, UserLoader(self.test, seed), train.begin)
 
     def sample(self, count: int) -> Any:
         """Return one batch of at most ``count`` test samples; of a loader that makes no batches, its first one."""

@@ -112,14 +112,11 @@ def built_in() -> dict[str, Path]:
 
 
 def layer(name: str | Path, with_method: bool = True) -> Entries:
-    """Return the entries of a preset, a built-in recipe or a YAML file, on demand without the method of presets."""
+    """Return the entries of a preset, a built-in recipe or a YAML file, on demand without the method."""
     entries = {"presets": [str(name)]} if str(name) in PRESETS else _read_file(name)
     # The method of a preset has all options, so that none of a previous layer's method stays.
-    presets = [
-        {key: value for key, value in PRESETS[preset].items() if with_method or key != "method"}
-        for preset in entries.pop("presets")
-    ]
-    return merged(*presets, entries)
+    made = merged(*(PRESETS[preset] for preset in entries.pop("presets")), entries)
+    return {key: value for key, value in made.items() if with_method or key != "method"}
 
 
 def _read_file(name: str | Path) -> Entries:

@@ -31,18 +31,15 @@ ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 
 @torch.no_grad()
-def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
-    """Return the energy of a task's network on a sample of the test data; None if it has no layers to count."""
+def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport:
+    """Return the energy of a task's network on a sample of the test data."""
     sample = data.sample(samples)
     batches = [sample]
     tensors = sample if isinstance(sample, tuple | list) else ()
     if all(isinstance(part, Tensor) and part.dim() for part in tensors) and len({*map(len, tensors)}) == 1:
         # A run that could train must not run out of memory here.
         batches = list(zip(*(part.split(32) for part in tensors), strict=True))
-    try:
-        return measure_energy(task.model, [task.prepare_batch(batch)[0] for batch in batches])
-    except ValueError:
-        return None
+    return measure_energy(task.model, [task.prepare_batch(batch)[0] for batch in batches])
 
 
 def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
@@ -91,9 +88,12 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     }
     if not trainer.is_global_zero:
         return dict(_finite(result))
-    energy = measure_task_energy(task, data)
-    if energy is not None:
+    energy = None
+    try:
+        energy = measure_task_energy(task, data)
         write_csv(run.folder.table("energy"), energy_rows(energy))
+    except ValueError as error:
+        run.log(f"energy not measured: {error}")
     result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
     result["break_even_rate"] = None if energy is None else energy.break_even_rate
     result = dict(_finite(result))

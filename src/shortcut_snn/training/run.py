@@ -112,8 +112,6 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     if run.batches_done and run.loader_state:
         # Lightning would restore it only before it makes the loaders, and it has made them to count the steps.
         batches.train.load_state_dict(run.loader_state[0])  # type: ignore[attr-defined]
-    elif run.batches_done and not batches.skips_batches:
-        run.log(f"the training loader has no state_dict: epoch {run.epoch + 1} begins again with its first batches")
     run.log(_describe_start(task, batches))
     is_bf16_on_cpu = task.training_options.precision == "bf16" and trainer.strategy.root_device.type == "cpu"
     if is_bf16_on_cpu and (slow := why_bf16_is_slow()):
@@ -219,6 +217,11 @@ def load_start(task: Task, start: str) -> dict[str, dict[str, float]]:
         raise FileNotFoundError(f"training.start_from: {error}") from None
     load_into(task.model.network, state, source.network("last"))
     surrogates = source.read_surrogates()
+    if task.method.initialise and not surrogates:
+        raise ValueError(
+            f"training.start_from: the network of {source} began without a measured initialisation: leave "
+            "method.initialise out, or choose a run that has one"
+        )
     set_surrogates(task.model.network, surrogates)
     task.is_restored = True
     return surrogates

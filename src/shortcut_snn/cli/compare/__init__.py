@@ -12,15 +12,15 @@ from ..._utils.files import refuse_others, write_csv
 from ..._utils.markdown import markdown_table
 from ...recipes import Recipe, changed, parse_options
 from ...recipes.building import load_data
-from ...recipes.entries import merged
+from ...recipes.entries import layer, merged
 from ...training import RunFolder
 from ...training.tables import Metric, format_value
 from .._run_pool import Result, RunPool, TrainingRun
 from .._terminal import print_line, usage_errors
-from .planning import Plan, Point, Variant, as_entries, as_words, folder_name, plan, without_method
+from .planning import Plan, Point, Variant, as_entries, as_words, folder_name, plan
 from .summary import DESCRIPTION, Comparison
 
-__all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compare", "plan", "without_method"]
+__all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compare", "plan"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,10 +28,13 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.out)
     with usage_errors():
         # A method in the shared recipe would make all compared methods the same.
-        shared = merged(*map(without_method, options.layers), parse_options(options.entries))
+        shared = merged(*(layer(name, with_method=False) for name in options.layers), parse_options(options.entries))
         made = plan(
             shared, options.methods, options.seeds, options.grid, options.imports, options.tune, options.tune_epochs
         )
+    for name in options.layers:
+        if Path(name).is_file() and "method" in layer(name):
+            print_line(f"{name}: its method is left out, since --methods names those to compare")
     try:
         _print_table(compare(made, folder, options.jobs, print_line, options.imported), folder)
     except RunsFailed as error:

@@ -1,6 +1,5 @@
 """Plan a comparison: variants of a recipe, their seeds, and the entries to tune for each variant."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._utils.yaml_text import parse
-from ...method.method import NETWORKS, Method
+from ...method.method import NETWORKS
 from ...recipes import Recipe, changed, parse_options
 from ...recipes.entries import from_dict, layer, merged
 from ...training.provenance import flatten_entries, recipe_differences
@@ -142,7 +141,7 @@ def _variant(
     except ValueError as error:
         raise ValueError(f"--methods: {str(error).lower()} in {spec!r}") from None
     network = {"network": NETWORKS[method]} if method in NETWORKS else {}
-    own_keys = {option.partition("=")[0] for option in own_options} | {key for key, _ in flatten_entries(network)}
+    own_keys = {key for key, _ in flatten_entries(merged(network, parse_options(own_options)))}
     if "training.seed" in {*own_keys, *point, *tuned}:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
     method_entries = merged(_lay_over_method(entries, layer(method)), parse_options(own_options))
@@ -150,7 +149,8 @@ def _variant(
 
     def concerns(key: str) -> bool:
         # A method without branches has no entries of branches, and a method's own entries are not varied.
-        return key not in own_keys and (has_branches or not key.startswith("method.branches."))
+        is_own = any(own == key or own.startswith(f"{key}.") for own in own_keys)
+        return not is_own and (has_branches or not key.startswith("method.branches."))
 
     varied = as_words({key: value for key, value in point.items() if concerns(key)})
     return Variant(
@@ -193,14 +193,3 @@ def _lay_over_method(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> d
         shared["method"] = {key: value for key, value in shared["method"].items() if key != "branches"}
     rest = {key: value for key, value in preset.items() if key != "method"}
     return merged({"method": method} if method else {}, shared, rest)
-
-
-def without_method(name: str) -> dict[str, Any]:
-    """Return the entries of a preset, recipe or file, except for a method that is written out in full.
-
-    The recipe of a run states its whole method, which would make all compared methods the same.
-    """
-    entries = layer(name, with_method=False)
-    method = entries.get("method")
-    is_complete = isinstance(method, Mapping) and method.keys() >= {field.name for field in dataclasses.fields(Method)}
-    return {key: value for key, value in entries.items() if not (is_complete and key == "method")}
