@@ -148,6 +148,26 @@ def test_the_order_of_samples_and_time_does_not_matter(neuron: Any, samples: int
     assert report.relu_energy == measure_energy(net, [x], 4, labels=labels, spiking=spiking).relu_energy
 
 
+class Static(Network):
+    """Shows images for 4 time steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(3 * x.expand(4, -1, -1))
+
+
+def test_as_many_samples_as_time_steps_are_told_apart() -> None:
+    net, images = Static(Whole), torch.rand(8, 64)
+    reports = [measure_energy(net, [images[:samples]], spiking=Whole) for samples in (3, 4, 5)]
+    assert {report.bits for report in reports} == {3}
+    assert reports[1].relu_energy == pytest.approx(reports[0].relu_energy)
+    labels = torch.arange(8) % 3
+    kept = [
+        diagnose(net, [(images[:samples], labels[:samples])], F.cross_entropy, spiking=Whole).layers[0].kept
+        for samples in (3, 4, 5)
+    ]
+    assert max(kept) - min(kept) < 0.15
+
+
 class Named(Whole):
     def forward(self, current: Tensor, v: Tensor | None = None, decay: float = 0.5) -> Tensor:  # type: ignore[override]
         assert (v, decay) == (None, 0.9)

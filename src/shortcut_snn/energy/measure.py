@@ -198,7 +198,7 @@ def _run(network: nn.Module, layout: Layout, batch: Any) -> None:
 def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> int | None:
     """Return T of a network with an inner time loop, as its neurons see it; None if it has no known neurons."""
     steps: dict[str, int] = {}
-    run = partial(_run, network, layout, batch)
+    run = partial(_run, network, layout)
     find_sequence_neurons(network, run, _samples(layout, batch), layout, batch)
     stepwise_neurons, read_spikes = single_step_neurons(network), steps_first(network)
 
@@ -206,7 +206,7 @@ def _time_steps_of_neurons(network: nn.Module, layout: Layout, batch: Any) -> in
         steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(read_spikes(name, module, output))
 
     with hooked(find_neurons(network), count_steps):
-        run()
+        run(batch)
     return min(steps.values(), default=None)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import primary
+from .._utils.calls import map_tensors, primary
 from .._utils.module_state import hooked
 from ..method import Layout
 from ..method.taps import first_tensor
@@ -45,7 +46,7 @@ def custom_neurons(classes: type[nn.Module] | tuple[type[nn.Module], ...]) -> It
 
 
 def find_sequence_neurons(
-    network: nn.Module, run: Callable[[], object], samples: int, layout: Layout, example: Any
+    network: nn.Module, run: Callable[[Any], object], samples: int, layout: Layout, example: Any
 ) -> None:
     """Find out which custom neurons take a whole sequence: they are called once, not on ``samples`` first.
 
@@ -54,18 +55,34 @@ def find_sequence_neurons(
     """
     custom = _CUSTOM.get()
     sizes = primary(example).shape if layout.run is None else ()
-    calls: dict[str, list[torch.Size]] = {}
+    neurons = custom.neurons(network)
 
-    def count(name: str, module: Any, args: Any, output: Any) -> None:
-        calls.setdefault(name, []).append(first_tensor(output).shape)
+    def shapes_of(example: Any) -> dict[str, torch.Size]:
+        """Return the shape of the output of each neuron that is called once."""
+        calls: dict[str, list[torch.Size]] = {}
 
-    if neurons := custom.neurons(network):
+        def count(name: str, module: Any, args: Any, output: Any) -> None:
+            calls.setdefault(name, []).append(first_tensor(output).shape)
+
         with hooked(neurons, count):
-            run()
-    for name, (shape, *others) in calls.items():
+            run(example)
+        return {name: shape for name, (shape, *others) in calls.items() if not others}
+
+    shapes = shapes_of(example) if neurons else {}
+    lengths = {name: shape[0] for name, shape in shapes.items() if shape[0] != samples}
+    axis = layout.batch_axis
+    if len(lengths) < len(shapes) and axis is not None and samples:
+        # There may be as many time steps as samples. One sample more does not change the time steps.
+        repeated = map_tensors(partial(_with_one_more, axis=axis, samples=samples), example)
+        lengths |= {name: shape[0] for name, shape in shapes_of(repeated).items() if shape[0] == samples}
+    for name, shape in shapes.items():
         like_input = len(sizes) > 2 and shape[:2] == sizes[:2]
-        if not others and (like_input or shape[0] != samples):
+        if like_input or name in lengths:
             custom.sequences[name] = int(like_input and layout.batch_axis == 0)
+
+
+def _with_one_more(x: Tensor, axis: int, samples: int) -> Tensor:
+    return torch.cat([x, x.narrow(axis, 0, 1)], axis) if x.dim() > axis and x.shape[axis] == samples else x
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -49,10 +48,14 @@ def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | No
         setup = Setup(model, loss)
     else:
         setup = Setup(_wrap(network, batch, loss, reset), _loss_of_wrapper(loss))
-    args, kwargs = inputs_of(setup.network, batch[0])
+
+    def run(inputs: Any) -> None:
+        args, kwargs = inputs_of(setup.network, inputs)
+        setup.model.reset()
+        setup.model(*args, **kwargs)
+
     samples = len(batch[1]) if isinstance(batch[1], Tensor) and batch[1].dim() else 0
     with preserving_state(setup.model), torch.no_grad():
-        run = partial(setup.model, *args, **kwargs)
         find_sequence_neurons(setup.network, run, samples, setup.model.layout, batch[0])
     return setup
 
