@@ -72,16 +72,17 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     In the block the parameters have no gradients, and hooks that follow on gradients, such as an optimizer's step in
     the backward pass, do not run. In training mode gradients are enabled, and batch norm uses the batch's statistics.
     """
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    hook_tables = [hooks for p in model.parameters() if (hooks := p._post_accumulate_grad_hooks)]
+    # A network may have attributes that hide torch's methods.
+    modes = {module: module.training for module in nn.Module.modules(model)}
+    buffers = {name: buffer.detach().clone() for name, buffer in nn.Module.named_buffers(model)}
+    gradients = {name: parameter.grad for name, parameter in nn.Module.named_parameters(model)}
+    hook_tables = [hooks for p in nn.Module.parameters(model) if (hooks := p._post_accumulate_grad_hooks)]
     saved_hooks = [dict(hooks) for hooks in hook_tables]
     try:
         model.train(training)
         for hooks in hook_tables:
             hooks.clear()
-        for parameter in model.parameters():
+        for parameter in nn.Module.parameters(model):
             parameter.grad = None
         with preserve_random_state(), torch.set_grad_enabled(training or torch.is_grad_enabled()):
             yield
@@ -90,14 +91,14 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
             hooks.update(saved)
         for module, mode in modes.items():
             module.training = mode
-        for name, parameter in model.named_parameters():
+        for name, parameter in nn.Module.named_parameters(model):
             parameter.grad = gradients[name]
         _restore_buffers(model, buffers)
 
 
 @torch.no_grad()
 def _restore_buffers(model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> None:
-    for name, buffer in list(model.named_buffers()):
+    for name, buffer in list(nn.Module.named_buffers(model)):
         saved = buffers.get(name, buffer)
         is_expanded = 0 in buffer.stride() and buffer.numel() > 1
         if buffer.shape == saved.shape and buffer.is_leaf and not is_expanded:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._utils.calls import eager, inputs_of, map_tensors, tensors_in, uncompiled
+from .._utils.calls import check_is_module, eager, inputs_of, map_tensors, tensors_in, uncompiled
 from .._utils.module_state import preserving_state, restored_on_error
 from ..introspection.neurons import custom_neurons, find_neurons
 from ..measurement import probe
@@ -126,7 +126,8 @@ def initialise(
         (True, {})
     """
     network = uncompiled(network)
-    device = next(network.parameters(), torch.empty(0)).device.type
+    check_is_module(network)
+    device = next(nn.Module.parameters(network), torch.empty(0)).device.type
     with custom_neurons(spiking), eager(), torch.autocast(device, enabled=False):
         return _initialise(network, example, labels, loss)
 
