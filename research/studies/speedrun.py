@@ -88,7 +88,6 @@ class SpeedrunVGG(SpikingVGG):
         norm_momentum: weight of a batch in a norm's running statistics.
         identity: whether the first filters of a layer start as the identity.
         width: channels of the first layer.
-        last: channels of each layer of the last stage, relative to the first layer.
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class SpeedrunVGG(SpikingVGG):
         norm_momentum: float = 0.1,
         identity: bool = False,
         width: int = 64,
-        last: Sequence[int] = (4,),
         make_neuron: Any = None,
     ) -> None:
         channels = 3 if stem == "none" else 24
@@ -113,8 +111,7 @@ class SpeedrunVGG(SpikingVGG):
             "make_neuron": make_neuron,
             "classifier_std": "1/inputs",
         }
-        widths, pooling = spiking_vgg6.args
-        super().__init__((*widths[:-1], tuple(last)), pooling, num_classes, time_steps, **options)
+        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)
         self.in_channels = 3
         self.stem: nn.Module = nn.Identity()
         if stem != "none":
