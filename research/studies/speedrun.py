@@ -111,7 +111,8 @@ class SpeedrunVGG(SpikingVGG):
             "make_neuron": make_neuron,
             "classifier_std": "1/inputs",
         }
-        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)
+        widths, pooling = spiking_vgg6.args
+        super().__init__(widths, pooling, num_classes, time_steps, **options)
         self.in_channels = 3
         self.stem: nn.Module = nn.Identity()
         if stem != "none":
