@@ -164,10 +164,11 @@ def attach(
         return wrap(network, layout, method, example=example, labels=labels, head=head, log=log)
 
 
-def check_known(known: Known) -> None:
+def check_known(known: Mapping[str, object]) -> None:
     """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none."""
-    for name in known.keys() - Known.__annotations__.keys():
-        choices = (*inspect.signature(attach).parameters, *Known.__annotations__)
+    parameters = inspect.signature(attach).parameters.values()
+    choices = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD] + [*Known.__annotations__]
+    for name in known.keys() - choices:
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
     axes = known.get("time_axis")
     for axis in axes if isinstance(axes, list | tuple) else [axes]:

@@ -1,6 +1,7 @@
 """A LightningModule of a user's own, with its own loss and optimizer, trained with the callback and without."""
 
 import copy
+import dataclasses
 import functools
 import pickle
 from pathlib import Path
@@ -251,6 +252,22 @@ def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any) -> Non
     quick(module, few(loaders), callback)
     assert not torch.equal(module.net.layer1[0].weight, before["layer1.0.weight"])
     assert all(parameter.grad is None or parameter.grad.any() for parameter in module.net.parameters())
+
+
+def test_a_layout_of_attach_is_taken(loaders: Any, tmp_path: Path) -> None:
+    module, twin, evaluated = same_start(), same_start(), same_start()
+    example = module.example_input_array
+    layout = attach(twin.net, "blocks", example=example, num_classes=10, log=lambda _: None).layout
+    fit(module, loaders, tmp_path / "layout", ShortcutCallback("net", layout=layout), epochs=1)
+    fit(twin, loaders, tmp_path / "blocks", ShortcutCallback("net", "blocks", num_classes=10), epochs=1)
+    assert_same(module.state_dict(), twin.state_dict())
+    # In evaluation its reset is called, too.
+    were_reset = []
+    layout = dataclasses.replace(layout, reset=were_reset.append)
+    callbacks: list[pl.Callback] = [ShortcutCallback("net", layout=layout)]
+    pl.Trainer(callbacks=callbacks, accelerator="cpu", logger=False).validate(evaluated, loaders[1], verbose=False)
+    assert were_reset
+    assert all(network is evaluated.net for network in were_reset)
 
 
 def test_two_callbacks_are_removed_again(loaders: Any) -> None:

@@ -57,7 +57,7 @@ class ShortcutCallback(Callback):
         labels: returns the target of a batch, for these objectives; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
         example_labels: labels of the example.
-        options: other arguments of ``attach``, such as ``num_classes``, ``head``, ``reset``, ``channel_axis``, and
+        options: other arguments of ``attach``, such as ``layout``, ``head``, ``reset`` and ``spiking``, and
             ``loop="network"`` if one call of the network is a single time step, and the example one too.
 
     Raises:
@@ -98,7 +98,7 @@ class ShortcutCallback(Callback):
                 f"leave the callback out{hint}"
             )
         self.head, self.log_layout = options.pop("head", None), options.pop("log", None)
-        check_known(options)  # type: ignore[arg-type]
+        check_known(options)
         for name, function in (("criterion", criterion), ("labels", labels)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, got {type(function).__name__} {function!r}")
@@ -205,7 +205,8 @@ class ShortcutCallback(Callback):
         if self._shortcut is not None and self._shortcut.network is network:
             self._reset = self._shortcut.reset
         else:
-            reset = self.options.get("reset", "auto")
+            layout = self.options.get("layout")
+            reset = self.options.get("reset", "auto" if layout is None else layout.reset)
             reset = library_reset(find_adapters(network)) if reset == "auto" else reset
             self._reset = None if reset is None else functools.partial(reset, network)
         handle = pl_module.register_load_state_dict_pre_hook(self._drop_branches)  # type: ignore[no-untyped-call]
