@@ -9,7 +9,9 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
+import shortcut_snn
 from shortcut_snn import LossSum, attach, diagnose
+from shortcut_snn.method import Readout
 from shortcut_snn.method.method import METHODS
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import recipe_of
@@ -397,6 +399,32 @@ def test_the_printed_call_repeats_the_layout(case: str) -> None:
         layout.readout,
         layout.num_classes,
     )
+
+
+class SpikesAndPotentials(nn.Module):
+    """Returns both for every step, as loops of snnTorch do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = Recurrent(3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        potentials = self.recurrent(x)
+        return (potentials > 0).float(), potentials
+
+
+def test_a_readout_says_which_of_two_outputs_tet_trains() -> None:
+    x, labels, lines, network = SEQUENCES, torch.arange(5) % 3, list[str](), SpikesAndPotentials()
+    options: dict[str, Any] = {"example": x, "labels": labels, "method": "tet"}
+    with pytest.raises(ValueError, match="readout"):
+        attach(network, readout="mean", log=len, **options)
+    model = attach(network, readout=Readout(path=(1,), time_axis=0), log=lines.append, **options)
+    potentials = network(x)[1]
+    torch.testing.assert_close(model(x).main, potentials)
+    torch.testing.assert_close(model.eval()(x).main, potentials.mean(0))
+    call = lines[0].splitlines()[-1].removeprefix("as a call:  ").removesuffix(")")
+    names = {"attach": attach, "net": network, "shortcut_snn": shortcut_snn, "options": options}
+    assert eval(f"{call}, log=len, **options)", names).layout.readout == model.layout.readout
 
 
 def test_a_batch_whose_axes_are_swapped_is_told() -> None:

@@ -198,7 +198,7 @@ def check_calibration(runner: Runner, drop: float, samples: int | None = None) -
     if len(runner.exits) == 1:
         raise ValueError("no exits, as there is one time step and no branches: train with method.branches.keep=true")
     if samples is not None and drop * (samples + 1) < 1:
-        remedy = f"calibrate on {ceil(1 / drop):,} or more (of a run: data.validation), or permit a larger drop"
+        remedy = f"calibrate on {ceil(1 / drop) - 1:,} or more (of a run: data.validation), or permit a larger drop"
         raise ValueError(f"{samples} samples cannot show that accuracy falls by at most {drop:g}: {remedy}")
 
 

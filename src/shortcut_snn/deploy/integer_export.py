@@ -90,7 +90,7 @@ class Integer(Exporter):
     """Integer weights, thresholds and membrane potentials, with a NumPy interpreter and test vectors.
 
     Args:
-        bits: of the weights. The first convolution and the readout have 8.
+        bits: of the weights. The first convolution, the readout and projections of MS blocks have 8.
     """
 
     bits: Annotated[int, Interval(ge=2, le=MAX_BITS)] = 8

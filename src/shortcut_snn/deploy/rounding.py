@@ -69,7 +69,8 @@ def quantised_weights(network: nn.Module, bits: int) -> Iterator[None]:
 def round_weights(network: nn.Module, bits: int) -> None:
     """Round the weights of a network in place, after training with :func:`quantised_weights`.
 
-    An export then finds nothing to round, and nothing that a bias has to take back.
+    An export then finds nothing to round in these layers. It rounds the others to 8 bits: the first, the last, and
+    projections of MS blocks.
 
     Example:
         >>> from shortcut_snn import nets

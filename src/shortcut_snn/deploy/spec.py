@@ -38,7 +38,7 @@ class InputSpec:
         time_steps: number of frames of a recording, if the network has no ``time_steps`` of its own.
         sensor: height and width of the event camera in pixels.
         slicing: frames of a recording last equally long (``"time"``) or hold equally many events (``"count"``).
-        turned: whether recordings in ``.aedat`` files are rotated as in CIFAR10-DVS.
+        turned: whether ``.aedat`` files of version 2 have rows and columns exchanged, as those of CIFAR10-DVS.
         cut_events: number of events of each sample into which a recording is cut.
         cut_duration: duration of each sample.
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from .._utils.calls import Reset, inputs_of, map_tensors, primary, signature_of
 from ..method import TimeLoop
-from ..method.layout import entries
+from ..method.layout import Readout, entries
 from ..method.taps import Extract
 from .adapters import Adapter, find_adapters
 from .answer import Answer, OpenQuestion
@@ -36,10 +36,10 @@ WRAPPER = """
         def forward(self, x): return {call}"""
 
 
-def written(loop: TimeLoop) -> str:
-    """Return a loop as Python text."""
-    values = [f"{one.name}={value!r}" for one in fields(loop) if (value := getattr(loop, one.name)) != one.default]
-    return f"TimeLoop({', '.join(values)})"
+def written(answer: TimeLoop | Readout) -> str:
+    """Return a loop or a readout as Python text."""
+    values = [f"{one.name}={value!r}" for one in fields(answer) if (value := getattr(answer, one.name)) != one.default]
+    return f"{type(answer).__name__}({', '.join(values)})"
 
 
 class StepArguments:

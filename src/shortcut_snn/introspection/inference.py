@@ -93,6 +93,8 @@ def reproducing_arguments(layout: Layout) -> dict[str, str]:
     }
     if readout is None or (isinstance(readout, Readout) and readout == Readout()):
         arguments["readout"] = "None"
+    elif isinstance(readout, Readout) and not readout.unfold and layout.reasons.get("readout") == "your readout=...":
+        arguments["readout"] = f"shortcut_snn.method.{written(readout)}"
     elif isinstance(readout, Readout):
         path = "".join(f"[{key!r}]" for key in readout.path)
         how = repr(readout.steps or "auto")

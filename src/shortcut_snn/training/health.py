@@ -29,7 +29,7 @@ def gradient_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 class Health(Callback):
-    """Measures firing rate, silent and saturated neurons and gradient of every layer, every ``every`` steps.
+    """Measures firing rate, silent and saturated neurons and gradient of every layer, every ``every`` batches.
 
     Gradients are measured at the spikes by hooks, so training gives the same result with and without this callback. In
     fp16 they include the loss scale; the ratio between layers, by which they are judged, does not.
@@ -37,7 +37,7 @@ class Health(Callback):
     It works with any LightningModule whose neurons are built-in or of SpikingJelly, snnTorch, Norse or sinabs.
 
     Args:
-        every: steps between measurements within an epoch; one costs a fraction of a step
+        every: batches between measurements within an epoch; one costs a fraction of a step
             (research/studies/watch_cost.py).
         network: returns the network of the Lightning module; by default the module itself.
         log: receives one line for each kind of problem.
