@@ -116,7 +116,7 @@ def attach(
     """
     if isinstance(taps, Tensor):
         raise TypeError("the second argument of attach names taps, got a tensor: pass a batch as example=...")
-    check_known(known)
+    check_known({"layout": layout, **known})
     method = method_named(method)
     if method is not None and method.initialise and labels is None:
         raise ValueError("the method initialises the network on real data: pass example=... and labels=...")
@@ -165,11 +165,13 @@ def attach(
 
 
 def check_known(known: Mapping[str, object]) -> None:
-    """Raise an error for an argument that :func:`attach` does not have, or an axis of time that is none."""
+    """Raise an error for an argument that :func:`attach` does not have, a layout or an axis of time that is none."""
     parameters = inspect.signature(attach).parameters.values()
     choices = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD] + [*Known.__annotations__]
     for name in known.keys() - choices:
         raise TypeError(f"attach has no argument {name!r}{suggestion(name, choices)}")
+    if not isinstance(layout := known.get("layout"), Layout | None):
+        raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     axes = known.get("time_axis")
     for axis in axes if isinstance(axes, list | tuple) else [axes]:
         if axis not in ("auto", None, 0, 1):
@@ -178,8 +180,6 @@ def check_known(known: Mapping[str, object]) -> None:
 
 def _declared(taps: str | int | Sequence[str], layout: Layout, known: Known) -> tuple[str | int | Sequence[str], Known]:
     """Return the taps of a declared layout, and its fields as what is known: introspection then verifies them."""
-    if not isinstance(layout, Layout):
-        raise TypeError(f"layout=... is a Layout, as attach(...).layout, got {layout!r}")
     if layout.run is not None and not isinstance(layout.run, TimeLoop):
         raise ValueError("layout.run must be a TimeLoop or None: pass a layout with another run to wrap")
     loop: TimeLoop | Literal["network"] = "network" if layout.run is None else layout.run

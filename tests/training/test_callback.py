@@ -417,6 +417,7 @@ def test_the_network_is_named_not_passed() -> None:
     [
         ({"chanel_axis": 1}, r"attach has no argument 'chanel_axis' \(did you mean channel_axis\?\)"),
         ({"labels": 1}, "labels must be a function, got int 1"),
+        ({"layout": "blocks"}, r"layout=... is a Layout, as attach\(...\).layout, got 'blocks'"),
         ({"criterion": "cross_entropy"}, "criterion must be a function, got str 'cross_entropy'"),
     ],
 )
