@@ -125,6 +125,27 @@ def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
     torch.testing.assert_close(made(v), resized(v), rtol=1e-4, atol=1e-5)
 
 
+class Own:
+    """A surrogate with a width that is not registered."""
+
+    def __init__(self, width: float) -> None:
+        self.width = width
+
+    def __call__(self, v: torch.Tensor) -> torch.Tensor:
+        return (1 - v.abs() / self.width).clamp(min=0)
+
+    def resized(self, width: float) -> "Own":
+        return Own(width)
+
+
+def test_a_surrogate_without_a_name_is_tried_and_has_no_options():
+    net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: LIF(surrogate=Own(1.0)))
+    setup = Setup(wrapped(net, [], num_classes=10), F.cross_entropy)
+    texts = [remedy.text for remedy in neuron_remedies(setup, [batch()])]
+    assert "surrogate width 1.5 in all layers" in " ".join(texts)
+    assert not any("--neuron.surrogate" in text for text in texts)
+
+
 def test_integrate_and_fire_gets_no_decay():
     net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: IF(surrogate=Rectangle(4.0)))
     setup = Setup(wrapped(net, [], num_classes=10), F.cross_entropy)

@@ -11,6 +11,7 @@ from torch import nn
 
 from .._utils.calls import Reset, uncompiled
 from ..components.entries import write
+from ..components.registry import is_component
 from ..initialisation import initialise
 from ..initialisation.surrogates import set_surrogate
 from ..introspection.layers import NORMS, is_layer
@@ -241,9 +242,8 @@ def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, C
 
 
 def _set_width(width: float, setup: Setup) -> None:
+    neuron: Any
     for neuron in find_neurons(setup.network).values():
-        assert isinstance(neuron, Neuron)
-        assert isinstance(neuron.surrogate, Resizable)
         neuron.surrogate = neuron.surrogate.resized(width)
 
 
@@ -259,13 +259,9 @@ def _set_attribute(name: str, value: Any, setup: Setup) -> None:
 
 def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
     """Return the options that give all layers surrogates of this width, in brackets; "" if no options do."""
-    if len({type(surrogate) for surrogate in surrogates}) > 1:
+    if len({type(surrogate) for surrogate in surrogates}) > 1 or not is_component(surrogates[0]):
         return ""
-    try:
-        entries = write(surrogates[0].resized(width))
-    except ValueError:
-        # The surrogate is not registered.
-        return ""
+    entries = write(surrogates[0].resized(width))
     numbers = {name: f"{value:g}" for name, value in entries.items() if isinstance(value, int | float)}
     options = " ".join(f"--neuron.surrogate.{name} {value}" for name, value in numbers.items())
     return f" ({options})" if numbers else ""
