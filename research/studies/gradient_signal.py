@@ -22,6 +22,7 @@ from shortcut_snn._utils.files import write_csv
 from shortcut_snn._utils.statistics import geometric_mean
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.measurement import measure_gradients
+from shortcut_snn.measurement.gradients import first_to_last_ratio
 from shortcut_snn.method import Branches, Method
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
@@ -74,7 +75,7 @@ def main() -> None:
             "path": path,
             "cosine": round(mean_cosine([report.first for report in reports]), 4),
             "rms": f"{geometric_mean([report.first.square().mean().sqrt().item() for report in reports]):.3g}",
-            "first_to_last": f"{geometric_mean([report.ratio for report in reports]):.3g}",
+            "first_to_last": f"{geometric_mean([first_to_last_ratio(report.rms) for report in reports]):.3g}",
         }
         rows.append(row)
         print(" | ".join(f"{value}" for value in row.values()), flush=True)

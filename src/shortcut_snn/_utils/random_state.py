@@ -1,11 +1,11 @@
 """The random states of a process: Python's, NumPy's and torch's, saved, restored and seeded together."""
 
 import random
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -15,10 +15,12 @@ def get_random_state() -> dict[str, Any]:
     The result holds only tensors, numbers, strings and lists, so a checkpoint can store it without pickle.
     """
     version, numbers, gauss = random.getstate()
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(numbers), gauss]}
-    if (numpy := sys.modules.get("numpy")) is not None:
-        kind, keys, *rest = numpy.random.get_state()
-        state["numpy"] = [kind, keys.tolist(), *rest]
+    kind, keys, *rest = np.random.get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -31,10 +33,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
-    if "numpy" in state:
-        import numpy
-
-        numpy.random.set_state(tuple(state["numpy"]))
+    np.random.set_state(tuple(state["numpy"]))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available():
         for device, cuda in enumerate(state.get("cuda", ())[: torch.cuda.device_count()]):
@@ -48,9 +47,7 @@ def preserve_random_state(seed: int | None = None) -> Iterator[None]:
     try:
         if seed is not None:
             random.seed(seed)
-            # NumPy is loaded already wherever its generator can have been used.
-            if (numpy := sys.modules.get("numpy")) is not None:
-                numpy.random.seed(seed)
+            np.random.seed(seed)
             torch.manual_seed(seed)
         yield
     finally:
@@ -64,17 +61,15 @@ def seeded(seed: int) -> Iterator[None]:
     It is faster than :func:`preserve_random_state` and leaves accelerators alone, so it can wrap every sample of a data
     set, also in a worker process that was forked.
     """
-    import numpy
-
-    torch_state, numpy_state = torch.default_generator.get_state(), numpy.random.get_state()
+    torch_state, numpy_state = torch.default_generator.get_state(), np.random.get_state()
     python_state = random.getstate()
     # torch.manual_seed would also seed every accelerator.
     torch.default_generator.manual_seed(seed)
-    numpy.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)
     random.seed(seed)
     try:
         yield
     finally:
         torch.default_generator.set_state(torch_state)
-        numpy.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)
         random.setstate(python_state)

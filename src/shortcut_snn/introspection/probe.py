@@ -14,8 +14,6 @@ The scaling is learned in the base pass and is the same in all others, so that p
 """
 
 import copy
-import random
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .._utils.calls import Reset, call_on, copy_network, eager, evaluation, map_tensors, tensors_in
+from .._utils.random_state import seeded
 from ..method.taps import Extract, first_tensor, tensor_in
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of
@@ -287,20 +286,16 @@ def _fire(calls: Sequence[Any]) -> bool:
 def _reproducible(network: nn.Module, training: bool = False) -> Iterator[None]:
     """Run without gradients and from fixed seeds, with every module called; restore random states afterwards."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    numpy = sys.modules.get("numpy")
     try:
         # Compiled modules would be compiled again for every copy.
-        with evaluation(network), eager():
+        with evaluation(network), eager(), seeded(0):
             # The fast path of attention calls no submodules.
             torch.backends.mha.set_fastpath_enabled(False)
             if training:
                 network.train()
-            # torch.manual_seed collects a stack trace for each kind of device; on the CPU the generator will do.
-            accelerated = any(p.device.type != "cpu" for p in nn.Module.parameters(network))
-            (torch.manual_seed if accelerated else torch.default_generator.manual_seed)(0)
-            random.seed(0)
-            if numpy is not None:
-                numpy.random.seed(0)
+            # torch.manual_seed collects a stack trace for each kind of device, so it is called only where one is used.
+            if any(p.device.type != "cpu" for p in nn.Module.parameters(network)):
+                torch.manual_seed(0)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -61,11 +61,6 @@ class GradientReport:
     first: Tensor
     """Gradient of the first trained layer's weights, flat."""
 
-    @property
-    def ratio(self) -> float:
-        """RMS of the first layer divided by the RMS of the last."""
-        return first_to_last_ratio(self.rms)
-
 
 def measure_gradients(
     model: Shortcut, images: Tensor, labels: Tensor, branch_weight: float, criterion: Criterion | None = None

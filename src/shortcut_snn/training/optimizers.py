@@ -166,11 +166,7 @@ def cosine(optimizer: Optimizer, total: int, *, minimum: Annotated[float, Ge(0),
     Args:
         minimum: final value, as a fraction of the learning rate.
     """
-    if minimum == 0:
-        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
-    return lr_scheduler.LambdaLR(
-        optimizer, lambda step: minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
-    )
+    return lr_scheduler.CosineAnnealingLR(optimizer, total, minimum * optimizer.param_groups[0]["lr"])
 
 
 @components.lr_schedule("linear")

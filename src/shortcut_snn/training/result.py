@@ -186,7 +186,6 @@ def summary_text(
     if result.get("energy_pj") is not None:
         energy = f"{with_unit(result['energy_pj'])}; with ReLUs {with_unit(result['relu_energy_pj'])} (45 nm)"
         lines.append(("energy of an input", energy))
-    if result.get("total_energy_pj") is not None:
         energy = f"{with_unit(result['total_energy_pj'])}; quantised {with_unit(result['quantised_energy_pj'])}"
         if result["break_even_rate"] is not None:
             energy += f"; they {break_even_text(result['break_even_rate'])}"

@@ -131,13 +131,12 @@ class Crop(Augmentation):
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return random crops of the padded images ``[N, C, H, W]``."""
-        n, channels, height, width = images.shape
+        height, width = images.shape[2:]
         pad = max(1, int(height * self.padding))
-        padded = np.zeros((n, channels, height + 2 * pad, width + 2 * pad), np.uint8)
-        padded[:, :, pad:-pad, pad:-pad] = images
+        padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         top, left = (below(random_bits(bits, axis), 2 * pad + 1) for axis in range(2))
-        return windows[np.arange(n), :, top, left]
+        return windows[np.arange(len(images)), :, top, left]
 
 
 @components.augmentation("cutout")
