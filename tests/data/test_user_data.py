@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Sampler
 from torchvision.transforms import v2
 
 from shortcut_snn.data import Data, as_data
@@ -54,11 +54,17 @@ def plain_loaders(workers: int) -> Data:
     return as_data([train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)])
 
 
+def batch_samplers(workers: int) -> Data:
+    order = RandomSampler(Numbers(26), generator=torch.Generator())
+    train = DataLoader(Numbers(26), batch_sampler=BatchSampler(order, 4, drop_last=False), num_workers=workers)
+    return as_data([train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)])
+
+
 def stateful_loaders(workers: int) -> Data:
     return as_data((Stateful(Numbers(26), 4), DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)))
 
 
-KINDS = [sets, plain_loaders, stateful_loaders]
+KINDS = [sets, plain_loaders, batch_samplers, stateful_loaders]
 
 
 @pytest.mark.parametrize(("make", "workers"), [*((make, 0) for make in KINDS), (sets, 2), (plain_loaders, 2)])
@@ -82,6 +88,31 @@ def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     assert equal(list(resumed.train), second[3:])
     assert equal(epoch(resumed, 2), third)
     assert not equal(epoch(make(workers).loaders(4), 1), second)
+
+
+class Order(Sampler[Any]):
+    """Batches of two, or single samples, in an order that depends on the epoch."""
+
+    def __init__(self, in_batches: bool) -> None:
+        self.in_batches, self.epoch = in_batches, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return 4 if self.in_batches else 8
+
+    def __iter__(self) -> Iterator[Any]:
+        order = torch.randperm(8, generator=torch.Generator().manual_seed(self.epoch))
+        return iter((order.view(4, 2) if self.in_batches else order).tolist())
+
+
+@pytest.mark.parametrize("sampler", [Order(in_batches=True), BatchSampler(Order(in_batches=False), 2, False)])
+def test_samplers_of_batches_learn_the_epoch(sampler: Any) -> None:
+    made = as_data((DataLoader(Numbers(8), batch_sampler=sampler), DataLoader(Numbers(8), 4))).loaders(0)
+    for number in range(3):
+        expected = torch.randperm(8, generator=torch.Generator().manual_seed(number)).tolist()
+        assert [int(x) for images, _ in epoch(made, number) for x in images[:, 0, 0, 0]] == expected
 
 
 @pytest.mark.parametrize("make", KINDS)

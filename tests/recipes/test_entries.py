@@ -136,6 +136,11 @@ def test_yaml_files(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"mine\.yaml: presets.*vanilla"):
             recipe_of(path)
+    path.write_text("network: {width: 4}\n", encoding="utf-16")
+    assert recipe_of(path).network.width == 4
+    path.write_bytes(b"network: \xe9")
+    with pytest.raises(ValueError, match=r"mine\.yaml is not YAML: unacceptable character"):
+        layer(path)
     path.write_text("- 1\n")
     with pytest.raises(ValueError, match=r"mine\.yaml is not a recipe"):
         layer(path)

@@ -539,6 +539,12 @@ def test_data_without_a_length_need_max_steps(tmp_path: Path) -> None:
     assert seen == [(step, 4) for step in range(4)]
 
 
+def test_a_trainer_may_train_no_batches(loaders: Any) -> None:
+    module = same_start()
+    assert quick(module, loaders[0], ShortcutCallback("net"), limit_train_batches=0).global_step == 0
+    assert_same(module.state_dict(), same_start().state_dict())
+
+
 def test_branches_join_the_optimizer_that_trains_their_network(loaders: Any) -> None:
     class Two(Mine):
         """Another part of it is trained by another optimizer, as in a GAN."""

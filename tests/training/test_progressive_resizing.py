@@ -43,6 +43,18 @@ def test_images_are_reduced_by_torchs_antialiased_filter(shape: tuple[int, ...])
     assert ProgressiveResizing(size=8).resize(images) is images
 
 
+def test_proportions_stay() -> None:
+    assert ProgressiveResizing(size=10).resize(torch.rand(2, 1, 8, 16)).shape == (2, 1, 5, 10)
+    assert ProgressiveResizing(size=2).resize(torch.rand(2, 3, 1, 32, 4)).shape == (2, 3, 1, 2, 1)
+
+
+def test_fewer_time_steps_are_for_static_images() -> None:
+    resizing, net = ProgressiveResizing(time_steps=1), nets.spiking_resnet8(10, 2, width=4)
+    message = r"needs images \[N, C, H, W\].*got inputs \[2, 1, 3, 8, 8\] and SpikingResNet"
+    with pytest.raises(ValueError, match=message), resizing.fewer_time_steps(net, torch.rand(2, 1, 3, 8, 8)):
+        pass
+
+
 def test_a_run_with_cheaper_epochs_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ("metrics.csv", "gradients.csv", "network.safetensors")
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, training__threads=1, **RESIZING)

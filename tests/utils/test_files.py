@@ -4,6 +4,7 @@ import pytest
 
 from shortcut_snn._utils.files import WriteError, replacing, write_csv, write_text
 from shortcut_snn._utils.markdown import markdown_table
+from shortcut_snn.training.tables import read_rows
 
 
 @pytest.mark.parametrize(
@@ -31,5 +32,6 @@ def test_folder_is_made_and_mode_is_ordinary(tmp_path):
 def test_no_cell_of_a_table_is_a_formula_or_a_control_character(tmp_path):
     write_csv(tmp_path / "a.csv", [{"class": text} for text in ("=cmd|x", "@SUM(1)", "+a", "cat", "-1")])
     assert (tmp_path / "a.csv").read_text().split() == ["class", "'=cmd|x", "'@SUM(1)", "'+a", "cat", "-1"]
+    assert [row["class"] for row in read_rows(tmp_path / "a.csv", ["class"])][:4] == ["=cmd|x", "@SUM(1)", "+a", "cat"]
     table = markdown_table(["class"], [["a\x1b[2J"], ["b\n| c"]])
     assert table.splitlines()[2:] == [r"| a\x1b[2J |", r"| b\n\| c  |"]

@@ -122,3 +122,8 @@ def _no_formula(value: Any) -> Any:
     """Return a cell that no spreadsheet runs as a formula: an apostrophe makes it text. Numbers stay as they are."""
     is_formula = isinstance(value, str) and _FORMULA.match(value)
     return f"'{value}" if is_formula else value
+
+
+def as_written(cell: str) -> str:
+    """Return the text of a cell before :func:`write_csv` put an apostrophe before a formula."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell, 1) else cell

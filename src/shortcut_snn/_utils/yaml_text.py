@@ -57,8 +57,8 @@ _Dumper.yaml_implicit_resolvers = {
 }
 
 
-def parse(text: str) -> Any:
-    """Return the value of YAML text."""
+def parse(text: str | bytes) -> Any:
+    """Return the value of YAML text, or of a file's bytes in UTF-8 or UTF-16."""
     try:
         return yaml.load(text, _Loader)
     # Deep nesting exhausts the stack of the parser.

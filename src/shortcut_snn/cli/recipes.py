@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     paper, ours = accuracies("paper"), accuracies("ours")
     rows = []
     for path in sorted((FOLDER / "built_in").glob("*.yaml")):
-        entries = parse(path.read_text("utf-8"))
+        entries = parse(path.read_bytes())
         data, network = entries["data"], entries["network"]
         rows.append(
             [
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 def accuracies(source: str) -> dict[str, dict[str, Any]]:
     """Return test accuracies by recipe and method, those of the ``"paper"`` or ``"ours"``."""
-    table: dict[str, dict[str, Any]] = parse((FOLDER / "figures" / f"{source}.yaml").read_text("utf-8"))
+    table: dict[str, dict[str, Any]] = parse((FOLDER / "figures" / f"{source}.yaml").read_bytes())
     return table
 
 

@@ -57,9 +57,12 @@ class UserLoader:
 
     def __iter__(self) -> Iterator[Any]:
         epoch, skipped = self.epoch, self._first[1] if self.epoch == self._first[0] else 0
-        if hasattr(self.loader.sampler, "set_epoch"):
-            self.loader.sampler.set_epoch(epoch)
-        for owner in (self.loader, self.loader.sampler):
+        batch_sampler = self.loader.batch_sampler
+        samplers: tuple[Any, ...] = (self.loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
+        for sampler in samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+        for owner in (self.loader, *samplers):
             if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
                 generator.manual_seed(self._batch_seed(epoch, 0))
         with seeded(self._batch_seed(epoch, 0)):

@@ -132,7 +132,7 @@ def _read_file(name: str | Path) -> Entries:
             f"{', '.join(names)}"
         )
     try:
-        entries = parse(path.read_text(encoding="utf-8"))
+        entries = parse(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is {error}") from None
     if not isinstance(entries, dict):

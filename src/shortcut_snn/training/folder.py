@@ -240,7 +240,7 @@ class RunFolder:
         if not isinstance(version, int) or version > FORMAT:
             raise ValueError(f"{self} has format {version}, and this version reads up to {FORMAT}")
         try:
-            entries = parse(self.recipe.read_text(encoding="utf-8"))
+            entries = parse(self.recipe.read_bytes())
         except ValueError as error:
             raise ValueError(f"{self.recipe} is damaged: {error}") from None
         if not isinstance(entries, dict):

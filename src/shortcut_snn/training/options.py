@@ -19,7 +19,7 @@ class ProgressiveResizing:
 
     Args:
         fraction: the part of all steps that is cheaper.
-        size: height and width in pixels to which images are reduced, after augmentation; null for full size. Not for
+        size: pixels of the longer side to which images are reduced, after augmentation; null for full size. Not for
             targets that have the image's height and width.
         time_steps: T of static images; null for the network's.
     """
@@ -45,9 +45,11 @@ class ProgressiveResizing:
             raise ValueError(
                 f"training.progressive_resizing.size needs images [..., C, H, W], got {kind}; leave it out"
             )
-        if max(images.shape[-2:]) <= self.size:
+        scale = self.size / max(images.shape[-2:])
+        if scale >= 1:
             return images
-        small = F.interpolate(images.flatten(0, -4), size=(self.size, self.size), mode="bilinear", antialias=True)
+        size = [max(1, round(scale * side)) for side in images.shape[-2:]]
+        small = F.interpolate(images.flatten(0, -4), size=size, mode="bilinear", antialias=True)
         return small.reshape(*images.shape[:-2], *small.shape[-2:])
 
     @contextmanager
@@ -58,9 +60,10 @@ class ProgressiveResizing:
             return
         time_steps = getattr(network, "time_steps", None)
         if not isinstance(time_steps, int) or not isinstance(inputs, Tensor) or inputs.dim() != 4:
+            kind = f"inputs {list(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
             raise ValueError(
                 "training.progressive_resizing.time_steps needs images [N, C, H, W] and a network with an attribute "
-                f"time_steps, got {type(network).__name__}; leave it out"
+                f"time_steps, got {kind} and {type(network).__name__}; leave it out"
             )
         self.check(time_steps)
         network.time_steps = self.time_steps

@@ -239,6 +239,8 @@ def remove_from_averages(trainer: pl.Trainer, name: str) -> None:
 def count_steps(trainer: pl.Trainer) -> int:
     """Return the number of training steps; Lightning takes one number of accumulated batches for all epochs."""
     total, epochs, batches = trainer.estimated_stepping_batches, trainer.max_epochs or 0, trainer.num_training_batches
+    if trainer.limit_train_batches == 0:
+        return 0
     if total < 0:
         raise ValueError("the training data have no length: give the Trainer max_steps or limit_train_batches")
     if not math.isfinite(total):
