@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import LossSum, ShortcutOutput, StepLossSum, attach, nets
+from shortcut_snn.neurons import LIF
 from shortcut_snn.recipes import build, recipe_of
 
 from .wrapped import wrapped
@@ -29,6 +30,32 @@ def test_step_loss_sum_is_the_mean_of_loss_sums_with_its_gradient() -> None:
 def test_logits_without_time_are_refused() -> None:
     with pytest.raises(ValueError, match=r"step_loss_sum needs the logits of every time step.*got shape \(2, 4\)"):
         StepLossSum()(ShortcutOutput(torch.zeros(SAMPLES, CLASSES)), torch.tensor([1, 3]), 1.0)
+
+
+class Rated(nn.Module):
+    """Returns every time step; its attribute ``readout`` has a meaning of its own."""
+
+    readout = "rate"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1, self.neuron, self.layer2 = nn.Linear(8, 6), LIF(), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.readout == "rate"
+        return self.layer2(self.neuron(self.layer1(x)))
+
+
+@pytest.mark.parametrize("method", ["tet", "stages_and_steps"])
+def test_a_network_that_returns_every_step_keeps_its_readout(method: str) -> None:
+    labels, built_in = torch.tensor([1, 3]), nets.spiking_resnet8(CLASSES, STEPS, width=4, readout="sequence")
+    given = {"image": (built_in, torch.rand(SAMPLES, 3, 8, 8)), "sequence": (Rated(), torch.rand(STEPS, SAMPLES, 8))}
+    for network, example in given.values():
+        before = network.readout
+        model = attach(network, example=example, labels=labels, method=method, log=lambda line: None)
+        assert model(example).main.shape == (STEPS, SAMPLES, CLASSES)
+        assert network.readout == before
+        assert model.eval()(example).main.shape == (SAMPLES, CLASSES)
 
 
 class Layer(nn.Module):

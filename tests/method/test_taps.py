@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 from torchvision.models import resnet18
 
+from shortcut_snn import nets
 from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.method.placement import resolve
 
@@ -59,6 +60,13 @@ def test_a_network_without_stages_asks_for_names(placement: str) -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     with pytest.raises(ValueError, match=r"Sequential has no submodules named layer1.*among: 0, 1"):
         wrapped(network, placement, num_classes=2, example=None)
+
+
+def test_a_network_of_one_stage_has_blocks() -> None:
+    network = nets.SpikingResNet([3], 5, 2, width=4)
+    assert [tap.name for tap in network.layout("blocks").taps] == ["layer1.0", "layer1.1"]
+    with pytest.raises(ValueError, match="has one stage, layer1: place taps at 'blocks'"):
+        network.layout("stages")
 
 
 def test_blocks_are_numbered_siblings_with_weights() -> None:

@@ -235,6 +235,31 @@ def test_spikes_carry_their_support_only_where_it_is_read() -> None:
     assert support_of(spikes) is None
 
 
+@pytest.mark.parametrize("of_view", [False, True])
+def test_a_hook_after_a_convolution_sees_the_whole_gradient(of_view: bool) -> None:
+    neuron, conv, seen = LIF(), SpikeConv2d(32, 32, 3, padding=1), list[Tensor]()
+
+    def late(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        inputs[0].register_hook(seen.append)  # type: ignore[no-untyped-call]
+
+    def block(x: Tensor, hooked_first: bool) -> Tensor:
+        spikes = neuron(x)
+        if hooked_first:
+            spikes.register_hook(seen.append)
+        elif of_view:
+            conv.register_forward_hook(late)
+        out = over_time(conv, spikes)
+        if not hooked_first and not of_view:
+            spikes.register_hook(seen.append)
+        return out
+
+    x = torch.randn(2, 2, 8, 8, 32).movedim(-1, 2).requires_grad_()
+    for hooked_first in (True, False):
+        block(x, hooked_first).square().sum().backward()  # type: ignore[no-untyped-call]
+    assert (seen[0] != 0).all()
+    torch.testing.assert_close(seen[0].flatten(0, 1), seen[1].view(4, 32, 8, 8))
+
+
 def test_a_convolution_takes_any_input() -> None:
     conv, x = SpikeConv2d(3, 4, 3, padding="same", padding_mode="circular"), torch.randn(2, 3, 3, 6, 6)
     spikes = NormNeuron(nn.BatchNorm2d(3), LIF())(x)

@@ -1,5 +1,6 @@
 """Traced steps: what is traced again, and what cannot be traced."""
 
+import math
 import operator
 import pickle
 import warnings
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, straight_through, use_backend
+from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, per_channel, straight_through, use_backend
 
 from .every_neuron import ByChannel, currents, is_active
 
@@ -268,6 +269,85 @@ class Logarithm(LIF):
 def test_a_membrane_that_is_not_a_number_does_not_fire() -> None:
     current = torch.tensor([-1.0, 0.0, 3.0, 9.0]).view(1, 4, 1)
     assert Logarithm()(current).flatten().tolist() == [0, 0, 1, 1]
+
+
+class Asserts(LIF):
+    """Checks what it is given."""
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        assert isinstance(current, Tensor)
+        return super().step(current, membrane)
+
+
+def test_an_assertion_about_the_kind_of_the_current_only_stops_the_kernels() -> None:
+    current = currents(4, 2, 5)
+    with pytest.warns(match="Asserts runs step by step"):
+        spikes = Asserts()(current)
+    assert torch.equal(spikes, LIF()(current))
+
+
+class WithinBounds(LIF):
+    """A learned decay for each channel that is kept within its bounds."""
+
+    def __init__(self) -> None:
+        super().__init__(surrogate=ATan())
+        self.d = nn.Parameter(torch.tensor([-0.5, 0.2, 0.7, 1.0, 1.5]))
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = per_channel(torch.relu(self.d).clamp(max=1), current) * membrane + current
+        spike = self.fire(membrane - self.threshold)
+        return spike, self.after(membrane, spike)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_parameter_for_each_channel_can_be_clamped() -> None:
+    neuron, weight, results = WithinBounds(), currents(4, 3, 5, seed=2), []
+    for backend in ("numba", "eager"):
+        x = (2 * currents(4, 3, 5)).requires_grad_()
+        with use_backend(backend):
+            spikes = neuron(x)
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), [x, neuron.d])))
+    assert is_active(*results[1])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+class Fading(LIF):
+    """Its second state is its spikes, which it changes in place."""
+
+    states = ("membrane", "trace")
+
+    def step(self, current: Tensor, membrane: Tensor, trace: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        trace *= 0.5
+        membrane = self.decay * membrane + current - trace
+        spike = self.fire(membrane - self.threshold)
+        return spike, self.after(membrane, spike), spike
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_spikes_that_are_a_state_stay_as_they_were(dtype: torch.dtype) -> None:
+    assert Fading()(torch.full((4, 1, 1), 1.6, dtype=dtype)).flatten().tolist() == [1, 1, 1, 1]
+
+
+class Greatest(LIF):
+    """Returns the greatest current so far, or the least."""
+
+    binary = False
+
+    def __init__(self, choose: Any) -> None:
+        super().__init__()
+        self.choose = choose
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.choose(membrane, current)
+        return membrane, membrane
+
+
+@pytest.mark.parametrize("choose", [torch.maximum, torch.minimum])
+def test_a_current_that_is_not_a_number_is_not_hidden(choose: Any) -> None:
+    current = torch.tensor([1.0, math.nan, 2.0]).view(3, 1, 1)
+    with use_backend("numba"):
+        out = Greatest(choose)(current).flatten()
+    assert out.isnan().tolist() == [False, True, True]
 
 
 class Gates(Neuron):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from snntorch import surrogate as snntorch_surrogate
 from spikingjelly.activation_based import surrogate as spikingjelly_surrogate
-from torch import nn
+from torch import Tensor, nn
 
+from shortcut_snn import attach, nets
 from shortcut_snn.neurons import (
     ALIF,
     IF,
@@ -17,6 +18,7 @@ from shortcut_snn.neurons import (
     LIF,
     PLIF,
     PSN,
+    ATan,
     Neuron,
     Rectangle,
     Synaptic,
@@ -142,6 +144,30 @@ class Unusual(LIF):
         return super().step(current, *states)
 
 
+def test_a_surrogate_without_its_brackets_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"surrogate must be a function of the distance.*Rectangle"):
+        LIF(surrogate=Rectangle)  # type: ignore[arg-type]
+
+
+class Bell(nn.Module):
+    """A surrogate as a module."""
+
+    def forward(self, v: Tensor) -> Tensor:
+        return torch.exp(-v.abs())
+
+
+def test_a_module_can_be_a_surrogate() -> None:
+    network = nets.SpikingResNet([1, 1], 5, 3, width=4, make_neuron=lambda: LIF(surrogate=Bell()))
+    images, labels = torch.rand(16, 3, 8, 8), torch.arange(16) % 5
+    model = attach(network, example=images, labels=labels, method="initialised_loss_sum", log=lambda line: None)
+    model.loss(model(images), labels, 0, 2).backward()
+    assert network.stem.conv.weight.grad.any()
+    neuron = network.stem.spike.neuron
+    neuron.surrogate = ATan(4.0)
+    assert neuron.surrogate == ATan(4.0)
+    assert "surrogate" not in dict(neuron.named_children())
+
+
 def test_a_threshold_that_is_a_tensor_is_refused() -> None:
     with pytest.raises(TypeError, match="threshold"):
         LIF(threshold=nn.Parameter(torch.tensor(1.0)))
@@ -164,7 +190,8 @@ def test_ilif_takes_another_largest_output() -> None:
 def test_repr_shows_the_mean_of_a_decay_for_each_channel() -> None:
     neuron = LIF()
     neuron.decay = nn.Parameter(torch.tensor([0.25, 0.75]))
-    assert "decay=0.5," in repr(nn.Sequential(neuron))
+    neuron.threshold = nn.Parameter(torch.tensor(2.0))
+    assert "decay=0.5, threshold=2," in repr(nn.Sequential(neuron))
 
 
 class Threshold(Neuron):

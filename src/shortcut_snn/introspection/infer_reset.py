@@ -102,7 +102,10 @@ def describe_state(probe: Probe) -> str:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """Return a module's attributes and buffers, without parameters, submodules and hooks."""
-    kinds = ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training")
+    kinds = (
+        "_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training", "_traced_steps",
+        "_attributes_version",
+    )  # fmt: skip
     attributes = {
         name: value
         for name, value in vars(module).items()

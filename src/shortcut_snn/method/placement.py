@@ -25,19 +25,26 @@ def stage_ends(network: nn.Module) -> list[str]:
     """Return the names of all stages but the last, whose output is that of the main branch.
 
     Raises:
-        ValueError: the network has no stages; name the taps instead.
+        ValueError: the network has no stages, or one; name the taps instead.
 
     Example:
         >>> stage_ends(nn.ModuleDict({"layer1": nn.ReLU(), "layer2": nn.ReLU(), "head": nn.Identity()}))
         ['layer1']
     """
+    names = _stages_of(network)
+    if len(names) == 1:
+        raise ValueError(f"{type(network).__name__} has one stage, {names[0]}: place taps at 'blocks', or name them")
+    return names[:-1]
+
+
+def _stages_of(network: nn.Module) -> list[str]:
     names = stages(network)
-    if len(names) < 2:
+    if not names:
         raise ValueError(
             f"{type(network).__name__} has no submodules named layer1, layer2, ... as stages; "
             f"name the taps yourself, among: {_some_names(network)}"
         )
-    return names[:-1]
+    return names
 
 
 def every_block(network: nn.Module) -> list[str]:
@@ -57,7 +64,7 @@ def every_block(network: nn.Module) -> list[str]:
         ['layer1']
     """
     blocks: list[str] = []
-    names = [*stage_ends(network), stages(network)[-1]]
+    names = _stages_of(network)
     for stage in [name for name in names if _has_weights(network.get_submodule(name))] or names:
         children = [
             (name, child) for name, child in network.get_submodule(stage).named_children() if _has_weights(child)

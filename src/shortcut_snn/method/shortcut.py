@@ -236,7 +236,9 @@ class Shortcut(nn.Module):
         """Let network, readout and taps give every time step, ``[T, N, ...]``, within the block."""
         network: Any = self.network
         before = getattr(network, "readout", None), self._readout, self.taps.every_step
-        if isinstance(before[0], str):
+        returns_steps = isinstance(self._readout, Readout) and self._readout.time_axis is not None
+        averages = isinstance(before[0], str) and not returns_steps
+        if averages:
             network.readout = "sequence"
         elif isinstance(self._readout, Readout):
             self._readout = replace(self._readout, steps=None)
@@ -244,7 +246,7 @@ class Shortcut(nn.Module):
         try:
             yield
         finally:
-            if isinstance(before[0], str):
+            if averages:
                 network.readout = before[0]
             self._readout, self.taps.every_step = before[1:]
 

@@ -150,7 +150,7 @@ class _EventConvolution(torch.autograd.Function):
         from .cpu.event_launch import input_grad, weight_grad
 
         bits, weight, support, graph = ctx.saved_tensors
-        if any(holder() is not None for holder in ctx.holders):
+        if any(holder() is not None or hooks for holder, hooks in ctx.holders):
             support = None
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_input = grad_weight = None

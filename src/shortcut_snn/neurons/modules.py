@@ -130,6 +130,9 @@ class Neuron(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and mark the traced step as outdated."""
+        if name == "surrogate":
+            # A function may replace a module.
+            self._modules.pop(name, None)
         super().__setattr__(name, value)
         if name != "training":
             # Unique in all processes, since a pickled neuron takes it along.
@@ -141,11 +144,11 @@ class Neuron(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the parameters as text."""
-        decay = getattr(self, "decay", None)
-        # One decay for each channel has a mean.
-        decay = float(decay.detach().float().mean()) if isinstance(decay, Tensor) else decay
-        parts = [] if decay is None else [f"decay={decay:g}"]
-        parts += [f"threshold={self.threshold:g}, surrogate={self.surrogate}, reset={self.reset}"]
+        values = {name: getattr(self, name, None) for name in ("decay", "threshold")}
+        # One number for each channel has a mean.
+        means = {name: x.detach().float().mean() if isinstance(x, Tensor) else x for name, x in values.items()}
+        parts = [f"{name}={float(value):g}" for name, value in means.items() if value is not None]
+        parts += [f"surrogate={self.surrogate}, reset={self.reset}"]
         flags = {"detach_reset": self.detach_reset, "detach_membrane": self.detach_membrane}
         return ", ".join(parts + [name for name, enabled in flags.items() if enabled])
 
@@ -283,7 +286,7 @@ def from_0_to_1(name: str, value: object) -> float:
 @torch.no_grad()
 def _check_surrogate(surrogate: Surrogate) -> None:
     """Raise an error for a surrogate that is not a function, or that returns spikes, as those of SpikingJelly do."""
-    if not callable(surrogate):
+    if not callable(surrogate) or isinstance(surrogate, type):
         raise TypeError(f"surrogate must be a function of the distance from the threshold, got {surrogate!r}")
     try:
         values = surrogate(torch.tensor([-1e3, -1.0, 1.0, 1e3], dtype=torch.float32, device="cpu")).tolist()

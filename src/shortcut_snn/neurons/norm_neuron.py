@@ -1,5 +1,6 @@
 """Batch normalisation and the neuron after it, as one layer that may run in one fused pass."""
 
+import torch
 from torch import Tensor, nn
 
 from .modules import Neuron, is_plain
@@ -84,10 +85,12 @@ class NormNeuron(nn.Module):
         from_batch = norm.training or mean is None or var is None
         if from_batch:
             mean, var = batch_statistics(x.detach())
-            if norm.training:
+            if norm.training and norm.track_running_stats:
                 self._update_running_statistics(mean, var, x.numel() // x.shape[2])
         assert mean is not None
         assert var is not None
+        # Copies, which a later pass in training does not change before the backward pass.
+        mean, var = (each.to(torch.float32, copy=torch.is_grad_enabled()) for each in (mean, var))
         bits = None
         # Bits have the memory order of their tensor, and the kernel reads them in the order of x.
         if residual is not None and is_channels_last(residual) == is_channels_last(x):
@@ -98,7 +101,7 @@ class NormNeuron(nn.Module):
             time_steps,
             residual=residual,
             residual_bits=bits,
-            norm=(norm.weight, norm.bias, mean.float(), var.float()),
+            norm=(norm.weight, norm.bias, mean, var),
             eps=norm.eps,
             batch_statistics=from_batch,
         )

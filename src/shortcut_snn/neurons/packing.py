@@ -14,10 +14,10 @@ word. Spikes are packed where the compiled kernels run, except in a network that
 ``torch.inference_mode`` they are not packed either, since torch does not record there whether a tensor has changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import ref
 
 import numpy as np
@@ -38,14 +38,20 @@ def pack(spikes: Tensor) -> Tensor:
     return implementation(spikes).pack(to_layout(spikes.detach(), is_channels_last(spikes)))
 
 
-def with_bits(
-    spikes: Tensor, bits: Tensor, support: Tensor | None = None, holders: tuple["ref[Tensor]", ...] = ()
-) -> Tensor:
+# A tensor of spikes, and its hooks, which outlive it.
+Holder: TypeAlias = "tuple[ref[Tensor], Mapping[int, Any] | None]"
+
+
+def with_bits(spikes: Tensor, bits: Tensor, support: Tensor | None = None, holders: tuple[Holder, ...] = ()) -> Tensor:
     """Return spikes ``[T, N, ...]`` or ``[T * N, ...]``, with their bits ``[T, row]`` and those of their support."""
     if spikes.is_inference():
         # They do not count their changes, so their bits could not be trusted.
         return spikes
-    carried = _Carried(bits, support, spikes._version, _address(spikes, bits), (*holders, ref(spikes)))
+    if support is not None and spikes.requires_grad and spikes._backward_hooks is None:
+        # Makes the mapping of hooks, where those that are registered later are seen.
+        spikes.register_hook(lambda grad: None).remove()  # type: ignore[no-untyped-call]
+    holders = (*holders, (ref(spikes), spikes._backward_hooks))
+    carried = _Carried(bits, support, spikes._version, _address(spikes, bits), holders)
     spikes._shortcut_snn_bits = carried  # type: ignore[attr-defined]
     return spikes
 
@@ -61,7 +67,7 @@ class _Carried:
     support: Tensor | None
     version: int
     address: int
-    holders: tuple["ref[Tensor]", ...]
+    holders: tuple[Holder, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as an empty size, which ``torch.load`` allows: a copy has another memory."""
@@ -107,7 +113,7 @@ def support_of(spikes: Tensor) -> Tensor | None:
     return None if carried is None or spikes._backward_hooks or spikes.retains_grad else carried.support
 
 
-def find_holders(spikes: Tensor) -> tuple["ref[Tensor]", ...]:
+def find_holders(spikes: Tensor) -> tuple[Holder, ...]:
     """Return the tensors through which someone may ask for the gradient of spikes that carry bits."""
     carried = _carried(spikes)
     return () if carried is None else carried.holders

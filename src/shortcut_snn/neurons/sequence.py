@@ -89,6 +89,8 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
                 f"{type(neuron).__name__}.step must return the spikes and {len(neuron.states)} states "
                 f"({', '.join(neuron.states)}), got {len(states)}"
             )
+        # The next step may change its states in place, and spikes can be one.
+        states = [state.clone() if state is spike else state for state in states]
         spikes.append(spike.to(current.dtype))
     states = [state.expand_as(current[0]) for state in states]
     if len(states) == 1:

@@ -222,6 +222,30 @@ def test_running_statistics_equal_torch_over_several_batches(fused: list[int]) -
         torch.testing.assert_close(ours.norm.state_dict()[name], value, rtol=1e-6, atol=1e-6)
 
 
+def test_statistics_can_be_frozen_after_the_norm_is_made(fused: list[int]) -> None:
+    module = layer(3, LIF())
+    module.norm.track_running_stats = False
+    with use_backend(KERNELS):
+        module(away_from_ties((2, 4, 3, 5, 5), 1) + 3)
+    assert fused
+    assert not module.norm.running_mean.any()
+    assert module.norm.num_batches_tracked == 0
+
+
+def test_training_between_an_evaluation_and_its_backward_pass_changes_no_gradient(fused: list[int]) -> None:
+    module, x, gradients = layer(3, LIF(surrogate=ATan())), away_from_ties((2, 4, 3, 5, 5), 1), []
+    for trains in (False, True):
+        evaluated, current = copy.deepcopy(module), x.clone().requires_grad_()
+        with use_backend(KERNELS):
+            spikes = evaluated.eval()(current)
+            if trains:
+                evaluated.train()(x + 1)
+        gradients.append(*torch.autograd.grad(spikes.square().sum(), current))
+    assert len(fused) == 3
+    assert gradients[0].any()
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_statistics_are_exact_far_from_zero(layout: str) -> None:
     x = lay_out(away_from_ties((4, 8, 3, 16, 16), 2) + 1000.0, layout)

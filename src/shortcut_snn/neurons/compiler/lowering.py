@@ -138,16 +138,21 @@ class Lowering:
         )
 
     def _prelude_values(self) -> set[str]:
-        """Return the numbers that depend on parameters and constants alone, and on at least one parameter.
+        """Return the values that depend on parameters and constants alone, and on at least one parameter.
 
-        Comparisons stay in the program: what a prelude computes is passed as numbers.
+        Comparisons that the program reads stay in it: what a prelude computes is passed as numbers.
         """
-        prelude: set[str] = set()
-        for name, _, args in self.code:
-            fixed = all(arg in prelude or ir.is_external(arg) for arg in args) and name not in self.booleans
-            if fixed and any(arg in prelude or arg[0] == ir.PARAMETER for arg in args):
-                prelude.add(name)
-        return prelude
+        prelude, in_program = set[str](), set(self.outputs) & self.booleans
+        while True:
+            prelude.clear()
+            for name, _, args in self.code:
+                fixed = all(arg in prelude or ir.is_external(arg) for arg in args) and name not in in_program
+                if fixed and any(arg in prelude or arg[0] == ir.PARAMETER for arg in args):
+                    prelude.add(name)
+            read = {arg for line in self.code if line.name not in prelude for arg in line.args}
+            if not read & prelude & self.booleans:
+                return prelude
+            in_program |= read & prelude & self.booleans
 
     def _program_parameters(
         self, prelude: Sequence[ir.Instruction], code: Sequence[ir.Instruction]

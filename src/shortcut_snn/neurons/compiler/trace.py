@@ -121,7 +121,7 @@ def _trace(neuron: Any) -> TracedStep | None:
         reason = str(error)
     except fx.proxy.TraceError as error:
         reason = f"its operations depend on values ({str(error).splitlines()[0]})"
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError, LookupError) as error:
         reason = f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}"
     if (kind, reason) not in _warned:
         _warned.add((kind, reason))

@@ -13,9 +13,13 @@ def is_channels_last(x: Tensor) -> bool:
 
 def merge_time(x: Tensor) -> Tensor:
     """Return ``[T, N, ...]`` as ``[T * N, ...]``, for layers without an axis of time."""
-    # Flattening a single channels-last sample leaves a stride that PyTorch's batch norm takes for contiguous memory;
-    # its gradient would be wrong.
-    return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
+    if x.shape[0] > 1:
+        return x.flatten(0, 1)
+    if x.shape[1] == 1 and is_channels_last(x):
+        # A view of a single channels-last sample may keep a stride that PyTorch's batch norm takes for contiguous
+        # memory; its gradient would be wrong.
+        return x.movedim(2, -1).reshape(1, *x.shape[3:], x.shape[2]).movedim(-1, 1)
+    return x.squeeze(0)
 
 
 def to_layout(x: Tensor, channels_last: bool) -> Tensor:

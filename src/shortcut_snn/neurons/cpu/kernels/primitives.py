@@ -35,14 +35,14 @@ def number(condition: Any) -> Any:
 
 @loop
 def maximum(a: Any, b: Any) -> Any:
-    """Return the larger number; NaN if the first is NaN."""
-    return b if a < b else a
+    """Return the larger number; NaN if either is NaN."""
+    return b if a < b or b != b else a
 
 
 @loop
 def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller number; NaN if the first is NaN."""
-    return b if a > b else a
+    """Return the smaller number; NaN if either is NaN."""
+    return b if a > b or b != b else a
 
 
 @loop

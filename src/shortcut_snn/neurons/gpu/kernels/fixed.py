@@ -63,14 +63,14 @@ def negation(condition):
 
 @triton.jit
 def maximum(a, b):
-    """Return the larger number; NaN if the first is NaN."""
-    return tl.where(a < b, b, a)
+    """Return the larger number; NaN if either is NaN."""
+    return tl.where((a < b) | (b != b), b, a)
 
 
 @triton.jit
 def minimum(a, b):
-    """Return the smaller number; NaN if the first is NaN."""
-    return tl.where(a > b, b, a)
+    """Return the smaller number; NaN if either is NaN."""
+    return tl.where((a > b) | (b != b), b, a)
 
 
 @triton.jit
