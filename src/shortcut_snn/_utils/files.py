@@ -124,6 +124,6 @@ def _no_formula(value: Any) -> Any:
     return f"'{value}" if is_formula else value
 
 
-def as_written(cell: str) -> str:
+def original_text(cell: str) -> str:
     """Return the text of a cell before :func:`write_csv` put an apostrophe before a formula."""
     return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell, 1) else cell

@@ -169,10 +169,14 @@ class Layout:
         """Return the prediction in the network's output."""
         return output if self.readout is None else self.readout(output)
 
+    @property
+    def reads_steps(self) -> bool:
+        """True if the readout finds every time step in the network's output."""
+        return isinstance(self.readout, Readout) and self.readout.time_axis is not None
+
     def has_steps(self, network: nn.Module) -> bool:
         """Return whether the predictions of every time step can be read: by the readout, or from the network."""
-        readout_of_network = isinstance(getattr(network, "readout", None), str)
-        return readout_of_network or (isinstance(self.readout, Readout) and self.readout.time_axis is not None)
+        return self.reads_steps or isinstance(getattr(network, "readout", None), str)
 
     def summary(self) -> str:
         """Return one line for each question: the answer and, in parentheses, its reason."""

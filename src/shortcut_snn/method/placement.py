@@ -31,13 +31,13 @@ def stage_ends(network: nn.Module) -> list[str]:
         >>> stage_ends(nn.ModuleDict({"layer1": nn.ReLU(), "layer2": nn.ReLU(), "head": nn.Identity()}))
         ['layer1']
     """
-    names = _stages_of(network)
+    names = _find_stages(network)
     if len(names) == 1:
         raise ValueError(f"{type(network).__name__} has one stage, {names[0]}: place taps at 'blocks', or name them")
     return names[:-1]
 
 
-def _stages_of(network: nn.Module) -> list[str]:
+def _find_stages(network: nn.Module) -> list[str]:
     names = stages(network)
     if not names:
         raise ValueError(
@@ -64,7 +64,7 @@ def every_block(network: nn.Module) -> list[str]:
         ['layer1']
     """
     blocks: list[str] = []
-    names = _stages_of(network)
+    names = _find_stages(network)
     for stage in [name for name in names if _has_weights(network.get_submodule(name))] or names:
         children = [
             (name, child) for name, child in network.get_submodule(stage).named_children() if _has_weights(child)

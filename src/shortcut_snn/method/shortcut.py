@@ -236,8 +236,7 @@ class Shortcut(nn.Module):
         """Let network, readout and taps give every time step, ``[T, N, ...]``, within the block."""
         network: Any = self.network
         before = getattr(network, "readout", None), self._readout, self.taps.every_step
-        returns_steps = isinstance(self._readout, Readout) and self._readout.time_axis is not None
-        averages = isinstance(before[0], str) and not returns_steps
+        averages = isinstance(before[0], str) and not self.layout.reads_steps
         if averages:
             network.readout = "sequence"
         elif isinstance(self._readout, Readout):

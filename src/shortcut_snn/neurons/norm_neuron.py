@@ -89,8 +89,9 @@ class NormNeuron(nn.Module):
                 self._update_running_statistics(mean, var, x.numel() // x.shape[2])
         assert mean is not None
         assert var is not None
-        # Copies, which a later pass in training does not change before the backward pass.
-        mean, var = (each.to(torch.float32, copy=torch.is_grad_enabled()) for each in (mean, var))
+        # A copy of running statistics, since a later pass in training would change them before the backward pass.
+        copy = not from_batch and torch.is_grad_enabled()
+        mean, var = (each.to(torch.float32, copy=copy) for each in (mean, var))
         bits = None
         # Bits have the memory order of their tensor, and the kernel reads them in the order of x.
         if residual is not None and is_channels_last(residual) == is_channels_last(x):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._utils.files import as_written
+from .._utils.files import original_text
 from .._utils.markdown import markdown_table
 from .._utils.statistics import with_interval
 from ..measurement import LayerReport
@@ -69,7 +69,7 @@ def read_rows(path: Path, text: Collection[str] = ()) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = [
-                {key: as_written(cell or "") for key, cell in line.items() if key} for line in csv.DictReader(file)
+                {key: original_text(cell or "") for key, cell in line.items() if key} for line in csv.DictReader(file)
             ]
     except (UnicodeDecodeError, csv.Error):
         raise ValueError(f"{path} is damaged: it is not a CSV file") from None

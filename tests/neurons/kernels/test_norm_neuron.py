@@ -408,3 +408,10 @@ def test_errors_equal_those_of_plain_pytorch(shape: tuple[int, ...], residual: t
             module(torch.zeros(shape), added)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_sequence_without_time_steps_is_refused(training: bool) -> None:
+    layer = NormNeuron(nn.BatchNorm2d(3), LIF()).train(training)
+    with pytest.raises(ValueError, match="at least 1 time step"):
+        layer(torch.rand(0, 2, 3, 4, 4))

@@ -108,7 +108,9 @@ class Lowering:
         """Return the step, split into its prelude and its program, with the values of each namespace renumbered."""
         prelude_values = self._prelude_values()
         prelude = [line for line in self.code if line.name in prelude_values]
-        program = ir.Program(tuple(line for line in self.code if line.name not in prelude_values), self.outputs)
+        # What a prelude computes is passed as numbers; comparisons are made in both, and kept where they are read.
+        rest = tuple(line for line in self.code if line.name not in prelude_values or line.name in self.booleans)
+        program = ir.Program(rest, self.outputs)
         code = ir.needed_code(program.code, program.outputs, gradients=True)
         scalars, channels = self._program_parameters(prelude, code)
         prelude = ir.needed_code(prelude, [*scalars, *channels])
@@ -138,28 +140,21 @@ class Lowering:
         )
 
     def _prelude_values(self) -> set[str]:
-        """Return the values that depend on parameters and constants alone, and on at least one parameter.
-
-        Comparisons that the program reads stay in it: what a prelude computes is passed as numbers.
-        """
-        prelude, in_program = set[str](), set(self.outputs) & self.booleans
-        while True:
-            prelude.clear()
-            for name, _, args in self.code:
-                fixed = all(arg in prelude or ir.is_external(arg) for arg in args) and name not in in_program
-                if fixed and any(arg in prelude or arg[0] == ir.PARAMETER for arg in args):
-                    prelude.add(name)
-            read = {arg for line in self.code if line.name not in prelude for arg in line.args}
-            if not read & prelude & self.booleans:
-                return prelude
-            in_program |= read & prelude & self.booleans
+        """Return the values that depend on parameters and constants alone, and on at least one parameter."""
+        prelude: set[str] = set()
+        for name, _, args in self.code:
+            fixed = all(arg in prelude or ir.is_external(arg) for arg in args)
+            if fixed and any(arg in prelude or arg[0] == ir.PARAMETER for arg in args):
+                prelude.add(name)
+        return prelude
 
     def _program_parameters(
         self, prelude: Sequence[ir.Instruction], code: Sequence[ir.Instruction]
     ) -> tuple[list[str], list[str]]:
         """Return the parameters that a program reads: those of the layer, and those of each channel."""
         read = {arg for line in code for arg in line.args} | set(self.outputs)
-        available = [f"{ir.PARAMETER}{k}" for k in range(len(self.parameter_names))] + [line.name for line in prelude]
+        numbers = [line.name for line in prelude if line.name not in self.booleans]
+        available = [f"{ir.PARAMETER}{k}" for k in range(len(self.parameter_names))] + numbers
         parameters = [name for name in available if name in read]
         scalars = [name for name in parameters if name not in self.channelwise]
         return scalars, [name for name in parameters if name in self.channelwise]

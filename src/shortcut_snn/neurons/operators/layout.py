@@ -13,7 +13,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 def merge_time(x: Tensor) -> Tensor:
     """Return ``[T, N, ...]`` as ``[T * N, ...]``, for layers without an axis of time."""
-    if x.shape[0] > 1:
+    if x.shape[0] != 1:
         return x.flatten(0, 1)
     if x.shape[1] == 1 and is_channels_last(x):
         # A view of a single channels-last sample may keep a stride that PyTorch's batch norm takes for contiguous
